@@ -1,0 +1,49 @@
+//! What can be set about the engine.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use streamgauge_schemas::{ViewDefinition, view};
+
+/// The wall clock in microseconds since 1970; injected, so that tests decide what time it is.
+pub type Clock = Arc<dyn Fn() -> u64 + Send + Sync>;
+
+/// How an engine runs.
+#[derive(Clone)]
+pub struct EngineConfig {
+    /// The folder of the log.
+    pub log_dir: PathBuf,
+    /// Whether the log is synced before an acknowledgement; `false` loses the promise, and is for measurements only.
+    pub log_sync: bool,
+    /// The length at which a segment of the log is closed.
+    pub log_segment_bytes_max: u64,
+    /// Timely workers.
+    pub workers: usize,
+    /// Maintained views, finest first.
+    pub views: Vec<ViewDefinition>,
+    /// Events in memory that ClickHouse does not have: at this bound, ingest is pushed back.
+    pub pending_bytes_max: usize,
+    /// Series in all: at this bound, events of new series are refused.
+    pub series_max: usize,
+    /// Events of one flush of a stream, about.
+    pub flush_rows_max: usize,
+    /// The wall clock.
+    pub clock: Clock,
+}
+
+impl EngineConfig {
+    /// The defaults, with the log in `log_dir`.
+    pub fn new(log_dir: impl Into<PathBuf>) -> Self {
+        EngineConfig {
+            log_dir: log_dir.into(),
+            log_sync: true,
+            log_segment_bytes_max: 64 << 20,
+            workers: 1,
+            views: view::built_in_rollups(),
+            pending_bytes_max: 1 << 30,
+            series_max: 1_000_000,
+            flush_rows_max: 1_000_000,
+            clock: Arc::new(|| streamgauge_schemas::time::wall_clock().0.max(0) as u64),
+        }
+    }
+}

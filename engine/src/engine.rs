@@ -1,0 +1,310 @@
+//! The engine: append, snapshot, flush, restart. What the other crates see.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use futures_channel::mpsc;
+use streamgauge_schemas::stream::{Catalog, CatalogChange, Stream};
+use streamgauge_schemas::{
+    Epoch, EventBatch, Rows, Series, SeriesId, StreamDefinition, StreamId, ViewDefinition,
+};
+
+use crate::config::EngineConfig;
+use crate::error::EngineError;
+use crate::log::{Committer, CommitterOptions, Log, LogOptions, Submission};
+use crate::pending::Pending;
+use crate::recovery::{self, Recovered};
+use crate::registry::SeriesRegistry;
+use crate::sequencer::{OnCommit, Sequencer};
+use crate::snapshot::{Snapshot, SnapshotRequest, ViewSnapshot};
+use crate::tail::StreamFlush;
+use crate::workers::{Command, Part, Workers};
+
+/// A running engine; clones share it.
+#[derive(Clone)]
+pub struct Engine {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    // Dropped in this order: the log commits what waits, then the workers finish what they were given.
+    committer: Committer,
+    sequencer: Arc<Sequencer>,
+    registry: Arc<SeriesRegistry>,
+    views: Arc<[Arc<ViewDefinition>]>,
+    flush_rows_max: usize,
+}
+
+/// The rows of a view to flush: all that changed in `(flushed, upto]`, each whole.
+#[derive(Clone, Debug)]
+pub struct ViewFlush {
+    /// The flushed epoch that the write makes true.
+    pub upto: Epoch,
+    /// The rows.
+    pub rows: Rows,
+    /// Name and dimensions of each series in `rows`.
+    pub series: HashMap<SeriesId, Arc<Series>>,
+}
+
+/// The changes of the catalogue to flush.
+#[derive(Clone, Debug)]
+pub struct CatalogFlush {
+    /// The flushed epoch that the write makes true.
+    pub upto: Epoch,
+    /// The changes, in order.
+    pub changes: Vec<(Epoch, CatalogChange)>,
+}
+
+/// Where the engine stands.
+#[derive(Clone, Debug)]
+pub struct EngineStatus {
+    /// The newest epoch.
+    pub epoch: Epoch,
+    /// Events appended since start, replayed ones included.
+    pub events_total: u64,
+    /// Bytes of events in memory that ClickHouse or the dataflow still needs.
+    pub pending_bytes: usize,
+    /// Workers that run.
+    pub workers: usize,
+    /// Series known.
+    pub series: usize,
+}
+
+impl Engine {
+    /// Opens the log, loads what ClickHouse had, and replays the rest. Returns when the engine can serve.
+    ///
+    /// # Errors
+    /// [`EngineError::Log`] when the log cannot be opened or read; nothing is changed then.
+    pub fn open(config: &EngineConfig, recovered: Recovered) -> Result<Self, EngineError> {
+        let options = LogOptions { segment_bytes_max: config.log_segment_bytes_max, sync: config.log_sync };
+        let log = Log::open(&config.log_dir, options)?;
+        let views: Arc<[Arc<ViewDefinition>]> = config.views.iter().cloned().map(Arc::new).collect();
+        let registry = Arc::new(SeriesRegistry::new(config.series_max));
+        let workers = Workers::start(config.workers.max(1), views.clone(), registry.clone());
+        let workers = workers.map_err(|source| EngineError::Workers(Arc::new(source)))?;
+        let pending = Pending::new(config.pending_bytes_max);
+        let sequencer = Arc::new(Sequencer::new(workers, views.len(), registry.clone(), pending));
+        let floor = recovery::replay(&log, recovered, &views, &sequencer, &registry)?;
+        let options = CommitterOptions { clock: config.clock.clone(), epoch_floor: floor, ..CommitterOptions::default() };
+        let committer = Committer::start(log, options, Box::new(OnCommit(sequencer.clone())))?;
+        let flush_rows_max = config.flush_rows_max;
+        Ok(Engine { inner: Arc::new(Inner { committer, sequencer, registry, views, flush_rows_max }) })
+    }
+
+    /// Makes events durable and gives them to the dataflow; answers their epoch once they are both durable and
+    /// visible to every later snapshot.
+    ///
+    /// # Errors
+    /// [`EngineError::Busy`] and a full [`EngineError::Submit`] are to be retried later; nothing was taken then.
+    pub async fn append(&self, batch: EventBatch) -> Result<Epoch, EngineError> {
+        let pending = &self.inner.sequencer.pending;
+        if pending.is_full() {
+            return Err(EngineError::Busy { pending_bytes: pending.bytes(), bound_bytes: pending.bound() });
+        }
+        if let EventBatch::Metrics(batch) = &batch {
+            let known = self.inner.registry.register(batch);
+            known.map_err(|too_many| EngineError::TooManySeries { max: too_many.max })?;
+        }
+        self.submit(Submission::Events(batch)).await
+    }
+
+    async fn submit(&self, submission: Submission) -> Result<Epoch, EngineError> {
+        let receipt = self.inner.committer.submit(submission)?;
+        Ok(receipt.await.map_err(|_| EngineError::Stopped)??)
+    }
+
+    /// Makes a stream. A stream of the same definition that is there already is answered as it is.
+    ///
+    /// # Errors
+    /// [`EngineError::Schema`] for a definition that does not make sense, [`EngineError::StreamExists`] for another one.
+    pub async fn create_stream(&self, definition: StreamDefinition) -> Result<(Arc<Stream>, bool), EngineError> {
+        let definition = definition.validate()?;
+        if let Some(stream) = self.catalog().by_name(&definition.name) {
+            let same = stream.definition == definition;
+            return if same { Ok((stream.clone(), false)) } else { Err(EngineError::StreamExists(definition.name)) };
+        }
+        let epoch = self.submit(Submission::Catalog(CatalogChange::CreateStream(definition.clone()))).await?;
+        match self.catalog().by_name(&definition.name) {
+            Some(stream) if stream.id == StreamId(epoch.0) => Ok((stream.clone(), true)),
+            Some(stream) if stream.definition == definition => Ok((stream.clone(), false)),
+            _ => Err(EngineError::StreamExists(definition.name)),
+        }
+    }
+
+    /// Deletes a stream, with all its events.
+    ///
+    /// # Errors
+    /// [`EngineError::UnknownStream`] when it is not there.
+    pub async fn drop_stream(&self, name: &str) -> Result<(), EngineError> {
+        let stream = self.stream(name).ok_or_else(|| EngineError::UnknownStream(name.to_owned()))?;
+        self.submit(Submission::Catalog(CatalogChange::DropStream(stream.id))).await?;
+        Ok(())
+    }
+
+    /// The streams of the user's own.
+    #[must_use]
+    pub fn catalog(&self) -> Arc<Catalog> {
+        self.inner.sequencer.with(|ordered| ordered.catalog.clone())
+    }
+
+    /// The stream of that name, if the user made one.
+    #[must_use]
+    pub fn stream(&self, name: &str) -> Option<Arc<Stream>> {
+        self.catalog().by_name(name).cloned()
+    }
+
+    /// The maintained views, finest first.
+    #[must_use]
+    pub fn views(&self) -> &Arc<[Arc<ViewDefinition>]> {
+        &self.inner.views
+    }
+
+    /// What is known of series and metrics.
+    #[must_use]
+    pub fn series(&self) -> &Arc<SeriesRegistry> {
+        &self.inner.registry
+    }
+
+    /// Where the engine stands.
+    #[must_use]
+    pub fn status(&self) -> EngineStatus {
+        let pending_bytes = self.inner.sequencer.pending.bytes();
+        let series = self.inner.registry.len();
+        self.inner.sequencer.with(|ordered| EngineStatus {
+            epoch: ordered.last,
+            events_total: ordered.events_total,
+            pending_bytes,
+            workers: ordered.workers(),
+            series,
+        })
+    }
+
+    /// Takes a consistent snapshot of what memory holds of several views and streams.
+    ///
+    /// It includes every event acknowledged before the call.
+    ///
+    /// # Errors
+    /// [`EngineError::UnknownStream`] when a stream was deleted, [`EngineError::Stopped`] while the engine stops.
+    pub async fn snapshot(&self, request: SnapshotRequest) -> Result<Snapshot, EngineError> {
+        let reading = self.inner.sequencer.read(&request);
+        let reading = reading.map_err(|id| EngineError::UnknownStream(id.0.to_string()))?;
+        let mut views = vec![ViewSnapshot::default(); request.views.len()];
+        if !request.views.is_empty() {
+            for parts in self.gather(reading.parts).await? {
+                for (view, mut part) in views.iter_mut().zip(parts) {
+                    view.horizon = part.horizon; // the same on all workers: sequencer, invariant 3
+                    view.rows.append(&mut part.rows);
+                }
+            }
+        }
+        views.iter_mut().for_each(|view| view.series = self.name(&view.rows));
+        Ok(Snapshot { epoch: reading.epoch, views, streams: reading.streams })
+    }
+
+    async fn gather<T>(&self, parts: mpsc::UnboundedReceiver<T>) -> Result<Vec<T>, EngineError> {
+        let workers = self.inner.sequencer.with(|ordered| ordered.workers());
+        let mut parts = parts;
+        let mut all = Vec::with_capacity(workers);
+        while let Ok(part) = parts.recv().await {
+            all.push(part);
+        }
+        if all.len() == workers && workers > 0 { Ok(all) } else { Err(EngineError::Stopped) }
+    }
+
+    fn name(&self, rows: &Rows) -> HashMap<SeriesId, Arc<Series>> {
+        let mut named = HashMap::new();
+        let mut last = None;
+        for id in &rows.series {
+            if last != Some(*id) && !named.contains_key(id) {
+                let series = self.inner.registry.get(*id).expect("a series is registered before its events are appended");
+                named.insert(*id, series);
+            }
+            last = Some(*id);
+        }
+        named
+    }
+
+    /// Begins a flush of a view; `None` when nothing changed, and then its flushed epoch has moved on by itself.
+    ///
+    /// One flush of an item at a time.
+    ///
+    /// # Errors
+    /// [`EngineError::Stopped`] while the engine stops.
+    pub async fn begin_view_flush(&self, view: usize) -> Result<Option<ViewFlush>, EngineError> {
+        let (reply, parts) = mpsc::unbounded();
+        let upto = self.inner.sequencer.with(|ordered| {
+            ordered.broadcast(&Command::Flush { view, reply });
+            ordered.last
+        });
+        let mut rows = Rows::default();
+        for mut part in self.gather::<Part>(parts).await? {
+            rows.append(&mut part.rows);
+        }
+        if rows.is_empty() {
+            self.confirm_view_flush(view, upto);
+            return Ok(None);
+        }
+        let series = self.name(&rows);
+        Ok(Some(ViewFlush { upto, rows, series }))
+    }
+
+    /// ClickHouse has the view up to `upto`.
+    pub fn confirm_view_flush(&self, view: usize, upto: Epoch) {
+        self.inner.sequencer.with(|ordered| {
+            ordered.view_flushed[view] = ordered.view_flushed[view].max(upto);
+            ordered.broadcast(&Command::Flushed { view, epoch: upto });
+        });
+        self.truncate_log();
+    }
+
+    /// Begins a flush of a stream; `None` when there is nothing to write.
+    #[must_use]
+    pub fn begin_stream_flush(&self, stream: StreamId) -> Option<StreamFlush> {
+        let rows_max = self.inner.flush_rows_max;
+        self.inner.sequencer.with(|ordered| {
+            let now = ordered.last;
+            ordered.tails.get_mut(&stream)?.begin_flush(now, rows_max)
+        })
+    }
+
+    /// ClickHouse has the stream up to `upto`.
+    pub fn confirm_stream_flush(&self, stream: StreamId, upto: Epoch) {
+        self.inner.sequencer.with(|ordered| {
+            if let Some(tail) = ordered.tails.get_mut(&stream) {
+                tail.confirm(upto);
+            }
+        });
+        self.truncate_log();
+    }
+
+    /// Events of a stream that wait for ClickHouse.
+    #[must_use]
+    pub fn stream_rows_pending(&self, stream: StreamId) -> usize {
+        self.inner.sequencer.with(|ordered| ordered.tails.get(&stream).map_or(0, |tail| tail.rows()))
+    }
+
+    /// Begins a flush of the catalogue; `None` when nothing changed.
+    #[must_use]
+    pub fn begin_catalog_flush(&self) -> Option<CatalogFlush> {
+        self.inner.sequencer.with(|ordered| {
+            if ordered.catalog_changes.is_empty() {
+                ordered.catalog_flushed = ordered.last;
+                return None;
+            }
+            Some(CatalogFlush { upto: ordered.last, changes: ordered.catalog_changes.clone() })
+        })
+    }
+
+    /// ClickHouse has the catalogue up to `upto`.
+    pub fn confirm_catalog_flush(&self, upto: Epoch) {
+        self.inner.sequencer.with(|ordered| {
+            ordered.catalog_changes.retain(|(epoch, _)| *epoch > upto);
+            ordered.catalog_flushed = ordered.catalog_flushed.max(upto);
+        });
+    }
+
+    fn truncate_log(&self) {
+        let flushed = self.inner.sequencer.with(|ordered| ordered.flushed_everywhere());
+        self.inner.committer.truncate_below(flushed);
+    }
+}

@@ -1,0 +1,46 @@
+//! What can go wrong in the engine.
+
+use streamgauge_schemas::SchemaError;
+use thiserror::Error;
+
+use crate::log::{LogError, SubmitError};
+
+/// An append, a read or a change of the catalogue that failed.
+#[derive(Clone, Debug, Error)]
+pub enum EngineError {
+    /// More unflushed events in memory than the bound; the producer should wait and retry.
+    #[error("{pending_bytes} bytes of events wait for ClickHouse, more than the bound of {bound_bytes}; retry later")]
+    Busy {
+        /// What waits.
+        pending_bytes: usize,
+        /// The configured bound.
+        bound_bytes: usize,
+    },
+    /// The events would bring more series than the bound.
+    #[error("the events bring more than {max} series in all; send fewer distinct dimensions or raise series_max")]
+    TooManySeries {
+        /// The configured bound.
+        max: usize,
+    },
+    /// The log did not take the events.
+    #[error("the log did not take the events")]
+    Submit(#[from] SubmitError),
+    /// The log could not make the events durable.
+    #[error("the log could not make the events durable")]
+    Log(#[from] LogError),
+    /// The stream is not there.
+    #[error("there is no stream {0:?}")]
+    UnknownStream(String),
+    /// The stream is there with another definition.
+    #[error("stream {0:?} exists with another definition; delete it first or choose another name")]
+    StreamExists(String),
+    /// The definition does not make sense.
+    #[error(transparent)]
+    Schema(#[from] SchemaError),
+    /// The threads of the workers could not be started.
+    #[error("the workers could not be started")]
+    Workers(#[source] std::sync::Arc<std::io::Error>),
+    /// The engine is stopping, or a worker has died.
+    #[error("the engine has stopped")]
+    Stopped,
+}

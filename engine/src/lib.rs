@@ -1,0 +1,38 @@
+//! The engine of Streamgauge: events in, durable, folded into maintained views, read as of one epoch.
+//!
+//! It knows neither HTTP nor ClickHouse: what to flush it hands out, and what was flushed it is told.
+//!
+//! # Layout
+//!
+//! - [`decode`]: JSON to batches of events.
+//! - [`log`]: the durable, ordered record of epochs, and its group commit.
+//! - `sequencer`: the one order of epochs, reads and flushes.
+//! - `pending`, `tail`: events in memory that ClickHouse does not have, and the bound on them.
+//! - `workers`, `dataflow`: timely workers that maintain the views.
+//! - [`registry`]: names and dimensions of series.
+//! - [`snapshot`]: consistent reads, and following a view.
+//! - [`recovery`]: restart.
+//! - [`engine`]: all of it behind one type.
+//! - [`config`], [`error`].
+
+pub mod config;
+mod dataflow;
+pub mod decode;
+pub mod engine;
+pub mod error;
+pub mod log;
+mod pending;
+pub mod recovery;
+pub mod registry;
+mod sequencer;
+pub mod snapshot;
+mod tail;
+mod workers;
+
+pub use config::EngineConfig;
+pub use engine::{CatalogFlush, Engine, EngineStatus, ViewFlush};
+pub use error::EngineError;
+pub use recovery::Recovered;
+pub use registry::{MetricSummary, SeriesRegistry};
+pub use snapshot::{Delta, RowFilter, SeriesFilter, Snapshot, SnapshotRequest, ViewRead};
+pub use tail::StreamFlush;

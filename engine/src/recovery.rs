@@ -1,0 +1,102 @@
+//! Restart: what ClickHouse had, then the log from there.
+//!
+//! # Invariants
+//!
+//! 1. Each item (view, stream, catalogue) has its own flushed epoch `F`; an event is applied to an item only above it.
+//! 2. New epochs begin above everything that was ever given out: above the log's last and above every `F`.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use streamgauge_schemas::stream::{Catalog, CatalogChange};
+use streamgauge_schemas::{Epoch, EventBatch, Rows, SchemaError, Series, StreamId, ViewDefinition};
+
+use crate::error::EngineError;
+use crate::log::{Log, Record, RecordKind, Submission};
+use crate::registry::SeriesRegistry;
+use crate::sequencer::Sequencer;
+use crate::tail::Tail;
+use crate::workers::Command;
+
+/// What ClickHouse had when the program started.
+#[derive(Clone, Debug, Default)]
+pub struct Recovered {
+    /// `F` of each view, by name; 0 when missing.
+    pub views_flushed: HashMap<String, Epoch>,
+    /// Per view, its rows with a version above `F − K`.
+    pub rows: HashMap<String, Rows>,
+    /// All series that history knows of.
+    pub series: Vec<Arc<Series>>,
+    /// `F` of each stream; 0 when missing.
+    pub streams_flushed: HashMap<StreamId, Epoch>,
+    /// The streams, as of the catalogue's own `F`.
+    pub catalog: Catalog,
+    /// `F` of the catalogue.
+    pub catalog_flushed: Epoch,
+}
+
+/// Brings the engine to where it was; returns the epoch above which new ones begin.
+pub(crate) fn replay(
+    log: &Log,
+    recovered: Recovered,
+    views: &[Arc<ViewDefinition>],
+    sequencer: &Sequencer,
+    registry: &SeriesRegistry,
+) -> Result<Epoch, EngineError> {
+    let Recovered { views_flushed, mut rows, series, streams_flushed, mut catalog, catalog_flushed } = recovered;
+    series.into_iter().for_each(|series| registry.restore(series));
+    catalog.epoch = catalog.epoch.max(catalog_flushed);
+    let from = sequencer.with(|ordered| {
+        for (index, view) in views.iter().enumerate() {
+            let flushed = views_flushed.get(&view.name).copied().unwrap_or_default();
+            ordered.view_flushed[index] = flushed;
+            let rows = Arc::new(rows.remove(&view.name).unwrap_or_default());
+            ordered.broadcast(&Command::Load { view: index, rows, flushed });
+        }
+        let ids = catalog.streams.iter().map(|stream| stream.id).chain([StreamId::METRICS]);
+        let flushed = |id: StreamId| streams_flushed.get(&id).copied().unwrap_or_default();
+        ordered.tails = ids.map(|id| (id, Tail::new(flushed(id)))).collect();
+        ordered.catalog = Arc::new(catalog);
+        ordered.catalog_flushed = catalog_flushed;
+        ordered.streams_flushed_at_start = streams_flushed;
+        ordered.flushed_everywhere()
+    });
+    let mut group: Vec<Submission> = Vec::new();
+    let mut at = Epoch::ZERO;
+    for record in log.read_after(from) {
+        let record = record?;
+        if record.epoch != at && !group.is_empty() {
+            sequencer.add(at, std::mem::take(&mut group));
+        }
+        at = record.epoch;
+        group.push(decode(record, registry)?);
+    }
+    if !group.is_empty() {
+        sequencer.add(at, group);
+    }
+    let floor = sequencer.with(|ordered| {
+        let flushed = ordered.tails.values().map(Tail::flushed).chain(ordered.view_flushed.iter().copied());
+        let floor = flushed.chain([ordered.catalog_flushed, ordered.last, log.last_epoch()]).max().unwrap_or_default();
+        ordered.last = floor;
+        ordered.broadcast(&Command::Advance { epoch: floor });
+        floor
+    });
+    Ok(floor) // invariant 2
+}
+
+fn decode(record: Record, registry: &SeriesRegistry) -> Result<Submission, EngineError> {
+    match record.kind {
+        RecordKind::Events => {
+            let batch = EventBatch::decode(record.stream, &record.payload)?;
+            if let EventBatch::Metrics(batch) = &batch {
+                batch.series.iter().for_each(|entry| registry.restore(entry.series.clone()));
+            }
+            Ok(Submission::Events(batch))
+        }
+        RecordKind::Catalog => {
+            let change: CatalogChange = serde_json::from_slice(&record.payload)
+                .map_err(|e| SchemaError::Encoding { offset: e.column(), reason: e.to_string() })?;
+            Ok(Submission::Catalog(change))
+        }
+    }
+}

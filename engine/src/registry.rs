@@ -1,0 +1,185 @@
+//! The registry of series: names and dimensions by identity, and what was last seen of each metric.
+//!
+//! Identities are content hashes, so the registry only translates; losing it would lose no data. It is filled before
+//! an event is appended, so whoever reads a row finds its series here.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
+use std::sync::Arc;
+
+use foldhash::fast::FixedState;
+use hashbrown::HashMap;
+use parking_lot::RwLock;
+use streamgauge_schemas::{EventTime, MetricsBatch, Series, SeriesId};
+
+/// All series that this program knows of, by identity and by name.
+pub struct SeriesRegistry {
+    series_max: usize,
+    inner: RwLock<Inner>,
+}
+
+#[derive(Default)]
+struct Inner {
+    by_id: HashMap<SeriesId, Arc<Series>, FixedState>,
+    by_name: BTreeMap<Arc<str>, Metric>,
+}
+
+#[derive(Default)]
+struct Metric {
+    series: BTreeSet<SeriesId>,
+    last: Option<(EventTime, f64)>,
+}
+
+/// What is known of a metric.
+#[derive(Clone, Debug, PartialEq)]
+pub struct MetricSummary {
+    /// The metric's name.
+    pub name: Arc<str>,
+    /// How many series it has.
+    pub series_count: usize,
+    /// The newest event by event time: its time and value.
+    pub last: Option<(EventTime, f64)>,
+}
+
+/// The registry is full: more series than `max`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TooManySeries {
+    /// The configured bound.
+    pub max: usize,
+}
+
+impl SeriesRegistry {
+    /// Makes an empty registry that holds at most `series_max` series.
+    #[must_use]
+    pub fn new(series_max: usize) -> Self {
+        SeriesRegistry { series_max, inner: RwLock::default() }
+    }
+
+    /// Makes the series of a batch known, and its newest values.
+    ///
+    /// # Errors
+    /// [`TooManySeries`] when the batch brings new series beyond the bound; then none of them is added.
+    pub fn register(&self, batch: &MetricsBatch) -> Result<(), TooManySeries> {
+        let missing = {
+            let inner = self.inner.read();
+            batch.series.iter().filter(|s| !inner.by_id.contains_key(&s.id)).map(|s| s.series.clone()).collect::<Vec<_>>()
+        };
+        if !missing.is_empty() {
+            let mut inner = self.inner.write();
+            if inner.by_id.len() + missing.len() > self.series_max {
+                return Err(TooManySeries { max: self.series_max });
+            }
+            missing.into_iter().for_each(|series| inner.insert(series));
+        }
+        Ok(())
+    }
+
+    /// Notes the newest value of each metric of an acknowledged batch.
+    pub(crate) fn observe(&self, batch: &MetricsBatch) {
+        let mut newest: Vec<Option<(EventTime, f64)>> = vec![None; batch.series.len()];
+        for ((index, ts), value) in batch.series_index.iter().zip(&batch.ts).zip(&batch.value) {
+            let slot = &mut newest[*index as usize];
+            if slot.is_none_or(|(at, _)| at <= *ts) {
+                *slot = Some((*ts, *value));
+            }
+        }
+        let mut inner = self.inner.write();
+        for (entry, last) in batch.series.iter().zip(newest) {
+            if let (Some((at, value)), Some(metric)) = (last, inner.by_name.get_mut(entry.series.name())) {
+                metric.observe(at, value);
+            }
+        }
+    }
+
+    /// Makes a series known, as read from history at start; the bound does not apply to what is there already.
+    pub fn restore(&self, series: Arc<Series>) {
+        self.inner.write().insert(series);
+    }
+
+    /// Notes the newest value of a metric, as read from history at start.
+    pub fn restore_last(&self, name: &str, at: EventTime, value: f64) {
+        if let Some(metric) = self.inner.write().by_name.get_mut(name) {
+            metric.observe(at, value);
+        }
+    }
+
+    /// The series of that identity.
+    #[must_use]
+    pub fn get(&self, id: SeriesId) -> Option<Arc<Series>> {
+        self.inner.read().by_id.get(&id).cloned()
+    }
+
+    /// The identities, in order, of the series of `name` that pass `filter`.
+    pub(crate) fn select(&self, name: &str, filter: impl Fn(&Series) -> bool) -> Vec<SeriesId> {
+        let inner = self.inner.read();
+        let Some(metric) = inner.by_name.get(name) else { return Vec::new() };
+        metric.series.iter().filter(|id| inner.by_id.get(*id).is_some_and(|series| filter(series))).copied().collect()
+    }
+
+    /// The identities, in order, of all series that pass `filter`.
+    pub(crate) fn select_all(&self, filter: impl Fn(&Series) -> bool) -> Vec<SeriesId> {
+        let inner = self.inner.read();
+        let mut ids: Vec<_> = inner.by_id.iter().filter(|(_, series)| filter(series)).map(|(id, _)| *id).collect();
+        ids.sort_unstable();
+        ids
+    }
+
+    /// Metrics whose name begins with `prefix`, by name, at most `limit`.
+    #[must_use]
+    pub fn metrics(&self, prefix: &str, limit: usize) -> Vec<MetricSummary> {
+        let inner = self.inner.read();
+        let from = inner.by_name.range::<str, _>((Bound::Included(prefix), Bound::Unbounded)).take_while(|(name, _)| name.starts_with(prefix));
+        from.take(limit)
+            .map(|(name, metric)| MetricSummary { name: name.clone(), series_count: metric.series.len(), last: metric.last })
+            .collect()
+    }
+
+    /// The dimensions of a metric with their values, each at most `limit`; `None` of an unknown metric.
+    #[must_use]
+    pub fn dimensions(&self, name: &str, limit: usize) -> Option<BTreeMap<String, BTreeSet<String>>> {
+        let inner = self.inner.read();
+        let metric = inner.by_name.get(name)?;
+        let mut dimensions: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+        for series in metric.series.iter().filter_map(|id| inner.by_id.get(id)) {
+            for (key, value) in series.dimensions() {
+                let values = dimensions.entry(key.clone()).or_default();
+                if values.len() < limit {
+                    values.insert(value.clone());
+                }
+            }
+        }
+        Some(dimensions)
+    }
+
+    /// How many series are known.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.inner.read().by_id.len()
+    }
+
+    /// Whether none is known.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+impl Inner {
+    fn insert(&mut self, series: Arc<Series>) {
+        let id = series.id();
+        let metric = match self.by_name.get_mut(series.name()) {
+            Some(metric) => metric,
+            None => self.by_name.entry(series.name().into()).or_default(),
+        };
+        metric.series.insert(id);
+        self.by_id.entry(id).or_insert(series);
+    }
+}
+
+impl Metric {
+    fn observe(&mut self, at: EventTime, value: f64) {
+        if self.last.is_none_or(|(newest, _)| newest <= at) {
+            self.last = Some((at, value));
+        }
+    }
+}

@@ -1,0 +1,92 @@
+//! The tail of a stream: its acknowledged events that ClickHouse does not have yet.
+//!
+//! # Invariants
+//!
+//! 1. The batches are ordered by epoch, and all lie above the flushed epoch.
+//! 2. A batch leaves only when ClickHouse has confirmed its whole epoch.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use streamgauge_schemas::{Epoch, EventBatch};
+
+use crate::pending::Ticket;
+use crate::snapshot::StreamSnapshot;
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(crate) struct Tail {
+    flushed: Epoch,
+    batches: VecDeque<(Epoch, EventBatch, Arc<Ticket>)>,
+    rows: usize,
+}
+
+/// The events to flush: exactly those of `(after, upto]`.
+#[derive(Clone, Debug)]
+pub struct StreamFlush {
+    /// The stream's flushed epoch.
+    pub after: Epoch,
+    /// The flushed epoch that the write makes true.
+    pub upto: Epoch,
+    /// The events, in order.
+    pub batches: Vec<(Epoch, EventBatch)>,
+}
+
+impl Tail {
+    pub(crate) fn new(flushed: Epoch) -> Self {
+        Tail { flushed, ..Tail::default() }
+    }
+
+    pub(crate) fn flushed(&self) -> Epoch {
+        self.flushed
+    }
+
+    pub(crate) fn rows(&self) -> usize {
+        self.rows
+    }
+
+    pub(crate) fn push(&mut self, epoch: Epoch, batch: EventBatch, ticket: Arc<Ticket>) {
+        debug_assert!(epoch > self.flushed, "invariant 1");
+        self.rows += batch.len();
+        self.batches.push_back((epoch, batch, ticket));
+    }
+
+    /// The memory part of a query as of `epoch`.
+    pub(crate) fn snapshot(&self, epoch: Epoch) -> StreamSnapshot {
+        let seen = self.batches.iter().take_while(|(at, ..)| *at <= epoch);
+        StreamSnapshot {
+            flushed: self.flushed.min(epoch),
+            batches: seen.map(|(at, batch, _)| (*at, batch.clone())).collect(),
+        }
+    }
+
+    /// The next events to flush, whole epochs, about `rows_max` at most; `None` when there are none, and then
+    /// everything up to `now` counts as flushed.
+    pub(crate) fn begin_flush(&mut self, now: Epoch, rows_max: usize) -> Option<StreamFlush> {
+        if self.batches.is_empty() {
+            self.flushed = self.flushed.max(now);
+            return None;
+        }
+        let mut rows = 0;
+        let mut taken = Vec::new();
+        let mut upto = now;
+        for (epoch, batch, _) in &self.batches {
+            if rows >= rows_max && taken.last().is_some_and(|(last, _)| last < epoch) {
+                upto = taken.last().map_or(now, |(last, _)| *last);
+                break;
+            }
+            rows += batch.len();
+            taken.push((*epoch, batch.clone()));
+        }
+        Some(StreamFlush { after: self.flushed, upto, batches: taken })
+    }
+
+    pub(crate) fn confirm(&mut self, upto: Epoch) {
+        self.flushed = self.flushed.max(upto);
+        while self.batches.front().is_some_and(|(epoch, ..)| *epoch <= upto) {
+            if let Some((_, batch, _)) = self.batches.pop_front() {
+                self.rows -= batch.len();
+            }
+        }
+    }
+}

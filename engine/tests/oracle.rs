@@ -1,0 +1,189 @@
+//! Every view equals a plain recomputation, at every epoch, for 1, 2 and 4 workers: with late and unordered events,
+//! flushes at any moment, queries that a flush overtakes, half-done flushes, and restarts.
+
+mod support;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use futures::executor::block_on;
+use proptest::prelude::*;
+use streamgauge_engine::{Engine, EngineConfig, RowFilter, SnapshotRequest, ViewFlush, ViewRead};
+use streamgauge_schemas::{Duration, EventTime, StreamId, ViewDefinition};
+use support::{Event, Store, batch, recompute};
+
+#[derive(Clone, Debug)]
+enum Step {
+    /// Append events after the clock moved on.
+    Append { after_us: u64, events: Vec<Event> },
+    /// Begin a flush of a view.
+    Begin(usize),
+    /// Write what was begun, and confirm it.
+    Finish(usize),
+    /// Write every other row of what was begun, and forget it, as a crash would.
+    Half(usize),
+    /// Flush the raw events; the crash may come between write and commit.
+    Raw { commit: bool },
+    /// Take the memory part of a snapshot; history is read at the end, after all flushes that follow.
+    Query,
+    /// End the engine and open it again.
+    Restart,
+}
+
+fn views() -> Vec<ViewDefinition> {
+    let view = |name: &str, bucket_s: i64, idle_us: i64| ViewDefinition {
+        name: name.into(),
+        bucket: Duration::from_secs(bucket_s),
+        flush_interval: Duration::from_secs(1),
+        idle: Duration::from_micros(idle_us),
+    };
+    vec![view("v_1s", 1, 300), view("v_1m", 60, 1_000), view("v_1h", 3_600, 40), view("v_1d", 86_400, 5_000)]
+}
+
+fn event() -> impl Strategy<Value = Event> {
+    // Near bucket edges of each length, before and after 1970, with disorder of up to a day.
+    let base = prop_oneof![Just(0i64), Just(59), Just(60), Just(3_599), Just(3_600), Just(86_399), Just(-1), Just(-86_400), 0i64..90_000];
+    (0u8..6, base, prop_oneof![Just(0i64), Just(999_999), Just(1), 0i64..1_000_000], -40i32..40).prop_map(|(series, s, us, v)| Event {
+        series,
+        ts: EventTime(s * 1_000_000 + us),
+        value: f64::from(v) / 4.0, // sums of quarters are exact, whatever their order
+    })
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let after = prop_oneof![4 => 0u64..20, 2 => 30u64..400, 1 => 900u64..6_000];
+    prop_oneof![
+        12 => (after, prop::collection::vec(event(), 1..12)).prop_map(|(after_us, events)| Step::Append { after_us, events }),
+        4 => (0usize..4).prop_map(Step::Begin),
+        4 => (0usize..4).prop_map(Step::Finish),
+        1 => (0usize..4).prop_map(Step::Half),
+        2 => any::<bool>().prop_map(|commit| Step::Raw { commit }),
+        2 => Just(Step::Query),
+        1 => Just(Step::Restart),
+    ]
+}
+
+struct Run {
+    dir: tempfile::TempDir,
+    clock: Arc<AtomicU64>,
+    workers: usize,
+    engine: Option<Engine>,
+    store: Store,
+    acknowledged: Vec<Event>,
+    begun: Vec<Option<ViewFlush>>,
+}
+
+impl Run {
+    fn new(workers: usize) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let clock = Arc::new(AtomicU64::new(1_000_000));
+        let mut run =
+            Run { dir, clock, workers, engine: None, store: Store::default(), acknowledged: Vec::new(), begun: vec![None; 4] };
+        run.open();
+        run
+    }
+
+    fn open(&mut self) {
+        let clock = self.clock.clone();
+        let mut config = EngineConfig::new(self.dir.path());
+        config.workers = self.workers;
+        config.views = views();
+        config.log_sync = false; // the process does not die here; syncing would only make the test slow
+        config.clock = Arc::new(move || clock.load(Ordering::SeqCst));
+        self.engine = Some(Engine::open(&config, self.store.recover(&views())).unwrap());
+    }
+
+    fn engine(&self) -> &Engine {
+        self.engine.as_ref().unwrap()
+    }
+
+    fn snapshot(&self) -> streamgauge_engine::Snapshot {
+        let read = |view| ViewRead { view, filter: RowFilter::default(), follow: None };
+        let request = SnapshotRequest { views: (0..4).map(read).collect(), streams: vec![StreamId::METRICS] };
+        block_on(self.engine().snapshot(request)).unwrap()
+    }
+
+    fn check(&self, snapshot: &streamgauge_engine::Snapshot, acknowledged: usize) {
+        let events = &self.acknowledged[..acknowledged];
+        for (index, view) in views().iter().enumerate() {
+            assert_eq!(self.store.answer(index, view, snapshot), recompute(view, events), "view {}", view.name);
+        }
+        assert_eq!(self.store.count_raw(snapshot), events.len(), "raw events");
+    }
+
+    fn take(&mut self, step: Step, open_queries: &mut Vec<(streamgauge_engine::Snapshot, usize)>) {
+        match step {
+            Step::Append { after_us, events } => {
+                self.clock.fetch_add(after_us, Ordering::SeqCst);
+                block_on(self.engine().append(batch(&events))).unwrap();
+                self.acknowledged.extend(events);
+                self.check(&self.snapshot(), self.acknowledged.len());
+            }
+            Step::Begin(view) => {
+                if self.begun[view].is_none() {
+                    self.begun[view] = block_on(self.engine().begin_view_flush(view)).unwrap();
+                }
+            }
+            Step::Finish(view) => {
+                if let Some(flush) = self.begun[view].take() {
+                    let definition = &views()[view];
+                    self.store.write_view(definition, &flush, |_| true);
+                    self.store.commit_view(definition, flush.upto);
+                    self.engine().confirm_view_flush(view, flush.upto);
+                }
+            }
+            Step::Half(view) => {
+                if let Some(flush) = self.begun[view].take() {
+                    self.store.write_view(&views()[view], &flush, |index| index % 2 == 0);
+                }
+            }
+            Step::Raw { commit } => {
+                if let Some(flush) = self.engine().begin_stream_flush(StreamId::METRICS) {
+                    self.store.write_stream(&flush);
+                    if commit {
+                        self.store.commit_stream(flush.upto);
+                        self.engine().confirm_stream_flush(StreamId::METRICS, flush.upto);
+                    }
+                }
+            }
+            Step::Query => open_queries.push((self.snapshot(), self.acknowledged.len())),
+            Step::Restart => {
+                // A query of the old process ends with it.
+                open_queries.drain(..).for_each(|(snapshot, acknowledged)| self.check(&snapshot, acknowledged));
+                self.engine = None;
+                self.begun = vec![None; 4];
+                self.open();
+                self.check(&self.snapshot(), self.acknowledged.len());
+            }
+        }
+    }
+}
+
+fn run(workers: usize, steps: Vec<Step>) {
+    let mut run = Run::new(workers);
+    let mut open_queries = Vec::new();
+    for step in steps {
+        run.take(step, &mut open_queries);
+    }
+    open_queries.iter().for_each(|(snapshot, acknowledged)| run.check(snapshot, *acknowledged));
+    run.check(&run.snapshot(), run.acknowledged.len());
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 96, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn one_worker_equals_recomputation(steps in prop::collection::vec(step(), 1..60)) {
+        run(1, steps);
+    }
+
+    #[test]
+    fn two_workers_equal_recomputation(steps in prop::collection::vec(step(), 1..40)) {
+        run(2, steps);
+    }
+
+    #[test]
+    fn four_workers_equal_recomputation(steps in prop::collection::vec(step(), 1..30)) {
+        run(4, steps);
+    }
+}

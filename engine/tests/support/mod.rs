@@ -1,0 +1,130 @@
+//! A stand-in for ClickHouse's tables that keeps the rules of DESIGN (rows replaced by version, raw events by epoch),
+//! and a plain recomputation to compare with. Crashes and half-done flushes are the tests' to make.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use streamgauge_engine::{Recovered, Snapshot, ViewFlush};
+use streamgauge_schemas::event::BatchSeries;
+use streamgauge_schemas::{Epoch, EventBatch, EventTime, MetricsBatch, Row, Rows, Series, SeriesId, State, StreamId, ViewDefinition};
+
+/// An event of a test.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Event {
+    pub(crate) series: u8,
+    pub(crate) ts: EventTime,
+    pub(crate) value: f64,
+}
+
+pub(crate) fn series(index: u8) -> Arc<Series> {
+    Arc::new(Series::new(format!("metric-{}", index % 2), [("host", format!("host-{index}"))]))
+}
+
+pub(crate) fn batch(events: &[Event]) -> EventBatch {
+    let mut batch = MetricsBatch::default();
+    for event in events {
+        let series = series(event.series);
+        let id = series.id();
+        let index = batch.series.iter().position(|entry| entry.id == id).unwrap_or_else(|| {
+            batch.series.push(BatchSeries { id, series, source: "test".into() });
+            batch.series.len() - 1
+        });
+        batch.series_index.push(index as u32);
+        batch.ts.push(event.ts);
+        batch.value.push(event.value);
+    }
+    EventBatch::Metrics(Arc::new(batch))
+}
+
+pub(crate) type Groups = BTreeMap<(SeriesId, EventTime), State>;
+
+/// Recomputes a view from scratch.
+pub(crate) fn recompute(view: &ViewDefinition, events: &[Event]) -> Groups {
+    let mut groups = Groups::new();
+    for event in events {
+        groups.entry((series(event.series).id(), view.bucket_of(event.ts))).or_default().add(event.value);
+    }
+    groups
+}
+
+/// The tables of a ClickHouse that obeys.
+#[derive(Default)]
+pub(crate) struct Store {
+    states: HashMap<String, HashMap<(SeriesId, EventTime, Epoch), Row>>,
+    flushed: HashMap<String, Epoch>,
+    raw: Vec<(Epoch, EventBatch)>,
+    raw_flushed: Epoch,
+}
+
+impl Store {
+    /// Writes the rows of a flush, only those with `keep`; a replaced row wins by version.
+    pub(crate) fn write_view(&mut self, view: &ViewDefinition, flush: &ViewFlush, mut keep: impl FnMut(usize) -> bool) {
+        let table = self.states.entry(view.name.clone()).or_default();
+        for (index, (key, row)) in flush.rows.iter().enumerate() {
+            if keep(index) {
+                let slot = table.entry((key.series, key.bucket, row.generation)).or_insert(row);
+                if slot.version <= row.version {
+                    *slot = row;
+                }
+            }
+        }
+    }
+
+    pub(crate) fn commit_view(&mut self, view: &ViewDefinition, upto: Epoch) {
+        self.flushed.insert(view.name.clone(), upto);
+    }
+
+    pub(crate) fn write_stream(&mut self, flush: &streamgauge_engine::StreamFlush) {
+        assert!(flush.after >= self.raw_flushed || flush.after == Epoch::ZERO, "a flush continues where the last ended");
+        assert!(flush.batches.iter().all(|(epoch, _)| *epoch > flush.after && *epoch <= flush.upto));
+        self.raw.retain(|(epoch, _)| *epoch <= flush.after); // the same range again replaces itself
+        self.raw.extend(flush.batches.iter().cloned());
+    }
+
+    pub(crate) fn commit_stream(&mut self, upto: Epoch) {
+        self.raw_flushed = upto;
+    }
+
+    /// What a restart finds.
+    pub(crate) fn recover(&mut self, views: &[ViewDefinition]) -> Recovered {
+        let raw_flushed = self.raw_flushed;
+        self.raw.retain(|(epoch, _)| *epoch <= raw_flushed);
+        let mut recovered = Recovered { views_flushed: self.flushed.clone(), ..Recovered::default() };
+        recovered.streams_flushed.insert(StreamId::METRICS, raw_flushed);
+        recovered.series = (0..8).map(series).collect();
+        for view in views {
+            let horizon = view.horizon(self.flushed.get(&view.name).copied().unwrap_or_default());
+            let mut rows = Rows::default();
+            for ((series, bucket, _), row) in self.states.get(&view.name).into_iter().flatten() {
+                if row.version > horizon {
+                    rows.push(streamgauge_schemas::GroupKey { series: *series, bucket: *bucket }, *row);
+                }
+            }
+            recovered.rows.insert(view.name.clone(), rows);
+        }
+        recovered
+    }
+
+    /// Memory above the horizon, history at or below: what a query answers.
+    pub(crate) fn answer(&self, index: usize, view: &ViewDefinition, snapshot: &Snapshot) -> Groups {
+        let memory = &snapshot.views[index];
+        let mut groups = Groups::new();
+        for (key, row) in memory.rows.iter() {
+            assert!(row.version > memory.horizon, "memory shows rows above the horizon only");
+            groups.entry((key.series, key.bucket)).or_default().merge(&row.state);
+        }
+        for ((series, bucket, _), row) in self.states.get(&view.name).into_iter().flatten() {
+            if row.version <= memory.horizon {
+                groups.entry((*series, *bucket)).or_default().merge(&row.state);
+            }
+        }
+        groups
+    }
+
+    /// All events of `metrics` that a query sees, memory and history.
+    pub(crate) fn count_raw(&self, snapshot: &Snapshot) -> usize {
+        let memory = &snapshot.streams[0];
+        let history = self.raw.iter().filter(|(epoch, _)| *epoch <= memory.flushed);
+        history.chain(&memory.batches).map(|(_, batch)| batch.len()).sum()
+    }
+}

@@ -1,0 +1,40 @@
+//! The shared words of Streamgauge, in the order of the path of an event.
+//!
+//! Every other crate speaks in these types; this one does no I/O and nothing asynchronous.
+//!
+//! # Layout
+//!
+//! - [`epoch`]: the version number of the whole system.
+//! - [`time`]: event time, durations such as `5m`, and moments such as `now-1h`.
+//! - [`series`]: a metric's name with its dimensions, and its stable identity.
+//! - [`stream`]: the definition of a stream and its columns.
+//! - [`event`]: batches of events, columnar, as they travel from the decoder to ClickHouse.
+//! - [`reject`]: an event that was not accepted, with its position and reason.
+//! - [`state`]: mergeable partial aggregates.
+//! - [`view`]: maintained rollups and their pace.
+//! - [`row`]: the rows of a view: group, generation, version and state.
+//! - [`ddl`]: the ClickHouse schema as numbered migrations.
+//! - [`error`]: what can be wrong with the words themselves.
+
+pub mod ddl;
+pub mod epoch;
+pub mod error;
+pub mod event;
+pub mod reject;
+pub mod row;
+pub mod series;
+pub mod state;
+pub mod stream;
+pub mod time;
+pub mod view;
+
+pub use epoch::Epoch;
+pub use error::SchemaError;
+pub use event::{EventBatch, MetricsBatch, TableBatch};
+pub use reject::Reject;
+pub use row::{GroupKey, Row, Rows};
+pub use series::{Series, SeriesId};
+pub use state::State;
+pub use stream::{Column, ColumnType, StreamDefinition, StreamId};
+pub use time::{Duration, EventTime};
+pub use view::ViewDefinition;
