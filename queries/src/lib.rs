@@ -1,1 +1,43 @@
-//! x
+//! Questions over live and history: SQL, series of a metric, and following them live.
+//!
+//! A question is answered as of one epoch `E`. What memory holds is captured once; what it no longer holds is read from
+//! ClickHouse at or below the horizon of that same capture; the two together are exact (DESIGN section 5).
+//!
+//! It knows the engine's read interface and, of ClickHouse, only its SQL: whoever composes the program implements
+//! [`History`]. Neither network protocols nor ClickHouse connections are here.
+//!
+//! # Layout
+//!
+//! - [`history`]: the interface to ClickHouse.
+//! - `clickhouse`: names, literals and settings in ClickHouse's SQL.
+//! - `predicate`: filters, for ClickHouse and for memory.
+//! - `capture`: the one snapshot of a statement.
+//! - `tables`: streams and rollups as tables of DataFusion.
+//! - [`session`]: one SQL statement from text to batches.
+//! - [`format`]: batches as JSON, NDJSON, CSV and Arrow.
+//! - [`series`]: the series of a metric at a granularity.
+//! - [`live`]: following such series.
+//! - [`metrics`]: which metrics and dimensions there are.
+//! - [`limits`], [`error`].
+
+mod capture;
+mod clickhouse;
+pub mod error;
+pub mod format;
+pub mod history;
+pub mod limits;
+pub mod live;
+pub mod metrics;
+mod predicate;
+pub mod series;
+pub mod session;
+mod tables;
+
+pub use error::{ErrorKind, QueryError};
+pub use format::Format;
+pub use history::{History, HistoryError};
+pub use limits::QueryLimits;
+pub use live::{Change, FollowQuery, LiveSeries};
+pub use metrics::MetricDimensions;
+pub use series::{Aggregation, DimensionFilter, SeriesAnswer, SeriesPoints, SeriesQuery};
+pub use session::{QueryEngine, QueryStream};

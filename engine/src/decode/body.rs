@@ -90,7 +90,12 @@ impl<'a> Body<'a> {
     }
 
     /// Reads all events, framed as `format` says.
-    pub(super) fn read(&self, format: Format, reader: &mut impl ReadEvent<'a>, tally: &mut Tally) -> Result<(), DecodeError> {
+    pub(super) fn read(
+        &self,
+        format: Format,
+        reader: &mut impl ReadEvent<'a>,
+        tally: &mut Tally,
+    ) -> Result<(), DecodeError> {
         match format {
             Format::Ndjson => self.lines(reader, tally),
             Format::JsonArray => self.document(reader, tally),
@@ -122,7 +127,8 @@ impl<'a> Body<'a> {
             let mut scanner = Scanner::new(line, start);
             if scanner.peek().is_some() {
                 let index = tally.begin()?;
-                let scanned = reader.scan(&mut scanner).and_then(|()| scanner.end("the end of the line after the event"));
+                let scanned =
+                    reader.scan(&mut scanner).and_then(|()| scanner.end("the end of the line after the event"));
                 let outcome = match scanned {
                     Ok(()) => reader.commit(),
                     Err(syntax) => Err(not_json_line(line, start, syntax)),

@@ -91,6 +91,18 @@ impl<'a> Text<'a> {
         out.push_str(rest);
         Some(Cow::Owned(out))
     }
+
+    /// Resolves escapes of a text that may be kept.
+    ///
+    /// # Errors
+    /// The reason why it may not: it is longer than `bytes_max`, or no text.
+    pub(super) fn bounded(self, bytes_max: usize) -> Result<Cow<'a, str>, String> {
+        let text = self.decode().ok_or("half of a surrogate pair stands alone in the text")?;
+        if text.len() > bytes_max {
+            return Err(format!("the text has {} bytes; at most {bytes_max} are accepted", text.len()));
+        }
+        Ok(text)
+    }
 }
 
 /// Reads the escape that `text` begins with: its character and its length in bytes.

@@ -7,12 +7,11 @@ use streamgauge_schemas::{EventBatch, EventTime, MetricsBatch};
 use super::body::{Body, ReadEvent, Tally, not_an_object};
 use super::describe::{clip, describe};
 use super::json::{Scanner, Syntax, Text, Value};
-use super::series_cache::{SeriesCache, SeriesText, bounded};
+use super::series_cache::{SeriesCache, SeriesText};
 use super::timestamp::TimeRange;
 use super::{DecodeError, DecodeLimits, Decoded, number};
 
-const KNOWN_KEYS: &str =
-    "known are timestamp (ts, time), name (metric), value, dimensions (tags, labels) and source";
+const KNOWN_KEYS: &str = "known are timestamp (ts, time), name (metric), value, dimensions (tags, labels) and source";
 
 /// About how long an event is, to size the columns beforehand.
 const EVENT_BYTES: usize = 96;
@@ -58,7 +57,11 @@ impl<'a> Field<'a> {
     /// Takes a value; `false` when it came under another key before and said something else.
     #[inline]
     fn set(&mut self, key: &'static str, value: Value<'a>) -> bool {
-        let agrees = self.key.is_empty() || self.key == key || self.value == Value::Null || value == Value::Null || same(self.value, value);
+        let agrees = self.key.is_empty()
+            || self.key == key
+            || self.value == Value::Null
+            || value == Value::Null
+            || same(self.value, value);
         if self.key.is_empty() || self.key == key || self.value == Value::Null {
             *self = Field { key, value };
         }
@@ -101,7 +104,8 @@ impl<'a> EventFields<'a> {
         match key.decode() {
             Some(plain) if key.escaped => {
                 // An escaped key is as good as a plain one, but only if it is one of the known.
-                let known = ["ts", "timestamp", "time", "name", "metric", "value", "dimensions", "tags", "labels", "source"];
+                let known =
+                    ["ts", "timestamp", "time", "name", "metric", "value", "dimensions", "tags", "labels", "source"];
                 if let Some(raw) = known.into_iter().find(|known| *known == plain) {
                     return self.set(Text { raw, escaped: false }, value);
                 }
@@ -141,7 +145,7 @@ impl<'a> ReadEvent<'a> for MetricsReader<'a> {
         };
         let time = match event.time.value {
             Value::Null => self.times.now,
-            value => self.times.read(event.time.key, value)?,
+            value => self.times.read(value).map_err(|fault| format!("{}: {fault}", event.time.key))?,
         };
         let value = match event.value.value {
             Value::Number(text) => number::float(text).ok_or_else(|| too_large(text))?,
@@ -247,7 +251,11 @@ pub(super) fn read_ingest(bytes: &[u8], limits: &DecodeLimits) -> Result<Decoded
                 return Err(wrong(&format!("key \"{}\"", key.raw), "it once", "it twice".to_owned()));
             }
             _ => {
-                return Err(wrong("the body", "the keys source_id and data_points", format!("key \"{}\"", clip(key.raw))));
+                return Err(wrong(
+                    "the body",
+                    "the keys source_id and data_points",
+                    format!("key \"{}\"", clip(key.raw)),
+                ));
             }
         }
     }
@@ -264,10 +272,11 @@ pub(super) fn read_ingest(bytes: &[u8], limits: &DecodeLimits) -> Result<Decoded
 }
 
 fn source_of<'a>(value: Value<'a>, limits: &DecodeLimits) -> Result<Text<'a>, DecodeError> {
-    let wrong = |found| DecodeError::WrongShape { place: "source_id".to_owned(), wanted: "text of bounded length", found };
+    let wrong =
+        |found| DecodeError::WrongShape { place: "source_id".to_owned(), wanted: "text of bounded length", found };
     match value {
         Value::Null => Ok(Text::default()),
-        Value::Text(text) => bounded("source_id", text, limits).map(|_| text).map_err(wrong),
+        Value::Text(text) => text.bounded(limits.text_bytes_max).map(|_| text).map_err(wrong),
         other => Err(wrong(describe(other))),
     }
 }

@@ -159,7 +159,12 @@ pub fn decode_metrics(body: &[u8], format: Format, limits: &DecodeLimits) -> Res
 ///
 /// # Errors
 /// [`DecodeError`] when the body as a whole is unusable.
-pub fn decode_table(body: &[u8], format: Format, stream: &Stream, limits: &DecodeLimits) -> Result<Decoded, DecodeError> {
+pub fn decode_table(
+    body: &[u8],
+    format: Format,
+    stream: &Stream,
+    limits: &DecodeLimits,
+) -> Result<Decoded, DecodeError> {
     let text = Body::new(body)?;
     let mut reader = TableReader::new(stream, limits);
     let mut tally = Tally::new(limits.events_max);

@@ -15,7 +15,6 @@ use super::body::{ReadEvent, Tally, not_an_object};
 use super::describe::{clip, describe};
 use super::json::{Scanner, Syntax, Text, Value};
 use super::number::{self, NotInteger};
-use super::series_cache::bounded;
 use super::timestamp::TimeRange;
 use super::{DecodeLimits, Decoded};
 
@@ -109,10 +108,14 @@ impl<'a> ColumnReader<'a> {
         match (self.kind, self.value) {
             (_, Value::Null) if self.is_time => Ok(Cell::I64(limits.now.0)),
             (_, Value::Null) => Ok(Cell::Null),
-            (ColumnType::Text, Value::Text(text)) => bounded("text", text, limits).map(Cell::Text).map_err(|e| self.fault(&e)),
+            (ColumnType::Text, Value::Text(text)) => {
+                text.bounded(limits.text_bytes_max).map(Cell::Text).map_err(|e| self.fault(&e))
+            }
             (ColumnType::I64, Value::Number(text)) => match number::integer(text) {
                 Ok(value) => Ok(Cell::I64(value)),
-                Err(NotInteger::Range) => Err(self.fault(&format!("number {} is outside the range of i64", clip(text)))),
+                Err(NotInteger::Range) => {
+                    Err(self.fault(&format!("number {} is outside the range of i64", clip(text))))
+                }
                 Err(NotInteger::Form) => Err(self.mismatch("i64 (a whole number without exponent)")),
             },
             (ColumnType::F64, Value::Number(text)) => match number::float(text) {
@@ -121,7 +124,7 @@ impl<'a> ColumnReader<'a> {
             },
             (ColumnType::Bool, Value::Bool(value)) => Ok(Cell::Bool(value)),
             (ColumnType::Timestamp, value) => {
-                self.times.read(self.name, value).map(|time| Cell::I64(time.0)).map_err(|e| format!("column {e}"))
+                self.times.read(value).map(|time| Cell::I64(time.0)).map_err(|e| self.fault(&e))
             }
             (ColumnType::Json, value) => self.json(value, limits),
             (ColumnType::Text, _) => Err(self.mismatch("text")),
@@ -177,7 +180,12 @@ impl<'a> TableReader<'a> {
             stream,
             limits,
             columns: definition.columns.iter().map(column).collect(),
-            by_name: definition.columns.iter().enumerate().map(|(index, column)| (column.name.as_str(), index)).collect(),
+            by_name: definition
+                .columns
+                .iter()
+                .enumerate()
+                .map(|(index, column)| (column.name.as_str(), index))
+                .collect(),
             next: 0,
             fault: None,
             rows: 0,
@@ -201,7 +209,8 @@ impl<'a> TableReader<'a> {
         if self.fault.is_some() {
             return;
         }
-        let names = self.columns.iter().take(LISTED_COLUMNS_MAX).map(|column| column.name).collect::<Vec<_>>().join(", ");
+        let names =
+            self.columns.iter().take(LISTED_COLUMNS_MAX).map(|column| column.name).collect::<Vec<_>>().join(", ");
         let more = self.columns.len().saturating_sub(LISTED_COLUMNS_MAX);
         let more = if more > 0 { format!(" and {more} more") } else { String::new() };
         self.fault = Some(format!("unknown key \"{}\"; the columns are {names}{more}", clip(key.raw)));

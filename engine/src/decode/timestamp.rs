@@ -26,9 +26,9 @@ impl TimeRange {
         EventTime(self.now.0.saturating_add(ahead)).min(EventTime::LATEST)
     }
 
-    /// Reads the time that `value` is; `key` names it in the reason of a fault.
+    /// Reads the time that `value` is, or gives the reason why it is none that is accepted.
     #[inline]
-    pub(super) fn read(&self, key: &str, value: Value<'_>) -> Result<EventTime, String> {
+    pub(super) fn read(&self, value: Value<'_>) -> Result<EventTime, String> {
         let time = match value {
             Value::Text(text) => match rfc3339(text.raw.as_bytes()) {
                 Some(time) => Some(time),
@@ -39,46 +39,49 @@ impl TimeRange {
         };
         match time {
             Some(time) if (EventTime::EARLIEST..=self.latest()).contains(&time) => Ok(time),
-            Some(time) => Err(self.out_of_range(key, value, time)),
-            None => Err(unreadable(key, value)),
+            Some(time) => Err(self.out_of_range(value, time)),
+            None => Err(unreadable(value)),
         }
     }
 
     #[cold]
-    fn out_of_range(&self, key: &str, value: Value<'_>, time: EventTime) -> String {
+    fn out_of_range(&self, value: Value<'_>, time: EventTime) -> String {
         let found = match value {
             Value::Text(text) => clip(text.raw),
             Value::Number(number) => format!("{} ({})", clip(number), time::to_rfc3339(time)),
             _ => String::new(),
         };
         if time < EventTime::EARLIEST {
-            return format!("{key}: {found} is too early; from {} on is accepted", time::to_rfc3339(EventTime::EARLIEST));
+            return format!("{found} is too early; from {} on is accepted", time::to_rfc3339(EventTime::EARLIEST));
         }
         match self.skew {
             Some(skew) => {
                 let ahead = span(time.0.saturating_sub(self.now.0));
-                format!("{key}: {found} is {ahead} ahead of now; at most {skew} is accepted")
+                format!("{found} is {ahead} ahead of now; at most {skew} is accepted")
             }
-            None => format!("{key}: {found} is too late; up to {} is accepted", time::to_rfc3339(EventTime::LATEST)),
+            None => format!("{found} is too late; up to {} is accepted", time::to_rfc3339(EventTime::LATEST)),
         }
     }
 }
 
 #[cold]
-fn unreadable(key: &str, value: Value<'_>) -> String {
+fn unreadable(value: Value<'_>) -> String {
     match value {
-        Value::Text(text) if !text.raw.is_empty() && text.raw.bytes().all(|b| b.is_ascii_digit() || b".-+".contains(&b)) => {
-            format!("{key}: text {:?} is not a time; {WANTED}; a number stands without quotes", clip(text.raw))
+        Value::Text(text)
+            if !text.raw.is_empty() && text.raw.bytes().all(|b| b.is_ascii_digit() || b".-+".contains(&b)) =>
+        {
+            format!("text \"{}\" is not a time; {WANTED}; a number stands without quotes", clip(text.raw))
         }
-        Value::Text(text) => format!("{key}: text {:?} is not a time; {WANTED}", clip(text.raw)),
-        Value::Number(text) => format!("{key}: number {} is not a time; {WANTED}", clip(text)),
-        other => format!("{key}: {WANTED}, found {}", describe(other)),
+        Value::Text(text) => format!("text \"{}\" is not a time; {WANTED}", clip(text.raw)),
+        Value::Number(text) => format!("number {} is not a time; {WANTED}", clip(text)),
+        other => format!("{WANTED}, found {}", describe(other)),
     }
 }
 
 /// About how long a span is, in its largest unit.
 fn span(micros: i64) -> String {
-    let units = [("year", 31_556_952_000_000), ("day", 86_400_000_000), ("hour", 3_600_000_000), ("minute", 60_000_000)];
+    let units =
+        [("year", 31_556_952_000_000), ("day", 86_400_000_000), ("hour", 3_600_000_000), ("minute", 60_000_000)];
     let (name, unit) = units.into_iter().find(|(_, unit)| micros >= *unit).unwrap_or(("second", 1_000_000));
     let count = (micros / unit).max(1);
     format!("{count} {name}{}", if count == 1 { "" } else { "s" })
@@ -107,7 +110,9 @@ fn from_number(text: &str) -> Option<EventTime> {
 #[inline]
 fn rfc3339(text: &[u8]) -> Option<EventTime> {
     let (date, rest) = text.split_first_chunk::<19>()?;
-    let [y1, y2, y3, y4, b'-', m1, m2, b'-', d1, d2, b'T', h1, h2, b':', i1, i2, b':', s1, s2] = *date else { return None };
+    let [y1, y2, y3, y4, b'-', m1, m2, b'-', d1, d2, b'T', h1, h2, b':', i1, i2, b':', s1, s2] = *date else {
+        return None;
+    };
     let year = two(y1, y2)? * 100 + two(y3, y4)?;
     let (month, day) = (two(m1, m2)?, two(d1, d2)?);
     let (hour, minute, second) = (two(h1, h2)?, two(i1, i2)?, two(s1, s2)?);
@@ -130,7 +135,8 @@ fn rfc3339(text: &[u8]) -> Option<EventTime> {
         }
         _ => return None,
     };
-    let seconds = days_since_1970(year, month, day) * 86_400 + i64::from(hour * 3_600 + minute * 60 + second) - offset_minutes * 60;
+    let seconds = days_since_1970(year, month, day) * 86_400 + i64::from(hour * 3_600 + minute * 60 + second)
+        - offset_minutes * 60;
     Some(EventTime(seconds * 1_000_000 + i64::from(micros)))
 }
 
@@ -142,10 +148,8 @@ fn decimals(text: &[u8]) -> Option<(u32, &[u8])> {
     if !(1..=9).contains(&len) {
         return None;
     }
-    let mut micros = 0;
-    for place in 0..6 {
-        micros = micros * 10 + if place < len { u32::from(digits[place] - b'0') } else { 0 };
-    }
+    let digit = |place: usize| if place < len { u32::from(digits[place] - b'0') } else { 0 };
+    let micros = (0..6).fold(0, |micros, place| micros * 10 + digit(place));
     Some((micros, &digits[len..]))
 }
 
@@ -174,7 +178,6 @@ fn days_since_1970(year: u32, month: u32, day: u32) -> i64 {
     i64::from(days) - 719_468
 }
 
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -196,6 +199,7 @@ mod tests {
             ("2000-02-29T00:00:00Z", Some(951_782_400_000_000)),
             ("2023-02-29T00:00:00Z", None),
             ("1900-02-29T00:00:00Z", None),
+            ("2200-02-29T00:00:00Z", None),
             ("2024-04-31T00:00:00Z", None),
             ("2024-13-01T00:00:00Z", None),
             ("2024-00-01T00:00:00Z", None),

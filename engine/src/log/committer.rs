@@ -35,7 +35,7 @@ use streamgauge_schemas::Epoch;
 
 use super::frame::{GROUP_BYTES_MAX, GROUP_HEADER_BYTES, RECORD_HEADER_BYTES};
 use super::queue::{Pending, Queue, Work};
-use super::{Log, LogError, RecordRef, SubmitError, Submission};
+use super::{Log, LogError, RecordRef, Submission, SubmitError};
 
 const APPENDED_BYTES: &str = "streamgauge_log_appended_bytes_total";
 const GROUPS: &str = "streamgauge_log_groups_total";

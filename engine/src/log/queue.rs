@@ -10,7 +10,7 @@ use parking_lot::{Condvar, Mutex};
 use streamgauge_schemas::Epoch;
 
 use super::frame::RECORD_HEADER_BYTES;
-use super::{LogError, SubmitError, Submission};
+use super::{LogError, Submission, SubmitError};
 
 /// A submission that waits for its group.
 pub(super) struct Pending {

@@ -17,14 +17,25 @@ fn lines_are_told_apart() {
         (format!("{E}\r\n{E}"), vec![OK.to_owned(), OK.into()]),
         (format!("\u{feff}{E}\n\n  \r\n\t\n{E}\n\n"), vec![OK.to_owned(), OK.into()]),
         (format!("\n\n{E}"), vec![OK.to_owned()]),
-        (format!("{E}\n{E}{E}\n{E}"), vec![OK.into(), OK.into(), fault(1, "30: expected the end of the line after the event, found '{'")]),
-        (format!("{E}\nx\n\n{E}\n{{\n{E}"), vec![
-            OK.into(), OK.into(), OK.into(),
-            fault(1, "1: expected a value, found 'x'"),
-            fault(3, "2: expected a key in quotes or \"}\", found the end of the line"),
-        ]),
+        (
+            format!("{E}\n{E}{E}\n{E}"),
+            vec![OK.into(), OK.into(), fault(1, "30: expected the end of the line after the event, found '{'")],
+        ),
+        (
+            format!("{E}\nx\n\n{E}\n{{\n{E}"),
+            vec![
+                OK.into(),
+                OK.into(),
+                OK.into(),
+                fault(1, "1: expected a value, found 'x'"),
+                fault(3, "2: expected a key in quotes or \"}\", found the end of the line"),
+            ],
+        ),
         (format!("  {{\"é\":NaN}}\n{E}"), vec![OK.into(), fault(0, "8: expected a value, found 'N'")]),
-        (format!("{E}\n{{\"value\":NaN,\"name\":\"a\"}}"), vec![OK.into(), fault(1, "10: expected a value, found 'N'")]),
+        (
+            format!("{E}\n{{\"value\":NaN,\"name\":\"a\"}}"),
+            vec![OK.into(), fault(1, "10: expected a value, found 'N'")],
+        ),
         (format!("\u{feff}nul\n{E}"), vec![OK.into(), fault(0, "1: expected a value, found 'n'")]),
     ] {
         assert_eq!(ndjson(&body).unwrap(), expected, "{body}");
@@ -67,7 +78,14 @@ fn faults_of_a_line_name_the_place() {
         ("{\"a\":\"\\u12\"}", "7: a backslash in a string begins no escape of JSON"),
         ("{\"a\":\"a\tb\"}", "8: a string holds the control character U+0009; write it as \\u0009"),
         ("{\"a\":\"0123456789\u{1f}\"}", "17: a string holds the control character U+001F; write it as \\u001f"),
-        ("{\"a\":\"01234567890123456789\u{0}\"}", "27: a string holds the control character U+0000; write it as \\u0000"),
+        (
+            "{\"a\":\"0123456789\u{1f}0123456789\"}",
+            "17: a string holds the control character U+001F; write it as \\u001f",
+        ),
+        (
+            "{\"a\":\"01234567890123456789\u{0}\"}",
+            "27: a string holds the control character U+0000; write it as \\u0000",
+        ),
         ("{\"a\":1}}", "8: expected the end of the line after the event, found '}'"),
         ("{\"a\":/**/1}", "6: expected a value, found '/'"),
     ] {
@@ -105,7 +123,7 @@ fn faults_of_the_body_name_the_place() {
         ("\u{feff}\n", "the body is empty".into()),
         ("hello", not_json("0 (line 1, column 1): expected a value, found 'h'")),
         ("[", not_json("1 (line 1, column 2): expected a value, found the end of the body")),
-        ("[{\"name\":\"é\",\n  \"value\":NaN}]", not_json("24 (line 2, column 11): expected a value, found 'N'")),
+        ("[{\"name\":\"é\",\n  \"value\":NaN}]", not_json("25 (line 2, column 11): expected a value, found 'N'")),
         ("[{}\n,\n]", not_json("6 (line 3, column 1): expected a value, found ']'")),
         ("[{}] x", not_json("5 (line 1, column 6): expected the end of the body, found 'x'")),
         ("[{} {}]", not_json("4 (line 1, column 5): expected \",\" or \"]\", found '{'")),
@@ -141,13 +159,32 @@ fn ingest_bodies_are_read() {
         (r#"{"source_id":"s"}"#.into(), format!("the body: {shape}, found no data_points")),
         (r#"{"data_points":{}}"#.into(), "data_points: expected an array, found an object".into()),
         (r#"{"source_id":"s","data_points":null}"#.into(), "data_points: expected an array, found null".into()),
-        (r#"{"source_id":7,"data_points":[]}"#.into(), "source_id: expected text of bounded length, found number 7".into()),
+        (
+            r#"{"source_id":7,"data_points":[]}"#.into(),
+            "source_id: expected text of bounded length, found number 7".into(),
+        ),
         (r#"{"source_id":"a","source_id":"b"}"#.into(), "key \"source_id\": expected it once, found it twice".into()),
-        (r#"{"data_points":[],"data_points":[]}"#.into(), "key \"data_points\": expected it once, found it twice".into()),
-        (r#"{"datapoints":[]}"#.into(), "the body: expected the keys source_id and data_points, found key \"datapoints\"".into()),
-        (r#"{"data_points":[]"#.into(), "the body is not JSON at byte 17 (line 1, column 18): expected \",\" or \"}\", found the end of the body".into()),
-        (r#"{"source_id":"s","data_points":[{"a":]}"#.into(), "the body is not JSON at byte 37 (line 1, column 38): expected a value, found ']'".into()),
-        (r#"{"data_points":[{"a":]}"#.into(), "the body is not JSON at byte 21 (line 1, column 22): expected a value, found ']'".into()),
+        (
+            r#"{"data_points":[],"data_points":[]}"#.into(),
+            "key \"data_points\": expected it once, found it twice".into(),
+        ),
+        (
+            r#"{"datapoints":[]}"#.into(),
+            "the body: expected the keys source_id and data_points, found key \"datapoints\"".into(),
+        ),
+        (
+            r#"{"data_points":[]"#.into(),
+            "the body is not JSON at byte 17 (line 1, column 18): expected \",\" or \"}\", found the end of the body"
+                .into(),
+        ),
+        (
+            r#"{"source_id":"s","data_points":[{"a":]}"#.into(),
+            "the body is not JSON at byte 37 (line 1, column 38): expected a value, found ']'".into(),
+        ),
+        (
+            r#"{"data_points":[{"a":]}"#.into(),
+            "the body is not JSON at byte 21 (line 1, column 22): expected a value, found ']'".into(),
+        ),
         ("".into(), "the body is empty".into()),
     ] {
         assert_eq!(ingest(&body), [expected], "{body}");

@@ -6,14 +6,16 @@ use super::*;
 fn check(event: &str, expected: &str) {
     let expected = vec![expected.to_owned()];
     let limits = limits();
-    assert_eq!(shown(&decode_points(event.as_bytes(), &limits).unwrap()), expected, "{event}");
+    if event.trim_start().starts_with('{') {
+        assert_eq!(shown(&decode_points(event.as_bytes(), &limits).unwrap()), expected, "{event}");
+        assert_eq!(shown(&decode_metrics(event.as_bytes(), Format::Detect, &limits).unwrap()), expected, "{event}");
+    }
     let array = format!("[{event}]");
     assert_eq!(shown(&decode_points(array.as_bytes(), &limits).unwrap()), expected, "{event}");
     assert_eq!(shown(&decode_metrics(array.as_bytes(), Format::Detect, &limits).unwrap()), expected, "{event}");
     if !event.contains('\n') {
         assert_eq!(shown(&decode_metrics(event.as_bytes(), Format::Ndjson, &limits).unwrap()), expected, "{event}");
     }
-    assert_eq!(shown(&decode_metrics(event.as_bytes(), Format::Detect, &limits).unwrap()), expected, "{event}");
     let ingest = format!(r#"{{"data_points":{array}}}"#);
     assert_eq!(shown(&decode_ingest(ingest.as_bytes(), &limits).unwrap()), expected, "{event}");
 }
@@ -47,7 +49,10 @@ fn events_are_accepted() {
         ),
         (r#"{"name":"a","value":1,"dimensions":{"k":"1","k":"2"}}"#, "2024-05-01T12:00:00Z a{k=2} 1"),
         (r#"{"name":"a","value":1,"dimensions":{"k":"1","k":null}}"#, "2024-05-01T12:00:00Z a 1"),
-        (r#"{"name":"a","value":1,"dimensions":{"k":null,"j":null,"k":"2","j":"3"}}"#, "2024-05-01T12:00:00Z a{j=3,k=2} 1"),
+        (
+            r#"{"name":"a","value":1,"dimensions":{"k":null,"j":null,"k":"2","j":"3"}}"#,
+            "2024-05-01T12:00:00Z a{j=3,k=2} 1",
+        ),
         (r#"{"name":"a","value":1,"dimensions":{"\u006b":"1","k":"2"}}"#, "2024-05-01T12:00:00Z a{k=2} 1"),
         (r#"{"name":"b","name":"a","value":"x","value":1}"#, "2024-05-01T12:00:00Z a 1"),
         (r#"{"name":"a","metric":"a","value":1}"#, "2024-05-01T12:00:00Z a 1"),
@@ -55,12 +60,25 @@ fn events_are_accepted() {
         (r#"{"name":"a","metric":null,"value":1}"#, "2024-05-01T12:00:00Z a 1"),
         (r#"{"name":null,"metric":"a","value":1}"#, "2024-05-01T12:00:00Z a 1"),
         (r#"{"na\u006de":"a","v\u0061lue":1}"#, "2024-05-01T12:00:00Z a 1"),
-        (r#"{"name":"zürich ☂ 🌧 \u00fc\ud83c\udf27\n\"\\\/\t","value":1}"#, "2024-05-01T12:00:00Z zürich ☂ 🌧 ü🌧\n\"\\/\t 1"),
+        (
+            r#"{"name":"zürich ☂ 🌧 \u00fc\ud83c\udf27\n\"\\\/\t","value":1}"#,
+            "2024-05-01T12:00:00Z zürich ☂ 🌧 ü🌧\n\"\\/\t 1",
+        ),
+        (
+            r#"{"name":"\ud800\udc00\udbff\udfff\ud7ff\ue000","value":1}"#,
+            "2024-05-01T12:00:00Z \u{10000}\u{10ffff}\u{d7ff}\u{e000} 1",
+        ),
         (r#"{"name":"a","value":9007199254740993}"#, "2024-05-01T12:00:00Z a 9007199254740992"),
-        (r#"{"name":"a","value":123456789012345678901234567890}"#, "2024-05-01T12:00:00Z a 123456789012345680000000000000"),
+        (
+            r#"{"name":"a","value":123456789012345678901234567890}"#,
+            "2024-05-01T12:00:00Z a 123456789012345680000000000000",
+        ),
         (r#"{"name":"a","value":-0.0}"#, "2024-05-01T12:00:00Z a -0"),
         (r#"{"name":"a","value":1e-400}"#, "2024-05-01T12:00:00Z a 0"),
-        ("\t{ \"name\" : \"a\" ,\t\"value\" : 1 , \"dimensions\" : { \"k\" : \"v\" } } ", "2024-05-01T12:00:00Z a{k=v} 1"),
+        (
+            "\t{ \"name\" : \"a\" ,\t\"value\" : 1 , \"dimensions\" : { \"k\" : \"v\" } } ",
+            "2024-05-01T12:00:00Z a{k=v} 1",
+        ),
     ] {
         check(event, expected);
     }
@@ -97,12 +115,24 @@ fn times_are_read() {
 fn times_are_refused() {
     let wanted = "expected RFC 3339 (2024-05-01T00:00:00Z) or a number of s, ms, µs or ns since 1970";
     for (time, reason) in [
-        (r#""9999-01-01T00:00:00Z""#, "9999-01-01T00:00:00Z is 7974 years ahead of now; at most 10m is accepted".to_owned()),
-        (r#""2024-05-01T12:10:00.000001Z""#, "2024-05-01T12:10:00.000001Z is 10 minutes ahead of now; at most 10m is accepted".into()),
+        (
+            r#""9999-01-01T00:00:00Z""#,
+            "9999-01-01T00:00:00Z is 7974 years ahead of now; at most 10m is accepted".to_owned(),
+        ),
+        (
+            r#""2024-05-01T12:10:00.000001Z""#,
+            "2024-05-01T12:10:00.000001Z is 10 minutes ahead of now; at most 10m is accepted".into(),
+        ),
         (r#""2024-05-01T13:30:00Z""#, "2024-05-01T13:30:00Z is 1 hour ahead of now; at most 10m is accepted".into()),
         ("1714737600", "1714737600 (2024-05-03T12:00:00Z) is 2 days ahead of now; at most 10m is accepted".into()),
-        (r#""1899-12-31T23:59:59Z""#, "1899-12-31T23:59:59Z is too early; from 1900-01-01T00:00:00Z on is accepted".into()),
-        ("-2208988801", "-2208988801 (1899-12-31T23:59:59Z) is too early; from 1900-01-01T00:00:00Z on is accepted".into()),
+        (
+            r#""1899-12-31T23:59:59Z""#,
+            "1899-12-31T23:59:59Z is too early; from 1900-01-01T00:00:00Z on is accepted".into(),
+        ),
+        (
+            "-2208988801",
+            "-2208988801 (1899-12-31T23:59:59Z) is too early; from 1900-01-01T00:00:00Z on is accepted".into(),
+        ),
         (r#""yesterday""#, format!("text \"yesterday\" is not a time; {wanted}")),
         (r#""""#, format!("text \"\" is not a time; {wanted}")),
         (r#""2023-02-29T00:00:00Z""#, format!("text \"2023-02-29T00:00:00Z\" is not a time; {wanted}")),
@@ -122,7 +152,9 @@ fn times_are_refused() {
 #[test]
 fn events_are_refused() {
     let unknown = |key: &str| {
-        format!("unknown key \"{key}\"; known are timestamp (ts, time), name (metric), value, dimensions (tags, labels) and source")
+        format!(
+            "unknown key \"{key}\"; known are timestamp (ts, time), name (metric), value, dimensions (tags, labels) and source"
+        )
     };
     for (event, reason) in [
         ("12", "expected an object, found number 12".to_owned()),
@@ -141,11 +173,20 @@ fn events_are_refused() {
         (r#"{"name":"a","value":"1.5"}"#, "value: expected a number, found text \"1.5\"".into()),
         (r#"{"name":"a","value":true}"#, "value: expected a number, found true".into()),
         (r#"{"name":"a","value":[1]}"#, "value: expected a number, found an array".into()),
-        (r#"{"name":"a","value":1e400}"#, "value: number 1e400 is too large; at most 1.7976931348623157e308 is accepted".into()),
-        (r#"{"name":"a","value":-1e309}"#, "value: number -1e309 is too large; at most 1.7976931348623157e308 is accepted".into()),
+        (
+            r#"{"name":"a","value":1e400}"#,
+            "value: number 1e400 is too large; at most 1.7976931348623157e308 is accepted".into(),
+        ),
+        (
+            r#"{"name":"a","value":-1e309}"#,
+            "value: number -1e309 is too large; at most 1.7976931348623157e308 is accepted".into(),
+        ),
         (r#"{"name":"a","metric":"b","value":1}"#, "name and metric are both given, and differ; give one".into()),
         (r#"{"name":"a","ts":1,"time":2,"value":1}"#, "ts and time are both given, and differ; give one".into()),
-        (r#"{"name":"a","tags":{},"labels":{"a":1},"value":1}"#, "tags and labels are both given, and differ; give one".into()),
+        (
+            r#"{"name":"a","tags":{},"labels":{"a":1},"value":1}"#,
+            "tags and labels are both given, and differ; give one".into(),
+        ),
         (r#"{"name":"a","vlaue":1}"#, unknown("vlaue")),
         (r#"{"name":"a","value":1,"":1}"#, unknown("")),
         (r#"{"name":"a","value":1,"Value":1}"#, unknown("Value")),
@@ -197,9 +238,18 @@ fn texts_and_dimensions_are_bounded() {
     check(event("a", &format!(r#""{fits}":"v""#), ""), None);
     check(event(&long, "", ""), Some("name: the text has 1048577 bytes; at most 1048576 are accepted"));
     check(event("a", "", &long), Some("source: the text has 1048577 bytes; at most 1048576 are accepted"));
-    check(event("a", &format!(r#""k":"{long}""#), ""), Some("dimensions.k: the text has 1048577 bytes; at most 1048576 are accepted"));
-    check(event("a", &format!(r#""{long}":"v""#), ""), Some("dimensions: the text has 1048577 bytes; at most 1048576 are accepted"));
-    check(event("a", &format!(r#""k":{}"#, "1".repeat(max + 1)), ""), Some("dimensions.k: the number has more than 1048576 digits"));
+    check(
+        event("a", &format!(r#""k":"{long}""#), ""),
+        Some("dimensions.k: the text has 1048577 bytes; at most 1048576 are accepted"),
+    );
+    check(
+        event("a", &format!(r#""{long}":"v""#), ""),
+        Some("dimensions: the text has 1048577 bytes; at most 1048576 are accepted"),
+    );
+    check(
+        event("a", &format!(r#""k":{}"#, "1".repeat(max + 1)), ""),
+        Some("dimensions.k: the number has more than 1048576 characters"),
+    );
 
     let many = |count: usize| (0..count).map(|at| format!(r#""k{at}":"v""#)).collect::<Vec<_>>().join(",");
     check(event("a", &many(10_000), ""), None);
@@ -222,6 +272,22 @@ fn a_series_is_held_once_however_it_is_written() {
     let Some(EventBatch::Metrics(batch)) = decoded.batch else { panic!("expected a batch") };
     assert_invariants(&batch);
     assert_eq!(batch.series_index, [0, 0, 0, 0, 1, 2, 2, 2]);
+}
+
+/// So many that their hashes share places in the table.
+#[test]
+fn series_that_differ_in_one_part_are_told_apart() {
+    let mut body = String::new();
+    let mut expected = Vec::new();
+    for at in 0..8_000 {
+        let (name, host, source) = (at % 20, at / 20 % 20, at / 400);
+        body.push_str(&format!(
+            "{{\"name\":\"n{name}\",\"value\":1,\"dimensions\":{{\"h\":{host}}},\"source\":\"s{source}\"}}\n"
+        ));
+        expected.push(format!("{T} n{name}{{h={host}}}@s{source} 1"));
+    }
+    let decoded = decode_metrics(body.as_bytes(), Format::Ndjson, &limits()).unwrap();
+    assert!(shown(&decoded) == expected, "some event has the series of another");
 }
 
 #[test]

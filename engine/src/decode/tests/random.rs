@@ -146,7 +146,14 @@ impl Writer<'_> {
 }
 
 fn texts() -> impl Strategy<Value = String> {
-    prop_oneof![Just("cpu".to_owned()), Just("true".to_owned()), Just("12".to_owned()), "[a-z]{1,12}", "\\PC{1,20}", "[\\x00-\\x7f]{1,20}"]
+    prop_oneof![
+        Just("cpu".to_owned()),
+        Just("true".to_owned()),
+        Just("12".to_owned()),
+        "[a-z]{1,12}",
+        "\\PC{1,20}",
+        "[\\x00-\\x7f]{1,20}"
+    ]
 }
 
 fn events_meant() -> impl Strategy<Value = Vec<(Meant, Choices)>> {
@@ -158,7 +165,8 @@ fn events_meant() -> impl Strategy<Value = Vec<(Meant, Choices)>> {
     let dimensions = prop::collection::btree_map(texts(), texts(), 0..4).prop_map(|map| map.into_iter().collect());
     let value = prop::num::f64::NORMAL | prop::num::f64::SUBNORMAL | prop::num::f64::ZERO;
     let meant = (micros, texts(), value, dimensions, prop::option::of(texts()));
-    let meant = meant.prop_map(|(micros, name, value, dimensions, source)| Meant { micros, name, value, dimensions, source });
+    let meant =
+        meant.prop_map(|(micros, name, value, dimensions, source)| Meant { micros, name, value, dimensions, source });
     prop::collection::vec((meant, prop::collection::vec(any::<u8>(), 1..40)), 1..12)
 }
 
@@ -239,11 +247,13 @@ proptest! {
 /// Texts out of the pieces that JSON is made of, most of them a little wrong.
 fn json_like() -> impl Strategy<Value = String> {
     let pieces = prop::sample::select(vec![
-        "{", "}", "[", "]", ",", ":", "\"", "\"a\"", "\"a\":", "\\", "\\u00", "\\ud83c", "\\udf27", "\\n", "0", "1", "-", ".", "e", "E", "+",
-        "12.5e3", "true", "false", "null", "nul", " ", "\n", "\t", "\u{1}", "é", "🌧", "x", "01234567", "\u{b}",
+        "{", "}", "[", "]", ",", ":", "\"", "\"a\"", "\"a\":", "\\", "\\u00", "\\ud83c", "\\udf27", "\\n", "0", "1",
+        "-", ".", "e", "E", "+", "12.5e3", "true", "false", "null", "nul", " ", "\n", "\t", "\u{1}", "é", "🌧", "x",
+        "01234567", "\u{b}",
     ]);
     let soup = prop::collection::vec(pieces.clone(), 0..12).prop_map(|pieces| pieces.concat());
-    let string = prop::collection::vec(pieces.clone(), 0..8).prop_map(|pieces| format!("\"{}\"", pieces.concat().replace('"', "")));
+    let string = prop::collection::vec(pieces.clone(), 0..8)
+        .prop_map(|pieces| format!("\"{}\"", pieces.concat().replace('"', "")));
     let damaged = (json_values(), any::<prop::sample::Index>(), pieces).prop_map(|(value, at, piece)| {
         let mut text = value.to_string();
         let mut at = at.index(text.len() + 1);
@@ -267,7 +277,8 @@ fn json_values() -> impl Strategy<Value = Json> {
     leaf.prop_recursive(6, 40, 5, |inner| {
         prop_oneof![
             prop::collection::vec(inner.clone(), 0..5).prop_map(Json::from),
-            prop::collection::vec(("\\PC{0,6}", inner), 0..5).prop_map(|members| Json::Object(members.into_iter().collect())),
+            prop::collection::vec(("\\PC{0,6}", inner), 0..5)
+                .prop_map(|members| Json::Object(members.into_iter().collect())),
         ]
     })
 }

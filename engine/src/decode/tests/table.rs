@@ -1,5 +1,7 @@
 //! Events of a stream of the user's own.
 
+use arrow::array::{Array, AsArray};
+use arrow::datatypes::TimestampMicrosecondType;
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 use streamgauge_schemas::{Column, ColumnType, StreamDefinition, StreamId};
 
@@ -34,14 +36,22 @@ fn table(body: &str, format: Format) -> Vec<String> {
         assert_eq!(batch.stream(), stream.id);
         let rows = batch.to_record_batch();
         assert_eq!(rows.schema(), stream.definition.schema());
-        let options = FormatOptions::default().with_null("∅");
-        let columns: Vec<_> = rows.columns().iter().map(|c| ArrayFormatter::try_new(c.as_ref(), &options).unwrap()).collect();
-        let row = |at: usize| columns.iter().map(|c| c.value(at).to_string()).collect::<Vec<_>>().join("|");
+        let columns: Vec<Vec<String>> = rows.columns().iter().map(|column| cells(column.as_ref())).collect();
+        let row = |at: usize| columns.iter().map(|column| column[at].clone()).collect::<Vec<_>>().join("|");
         lines.extend((0..rows.num_rows()).map(row));
     }
     assert_eq!(decoded.total as usize, lines.len() + decoded.rejected.len());
     lines.extend(decoded.rejected.iter().map(|reject| format!("{}: {}", reject.index, reject.reason)));
     lines
+}
+
+fn cells(column: &dyn Array) -> Vec<String> {
+    if let Some(times) = column.as_primitive_opt::<TimestampMicrosecondType>() {
+        return times.iter().map(|time| time.map_or("∅".to_owned(), |micros| to_rfc3339(EventTime(micros)))).collect();
+    }
+    let options = FormatOptions::default().with_null("∅");
+    let formatter = ArrayFormatter::try_new(column, &options).unwrap();
+    (0..column.len()).map(|at| formatter.value(at).to_string()).collect()
 }
 
 fn check(event: &str, expected: &str) {
@@ -88,7 +98,10 @@ fn rows_are_refused() {
         (r#"{"i":"5"}"#, r#"column "i": expected i64, found text "5""#.into()),
         (r#"{"i":1.5}"#, r#"column "i": expected i64 (a whole number without exponent), found number 1.5"#.into()),
         (r#"{"i":1e3}"#, r#"column "i": expected i64 (a whole number without exponent), found number 1e3"#.into()),
-        (r#"{"i":9223372036854775808}"#, r#"column "i": number 9223372036854775808 is outside the range of i64"#.into()),
+        (
+            r#"{"i":9223372036854775808}"#,
+            r#"column "i": number 9223372036854775808 is outside the range of i64"#.into(),
+        ),
         (r#"{"f":"1"}"#, r#"column "f": expected f64, found text "1""#.into()),
         (r#"{"f":1e400}"#, r#"column "f": number 1e400 is too large for f64"#.into()),
         (r#"{"b":1}"#, r#"column "b": expected bool, found number 1"#.into()),

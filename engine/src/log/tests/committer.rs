@@ -191,7 +191,8 @@ fn many_threads_submit() {
     const THREADS: i64 = 8;
     const EACH: i64 = 100;
     let fixture = Fixture::new();
-    let committer = fixture.start(CommitterOptions { heartbeat: Duration::from_millis(1), ..CommitterOptions::default() });
+    let committer =
+        fixture.start(CommitterOptions { heartbeat: Duration::from_millis(1), ..CommitterOptions::default() });
     let answers = Mutex::new(Vec::new());
     std::thread::scope(|scope| {
         for thread in 0..THREADS {
@@ -202,7 +203,8 @@ fn many_threads_submit() {
                     let epoch = wait(committer.submit(event(mark)).unwrap()).unwrap();
                     assert!(epoch > last);
                     last = epoch;
-                    let told = recorder.0.0.lock().iter().any(|(e, g)| *e == epoch && g.as_ref().unwrap().contains(&mark));
+                    let told =
+                        recorder.0.0.lock().iter().any(|(e, g)| *e == epoch && g.as_ref().unwrap().contains(&mark));
                     assert!(told, "the sequence knows of an event before its submitter does");
                     answers.lock().push((epoch, mark));
                 }

@@ -3,7 +3,7 @@
 use streamgauge_schemas::Epoch;
 
 use super::faults::Faults;
-use super::{Group, append, append_synced, read, records, small};
+use super::{Group, append, append_synced, read, records, segments, small};
 use crate::log::{Log, LogError, LogOptions};
 
 fn groups() -> Vec<Group> {
@@ -42,6 +42,7 @@ fn a_failed_write_is_undone() {
         let error = append(&mut log, 20, &groups()[1].1).unwrap_err();
         assert!(error.is_retryable(), "{error}");
         assert_eq!(log.last_epoch(), Epoch(10));
+        assert_eq!(segments(dir.path())[0].metadata().unwrap().len(), log.size_bytes(), "after {bytes} bytes");
         assert_eq!(read(&log, 0).unwrap(), records(&groups()[..1], 0));
     }
     append_synced(&mut log, &groups()[1..]);

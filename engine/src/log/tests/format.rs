@@ -83,8 +83,7 @@ fn another_file_is_refused() {
 fn a_payload_that_imitates_a_group_is_not_one() {
     let mut imitation = Vec::new();
     encode_group(&mut imitation, 1, Epoch(1_700_000_000_000_900), &[]);
-    let header =
-        SegmentHeader { first: Epoch(1_700_000_000_000_001), previous: Epoch(1_600_000_000_000_000), salt: 2 };
+    let header = SegmentHeader { first: Epoch(1_700_000_000_000_001), previous: Epoch(1_600_000_000_000_000), salt: 2 };
     let mut group = Vec::new();
     let record = RecordRef { kind: RecordKind::Events, stream: StreamId(0), payload: &imitation };
     encode_group(&mut group, header.salt, header.first, &[record]);

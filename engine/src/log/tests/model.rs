@@ -124,7 +124,8 @@ fn a_reader_sees_the_log_as_it_was() {
 fn a_group_larger_than_a_segment_has_one_of_its_own() {
     let dir = tempfile::tempdir().unwrap();
     let mut log = Log::open(dir.path(), small()).unwrap();
-    let groups: Vec<Group> = vec![(1, vec![vec![1; 10]]), (2, vec![vec![2; 5000], vec![3; 700]]), (3, vec![vec![4; 10]])];
+    let groups: Vec<Group> =
+        vec![(1, vec![vec![1; 10]]), (2, vec![vec![2; 5000], vec![3; 700]]), (3, vec![vec![4; 10]])];
     super::append_synced(&mut log, &groups);
     assert_eq!(segments(dir.path()).len(), 3);
     assert_eq!(read(&log, 0).unwrap(), records(&groups, 0));

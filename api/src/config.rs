@@ -1,0 +1,213 @@
+//! What can be set about the server: flags before environment before file before defaults.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use anyhow::Context;
+use clap::Args;
+use figment::Figment;
+use figment::providers::{Format, Serialized, Toml};
+use serde::{Deserialize, Serialize};
+use streamgauge_schemas::Duration;
+
+/// The settings of `streamgauge serve`; each may stand in the file of `--config` under its name with underscores.
+#[derive(Args, Debug, Default, Serialize)]
+pub(crate) struct ServeArgs {
+    /// A TOML file with settings, such as `http = "127.0.0.1:8080"`.
+    #[arg(long, env = "STREAMGAUGE_CONFIG", value_name = "FILE")]
+    #[serde(skip)]
+    config: Option<PathBuf>,
+    /// Where the log and the embedded ClickHouse keep their data [default: ./data]
+    #[arg(long, env = "STREAMGAUGE_DATA_DIR", value_name = "FOLDER")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    data_dir: Option<PathBuf>,
+    /// Where to listen for HTTP; port 0 takes a free one [default: 127.0.0.1:8080]
+    #[arg(long, env = "STREAMGAUGE_HTTP", value_name = "ADDRESS")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    http: Option<SocketAddr>,
+    /// Allow to listen on more than loopback, although there is no authentication: everybody who reaches the port may
+    /// do everything.
+    #[arg(long, env = "STREAMGAUGE_ALLOW_REMOTE", num_args = 0..=1, default_missing_value = "true", value_name = "BOOL")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    allow_remote: Option<bool>,
+    /// Timely workers [default: half of the processors, at most 4]
+    #[arg(long, env = "STREAMGAUGE_WORKERS", value_name = "N")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    workers: Option<usize>,
+    /// Use this ClickHouse server, such as http://127.0.0.1:8123, instead of the embedded one.
+    #[arg(long, env = "STREAMGAUGE_CLICKHOUSE_URL", value_name = "URL")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    clickhouse_url: Option<String>,
+    /// The user at that server [default: default]
+    #[arg(long, env = "STREAMGAUGE_CLICKHOUSE_USER", value_name = "NAME")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    clickhouse_user: Option<String>,
+    /// The user's password; better given by the environment or the file than by the flag.
+    #[arg(long, env = "STREAMGAUGE_CLICKHOUSE_PASSWORD", value_name = "TEXT", hide_env_values = true)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    clickhouse_password: Option<String>,
+    /// The database to use, in whichever ClickHouse [default: streamgauge_default]
+    #[arg(long, env = "STREAMGAUGE_CLICKHOUSE_DATABASE", value_name = "NAME")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    clickhouse_database: Option<String>,
+    /// The library of the embedded ClickHouse [default: where `make` puts it]
+    #[arg(long, env = "STREAMGAUGE_CLICKHOUSE_LIBRARY", value_name = "FILE")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    clickhouse_library: Option<PathBuf>,
+    /// Run this official ClickHouse program instead of the library.
+    #[arg(long, env = "STREAMGAUGE_CLICKHOUSE_BINARY", value_name = "FILE")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    clickhouse_binary: Option<PathBuf>,
+    /// The port of the embedded ClickHouse on 127.0.0.1 [default: a free one]
+    #[arg(long, env = "STREAMGAUGE_CLICKHOUSE_PORT", value_name = "PORT")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    clickhouse_port: Option<u16>,
+    /// Memory that the embedded ClickHouse may use [default: 4294967296]
+    #[arg(long, env = "STREAMGAUGE_CLICKHOUSE_MEMORY_BYTES_MAX", value_name = "BYTES")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    clickhouse_memory_bytes_max: Option<u64>,
+    /// The largest request body, unpacked [default: 67108864]
+    #[arg(long, env = "STREAMGAUGE_BODY_BYTES_MAX", value_name = "BYTES")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    body_bytes_max: Option<usize>,
+    /// How far ahead of now an event's time may lie [default: 10m]
+    #[arg(long, env = "STREAMGAUGE_SKEW_MAX", value_name = "DURATION")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    skew_max: Option<Duration>,
+    /// Events in memory that ClickHouse does not have; beyond it, ingest is answered with 503 [default: 1073741824]
+    #[arg(long, env = "STREAMGAUGE_PENDING_BYTES_MAX", value_name = "BYTES")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pending_bytes_max: Option<usize>,
+    /// Distinct series (name with dimensions) in all [default: 1000000]
+    #[arg(long, env = "STREAMGAUGE_SERIES_MAX", value_name = "N")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    series_max: Option<usize>,
+    /// How long a query may run [default: 60s]
+    #[arg(long, env = "STREAMGAUGE_QUERY_TIMEOUT", value_name = "DURATION")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    query_timeout: Option<Duration>,
+    /// Memory that queries may use together [default: 1073741824]
+    #[arg(long, env = "STREAMGAUGE_QUERY_MEMORY_BYTES_MAX", value_name = "BYTES")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    query_memory_bytes_max: Option<usize>,
+    /// Rows of a SQL answer in the form json; the other forms have no such limit [default: 100000]
+    #[arg(long, env = "STREAMGAUGE_ROWS_MAX", value_name = "N")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rows_max: Option<usize>,
+    /// How long a graceful stop may take to flush [default: 30s]
+    #[arg(long, env = "STREAMGAUGE_STOP_TIMEOUT", value_name = "DURATION")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    stop_timeout: Option<Duration>,
+    /// Sync the log before an acknowledgement; `false` may lose acknowledged events, and is for measurements only [default: true]
+    #[arg(long, env = "STREAMGAUGE_LOG_SYNC", value_name = "BOOL")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    log_sync: Option<bool>,
+    /// What to print: a level, or a filter such as `info,streamgauge_sinks=debug` [default: info]
+    #[arg(long, env = "STREAMGAUGE_LOG", value_name = "FILTER")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    log: Option<String>,
+    /// How to print it: text or json [default: text]
+    #[arg(long, env = "STREAMGAUGE_LOG_FORMAT", value_name = "FORMAT")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    log_format: Option<LogFormat>,
+}
+
+/// How log lines are printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// The settings, each with a value.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Config {
+    pub(crate) data_dir: PathBuf,
+    pub(crate) http: SocketAddr,
+    pub(crate) allow_remote: bool,
+    pub(crate) workers: usize,
+    pub(crate) clickhouse_url: Option<String>,
+    pub(crate) clickhouse_user: String,
+    pub(crate) clickhouse_password: String,
+    pub(crate) clickhouse_database: String,
+    pub(crate) clickhouse_library: Option<PathBuf>,
+    pub(crate) clickhouse_binary: Option<PathBuf>,
+    pub(crate) clickhouse_port: Option<u16>,
+    pub(crate) clickhouse_memory_bytes_max: u64,
+    pub(crate) body_bytes_max: usize,
+    pub(crate) skew_max: Duration,
+    pub(crate) pending_bytes_max: usize,
+    pub(crate) series_max: usize,
+    pub(crate) query_timeout: Duration,
+    pub(crate) query_memory_bytes_max: usize,
+    pub(crate) rows_max: usize,
+    pub(crate) stop_timeout: Duration,
+    pub(crate) log_sync: bool,
+    pub(crate) log: String,
+    pub(crate) log_format: LogFormat,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        let processors = std::thread::available_parallelism().map_or(1, usize::from);
+        Config {
+            data_dir: "./data".into(),
+            http: SocketAddr::from(([127, 0, 0, 1], 8080)),
+            allow_remote: false,
+            workers: (processors / 2).clamp(1, 4),
+            clickhouse_url: None,
+            clickhouse_user: "default".into(),
+            clickhouse_password: String::new(),
+            clickhouse_database: streamgauge_sinks::DEFAULT_DATABASE.into(),
+            clickhouse_library: None,
+            clickhouse_binary: None,
+            clickhouse_port: None,
+            clickhouse_memory_bytes_max: 4 << 30,
+            body_bytes_max: 64 << 20,
+            skew_max: Duration::from_secs(600),
+            pending_bytes_max: 1 << 30,
+            series_max: 1_000_000,
+            query_timeout: Duration::from_secs(60),
+            query_memory_bytes_max: 1 << 30,
+            rows_max: 100_000,
+            stop_timeout: Duration::from_secs(30),
+            log_sync: true,
+            log: "info".into(),
+            log_format: LogFormat::Text,
+        }
+    }
+}
+
+impl ServeArgs {
+    /// Puts the settings together and checks them.
+    pub(crate) fn resolve(self) -> anyhow::Result<Config> {
+        let mut figment = Figment::from(Serialized::defaults(Config::default()));
+        if let Some(file) = &self.config {
+            anyhow::ensure!(file.is_file(), "the configuration file {} is not there", file.display());
+            figment = figment.merge(Toml::file_exact(file));
+        }
+        let config: Config = figment.merge(Serialized::defaults(&self)).extract().context("the settings do not make sense")?;
+        config.check()?;
+        Ok(config)
+    }
+}
+
+impl Config {
+    fn check(&self) -> anyhow::Result<()> {
+        anyhow::ensure!((1..=64).contains(&self.workers), "workers = {}: use 1 to 64", self.workers);
+        anyhow::ensure!(
+            self.allow_remote || self.http.ip().is_loopback(),
+            "http = {}: without authentication the program listens on loopback only; put a proxy that authenticates in \
+             front, or say --allow-remote if everybody who reaches the port may do everything",
+            self.http
+        );
+        let ways = [self.clickhouse_url.is_some(), self.clickhouse_library.is_some(), self.clickhouse_binary.is_some()];
+        let ways = ways.into_iter().filter(|way| *way).count();
+        anyhow::ensure!(ways <= 1, "choose one of clickhouse_url, clickhouse_library and clickhouse_binary");
+        Ok(())
+    }
+}

@@ -1,0 +1,39 @@
+//! Joins queries, which know what to ask of history, to the ClickHouse that keeps it.
+
+use arrow::array::RecordBatch;
+use async_trait::async_trait;
+use futures::StreamExt;
+use futures::stream::BoxStream;
+use streamgauge_queries::{History, HistoryError};
+use streamgauge_sinks::{ClickHouse, SinkError};
+
+/// ClickHouse as queries see it.
+pub(crate) struct ClickHouseHistory {
+    clickhouse: ClickHouse,
+}
+
+impl ClickHouseHistory {
+    pub(crate) fn new(clickhouse: ClickHouse) -> Self {
+        ClickHouseHistory { clickhouse }
+    }
+}
+
+fn fail(error: SinkError) -> HistoryError {
+    match error.is_retryable() {
+        _ if error.is_unknown_table() => HistoryError::table_missing(error),
+        true => HistoryError::retryable(error),
+        false => HistoryError::lasting(error),
+    }
+}
+
+#[async_trait]
+impl History for ClickHouseHistory {
+    async fn query(&self, sql: &str) -> Result<BoxStream<'static, Result<RecordBatch, HistoryError>>, HistoryError> {
+        let batches = self.clickhouse.query_arrow(sql).await.map_err(fail)?;
+        Ok(batches.map(|batch| batch.map_err(fail)).boxed())
+    }
+
+    fn database(&self) -> &str {
+        self.clickhouse.database()
+    }
+}

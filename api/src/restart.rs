@@ -1,0 +1,74 @@
+//! What the engine must know of ClickHouse when it starts.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use arrow::array::{Array, AsArray};
+use arrow::datatypes::{Float64Type, TimestampMicrosecondType};
+use streamgauge_engine::{Engine, Recovered};
+use streamgauge_schemas::{EventTime, Series, StreamId, ViewDefinition};
+use streamgauge_sinks::{CATALOG_ITEM, ClickHouse, stream_item, view_item};
+
+/// How long the last values of metrics may take to find; they are a convenience.
+const LAST_VALUES_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Translates what the sinks found into what the engine takes.
+pub(crate) fn recovered(found: streamgauge_sinks::Recovered, views: &[ViewDefinition]) -> Recovered {
+    let mut recovered = Recovered { catalog_flushed: found.flushed(CATALOG_ITEM), ..Recovered::default() };
+    for view in views {
+        recovered.views_flushed.insert(view.name.clone(), found.flushed(&view_item(view)));
+    }
+    let prefix = stream_item(StreamId::METRICS);
+    let prefix = prefix.trim_end_matches(char::is_numeric);
+    for (item, epoch) in &found.flushed {
+        if let Some(id) = item.strip_prefix(prefix).and_then(|id| id.parse().ok()) {
+            recovered.streams_flushed.insert(StreamId(id), *epoch);
+        }
+    }
+    for (view, rows, series) in found.rows {
+        recovered.series.extend(series.into_values());
+        recovered.rows.insert(view, rows);
+    }
+    recovered.catalog = found.catalog;
+    recovered
+}
+
+/// All series that history knows of, from the coarsest rollup, whose rows are fewest.
+pub(crate) async fn known_series(clickhouse: &ClickHouse, coarsest: &ViewDefinition) -> anyhow::Result<Vec<Arc<Series>>> {
+    let table = clickhouse.table(&coarsest.states_table());
+    let sql = format!("SELECT name, any(dimensions) AS dimensions FROM {table} GROUP BY name, series");
+    let batches = clickhouse.query_batches(&sql).await.context("the series could not be read from ClickHouse")?;
+    let mut all = Vec::new();
+    for batch in batches {
+        let names = batch.column(0).as_string::<i32>();
+        let dimensions = batch.column(1).as_map();
+        for row in 0..batch.num_rows() {
+            let entries = dimensions.value(row);
+            let (keys, values) = (entries.column(0).as_string::<i32>(), entries.column(1).as_string::<i32>());
+            let pairs = (0..keys.len()).map(|i| (keys.value(i), values.value(i)));
+            all.push(Arc::new(Series::new(names.value(row), pairs)));
+        }
+    }
+    Ok(all)
+}
+
+/// The newest value of each metric, for the list of metrics; without them the list is only less informative.
+pub(crate) async fn restore_last_values(clickhouse: &ClickHouse, engine: &Engine) {
+    let table = clickhouse.table("metrics");
+    let sql = format!("SELECT name, argMax(value, (ts, _epoch)) AS value, max(ts) AS at FROM {table} GROUP BY name");
+    match tokio::time::timeout(LAST_VALUES_TIMEOUT, clickhouse.query_batches(&sql)).await {
+        Ok(Ok(batches)) => {
+            for batch in batches {
+                let names = batch.column(0).as_string::<i32>();
+                let values = batch.column(1).as_primitive::<Float64Type>();
+                let times = batch.column(2).as_primitive::<TimestampMicrosecondType>();
+                for row in 0..batch.num_rows() {
+                    engine.series().restore_last(names.value(row), EventTime(times.value(row)), values.value(row));
+                }
+            }
+        }
+        Ok(Err(error)) => tracing::warn!(%error, "the last values of metrics could not be read"),
+        Err(_) => tracing::warn!("the last values of metrics were not found in time"),
+    }
+}

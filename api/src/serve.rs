@@ -1,0 +1,232 @@
+//! `streamgauge serve`: starts everything in order, and stops it in the opposite one.
+//!
+//! ```text
+//!  data folder locked ─▶ HTTP listens (503 "starting") ─▶ ClickHouse ─▶ migrations ─▶ recovery ─▶ engine replays
+//!     ─▶ flusher ─▶ ready ─▶ … ─▶ signal ─▶ HTTP ends ─▶ last flush ─▶ engine ─▶ ClickHouse
+//! ```
+
+use std::fs::{File, TryLockError};
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+use metrics_exporter_prometheus::PrometheusBuilder;
+use streamgauge_engine::decode::DecodeLimits;
+use streamgauge_engine::{Engine, EngineConfig};
+use streamgauge_queries::{QueryEngine, QueryLimits};
+use streamgauge_schemas::{Epoch, time};
+use streamgauge_sinks::{Flusher, Server, ServerConfig, ServerMode, ServerState, migrations};
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+use crate::config::{Config, ServeArgs};
+use crate::flush_source::EngineFlushes;
+use crate::history::ClickHouseHistory;
+use crate::http::{self, App, Health, Running};
+use crate::rate::Rate;
+use crate::restart;
+
+/// Runs the server until it is told to stop.
+pub(crate) fn run(args: ServeArgs) -> anyhow::Result<()> {
+    let config = args.resolve()?;
+    crate::logging::start(&config)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("no threads for the server")?;
+    runtime.block_on(serve(config))
+}
+
+async fn serve(config: Config) -> anyhow::Result<()> {
+    let _lock = lock(&config.data_dir)?;
+    let prometheus = PrometheusBuilder::new().install_recorder().context("the metrics could not be set up")?;
+    let app = App::new(prometheus.clone());
+    let stopping = CancellationToken::new();
+    watch_signals(stopping.clone())?;
+    let (address, listener) = listen(&config).await?;
+    let server = {
+        let (router, stopping) = (http::router(app.clone()), stopping.clone());
+        tokio::spawn(async move { axum::serve(listener, router).with_graceful_shutdown(stopping.cancelled_owned()).await })
+    };
+    let upkeep = tokio::spawn(async move {
+        loop {
+            tokio::time::sleep(Duration::from_secs(5)).await;
+            prometheus.run_upkeep();
+        }
+    });
+    let parts = tokio::select! {
+        parts = start(&config, &app, stopping.clone()) => parts?,
+        () = stopping.cancelled() => anyhow::bail!("stopped before the start was finished"),
+    };
+    tracing::info!("ready: open http://{address}/ ; API at http://{address}/docs");
+    stopping.cancelled().await;
+    stop(&config, parts, server).await;
+    upkeep.abort();
+    Ok(())
+}
+
+/// One program a data folder.
+fn lock(data_dir: &Path) -> anyhow::Result<File> {
+    std::fs::create_dir_all(data_dir).with_context(|| format!("the data folder {} cannot be made", data_dir.display()))?;
+    let path = data_dir.join("lock");
+    let file = File::options().create(true).truncate(false).write(true).open(&path);
+    let file = file.with_context(|| format!("the data folder {} cannot be written", data_dir.display()))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => {
+            anyhow::bail!("the data folder {} is in use by another streamgauge; stop it, or choose another --data-dir", data_dir.display())
+        }
+        Err(TryLockError::Error(error)) => Err(error).with_context(|| format!("{} cannot be locked", path.display())),
+    }
+}
+
+async fn listen(config: &Config) -> anyhow::Result<(SocketAddr, TcpListener)> {
+    let listener = TcpListener::bind(config.http).await.with_context(|| {
+        format!("cannot listen on {}; is another program using the port? choose one with --http", config.http)
+    })?;
+    let address = listener.local_addr()?;
+    let file = config.data_dir.join("http.address");
+    std::fs::write(&file, format!("{address}\n")).with_context(|| format!("{} cannot be written", file.display()))?;
+    Ok((address, listener))
+}
+
+/// The first signal stops gracefully, the second at once.
+fn watch_signals(stopping: CancellationToken) -> anyhow::Result<()> {
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    tokio::spawn(async move {
+        for first in [true, false] {
+            tokio::select! {
+                _ = interrupt.recv() => {}
+                _ = terminate.recv() => {}
+            }
+            if first {
+                tracing::info!("stopping: flushing to ClickHouse; a second signal ends at once, and loses nothing that was acknowledged");
+                stopping.cancel();
+            } else {
+                std::process::exit(130);
+            }
+        }
+    });
+    Ok(())
+}
+
+/// What runs, and is stopped in this order.
+struct Parts {
+    flusher: Arc<Flusher>,
+    clickhouse: Server,
+    ticker: tokio::task::JoinHandle<()>,
+}
+
+async fn start(config: &Config, app: &Arc<App>, stopping: CancellationToken) -> anyhow::Result<Parts> {
+    app.starting("starting ClickHouse");
+    let clickhouse = Server::start(server_config(config)).await?;
+    app.starting(format!("ClickHouse ({}) answers; bringing its schema up to date", clickhouse.mode()));
+    let client = clickhouse.clickhouse().clone();
+    migrations::migrate(&client).await?;
+    let mut engine_config = EngineConfig::new(config.data_dir.join("log"));
+    engine_config.workers = config.workers;
+    engine_config.log_sync = config.log_sync;
+    engine_config.pending_bytes_max = config.pending_bytes_max;
+    engine_config.series_max = config.series_max;
+    app.starting("reading from ClickHouse what memory must hold");
+    let found = streamgauge_sinks::recover(&client, &engine_config.views).await?;
+    let flushed = found.flushed.clone();
+    let mut recovered = restart::recovered(found, &engine_config.views);
+    if let Some(coarsest) = engine_config.views.last() {
+        recovered.series.extend(restart::known_series(&client, coarsest).await?);
+    }
+    app.starting("replaying the log");
+    let engine = tokio::task::spawn_blocking(move || Engine::open(&engine_config, recovered)).await?.context("the engine did not start")?;
+    restart::restore_last_values(&client, &engine).await;
+    let boot = Epoch(time::wall_clock().0.max(0) as u64);
+    let flusher = Arc::new(Flusher::start(client.clone(), Arc::new(EngineFlushes::new(engine.clone())), boot, &flushed));
+    let limits = QueryLimits {
+        time_max: config.query_timeout.into(),
+        json_rows_max: config.rows_max,
+        memory_bytes_max: config.query_memory_bytes_max,
+        ..QueryLimits::default()
+    };
+    let running = Arc::new(Running {
+        queries: Arc::new(QueryEngine::new(engine.clone(), Arc::new(ClickHouseHistory::new(client)), limits)?),
+        decode_limits: DecodeLimits { skew: config.skew_max, ..DecodeLimits::at(time::wall_clock()) },
+        body_bytes_max: config.body_bytes_max,
+        started: Instant::now(),
+        rate: Rate::new(engine.status().events_total),
+        stopping,
+        health: Box::new(ProgramHealth { mode: clickhouse.mode(), state: clickhouse.state(), flusher: flusher.clone() }),
+        engine,
+    });
+    app.ready(running.clone());
+    let ticker = tokio::spawn(tick(running));
+    Ok(Parts { flusher, clickhouse, ticker })
+}
+
+fn server_config(config: &Config) -> ServerConfig {
+    let mode = if let Some(url) = &config.clickhouse_url {
+        ServerMode::Url {
+            url: url.clone(),
+            user: config.clickhouse_user.clone(),
+            password: config.clickhouse_password.clone(),
+        }
+    } else if let Some(library) = &config.clickhouse_library {
+        ServerMode::Embedded { library: library.clone() }
+    } else if let Some(path) = &config.clickhouse_binary {
+        ServerMode::Binary { path: path.clone() }
+    } else {
+        ServerMode::Auto
+    };
+    let mut server = ServerConfig::new(&config.data_dir);
+    server.mode = mode;
+    server.database = config.clickhouse_database.clone();
+    server.port = config.clickhouse_port;
+    server.memory_bytes_max = config.clickhouse_memory_bytes_max;
+    server
+}
+
+/// Notes the number of events each second, for the rate that the status tells.
+async fn tick(running: Arc<Running>) {
+    loop {
+        let status = running.engine.status();
+        running.rate.note(status.events_total);
+        metrics::gauge!("streamgauge_pending_bytes").set(status.pending_bytes as f64);
+        metrics::gauge!("streamgauge_series").set(status.series as f64);
+        metrics::gauge!("streamgauge_epoch").set(status.epoch.0 as f64);
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+}
+
+/// Connections that do not end are not waited for longer than this.
+const CONNECTIONS_TIMEOUT: Duration = Duration::from_secs(5);
+
+async fn stop(config: &Config, parts: Parts, server: tokio::task::JoinHandle<std::io::Result<()>>) {
+    let server_abort = server.abort_handle();
+    if tokio::time::timeout(CONNECTIONS_TIMEOUT, server).await.is_err() {
+        server_abort.abort();
+    }
+    parts.ticker.abort();
+    if !parts.flusher.flush_now_and_stop(config.stop_timeout.into()).await {
+        tracing::warn!("not everything was flushed in time; the log has the rest, and the next start goes on from there");
+    }
+    parts.clickhouse.stop().await;
+    tracing::info!("stopped");
+}
+
+struct ProgramHealth {
+    mode: &'static str,
+    state: tokio::sync::watch::Receiver<ServerState>,
+    flusher: Arc<Flusher>,
+}
+
+impl Health for ProgramHealth {
+    fn clickhouse(&self) -> (String, String, bool) {
+        match &*self.state.borrow() {
+            ServerState::Ready { version, .. } => (self.mode.into(), version.clone(), true),
+            ServerState::Starting | ServerState::Down { .. } => (self.mode.into(), String::new(), false),
+        }
+    }
+
+    fn flushes(&self) -> Vec<(String, Epoch, Option<String>)> {
+        self.flusher.status().into_iter().map(|status| (status.item, status.flushed_epoch, status.last_error)).collect()
+    }
+}

@@ -1,0 +1,25 @@
+//! End to end: the real program with its embedded ClickHouse, as its users meet it.
+//!
+//! # Layout
+//!
+//! - `forms`: events in every form, and every form of a time.
+//! - `streams`: streams of the user's own.
+//! - `refusals`: what is refused, and how it is said.
+//! - `dataset`: events with a plain recomputation to compare with; `questions`: what is asked about them.
+//! - `reading`: SQL, the data endpoint, and ClickHouse itself, while data moves from memory to history.
+//! - `live`: the WebSocket.
+//! - `restart`: SIGTERM, SIGKILL, and a ClickHouse that dies.
+//! - `surface`: health, the program's own metrics, the description of the interface, the page.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod dataset;
+mod forms;
+mod live;
+mod questions;
+mod reading;
+mod refusals;
+mod restart;
+mod streams;
+mod surface;

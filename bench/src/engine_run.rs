@@ -1,0 +1,210 @@
+//! Decoding and the engine alone: NDJSON bytes to four maintained rollups, no HTTP and no ClickHouse.
+//!
+//! Beside it, in the same run: decoding by itself, and a plain hash map a rollup that aggregates the decoded rows. The
+//! map keeps what the dataflow keeps, but has no log, no order, no snapshots and no history; it says how much those cost.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Instant;
+
+use anyhow::{Context, Result, ensure};
+use clap::Args;
+use hashbrown::HashMap;
+use serde::Serialize;
+use streamgauge_engine::decode::{DecodeLimits, Format, decode_metrics};
+use streamgauge_engine::{Engine, EngineConfig, Recovered, RowFilter, SnapshotRequest, ViewRead};
+use streamgauge_schemas::time::wall_clock;
+use streamgauge_schemas::view::built_in_rollups;
+use streamgauge_schemas::{EventBatch, EventTime, MetricsBatch, SeriesId, State, ViewDefinition};
+
+use crate::process::CpuTime;
+use crate::report::grouped;
+use crate::workload::{Bodies, Body, Shape};
+
+/// The settings of the run.
+#[derive(Args)]
+pub(crate) struct Options {
+    #[command(flatten)]
+    shape: Shape,
+    /// Workers of the dataflow
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    workers: usize,
+    /// Tasks that decode and append, each waiting for its acknowledgement
+    #[arg(long, value_name = "N", default_value_t = 2)]
+    posters: usize,
+    /// Events of one batch
+    #[arg(long, value_name = "N", default_value_t = 5_000)]
+    body_events: usize,
+    /// The folder for the logs [default: the system's for temporary files]
+    #[arg(long, value_name = "DIR")]
+    data_root: Option<PathBuf>,
+    /// Also writes the results as JSON
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+}
+
+#[derive(Serialize)]
+struct Measured {
+    name: &'static str,
+    seconds: f64,
+    cpu_seconds: f64,
+    events_per_second: f64,
+    events_per_cpu_second: f64,
+    /// Events per CPU-second beside those of the hash maps, where both did the same.
+    ratio: Option<f64>,
+}
+
+impl Measured {
+    fn of(name: &'static str, events: usize, began: Instant, before: &CpuTime) -> Result<Self> {
+        let seconds = began.elapsed().as_secs_f64();
+        let cpu_seconds = CpuTime::of(std::process::id())?.since(before).total_s().max(0.01);
+        let (events_per_second, events_per_cpu_second) = (events as f64 / seconds, events as f64 / cpu_seconds);
+        Ok(Measured { name, seconds, cpu_seconds, events_per_second, events_per_cpu_second, ratio: None })
+    }
+}
+
+/// Runs all of it and prints a table.
+///
+/// # Errors
+/// When the engine fails, or its rollups do not hold every event.
+pub(crate) async fn run(options: Options) -> Result<()> {
+    let bodies = options.shape.bodies(0, options.body_events);
+    let (decoded, decoding) = decode_all(&bodies)?;
+    let maps = aggregate_in_maps(&decoded, bodies.events)?;
+    let (rows, bytes) = (Source::Rows(decoded.into()), Source::Bytes(bodies.bodies.into()));
+    let mut engine = run_engine("engine over decoded rows, log unsynced", &options, rows, false).await?;
+    engine.ratio = Some(maps.cpu_seconds / engine.cpu_seconds);
+    let unsynced = run_engine("decode and engine, log unsynced", &options, bytes.clone(), false).await?;
+    let synced = run_engine("decode and engine, log synced", &options, bytes, true).await?;
+    let results = [decoding, maps, engine, unsynced, synced];
+    println!(
+        "{} events of {} bytes, {} series, {} of event time; {} worker(s), four rollups",
+        grouped(bodies.events as f64),
+        bodies.bytes / bodies.events.max(1),
+        options.shape.series,
+        options.shape.span,
+        options.workers,
+    );
+    print_table(&results);
+    if let Some(path) = &options.json {
+        let text = serde_json::to_string_pretty(&serde_json::json!({"workload": options.shape, "results": results}))?;
+        std::fs::write(path, text + "\n").with_context(|| format!("write {}", path.display()))?;
+    }
+    Ok(())
+}
+
+fn print_table(results: &[Measured]) {
+    println!("{:<40}{:>8}{:>8}{:>14}{:>14}{:>10}", "", "s", "CPU-s", "events/s", "events/CPU-s", "ratio");
+    for result in results {
+        println!(
+            "{:<40}{:>8.2}{:>8.2}{:>14}{:>14}{:>10}",
+            result.name,
+            result.seconds,
+            result.cpu_seconds,
+            grouped(result.events_per_second),
+            grouped(result.events_per_cpu_second),
+            result.ratio.map_or(String::new(), |ratio| format!("{ratio:.2}")),
+        );
+    }
+    println!("(ratio: events/CPU-s beside those of the hash maps; the engine also keeps a log and order)");
+}
+
+fn decode(body: &Body) -> Result<Arc<MetricsBatch>> {
+    let decoded = decode_metrics(&body.bytes, Format::Ndjson, &DecodeLimits::at(wall_clock()))?;
+    ensure!(decoded.rejected.is_empty(), "an event of the workload was rejected: {:?}", decoded.rejected[0]);
+    match decoded.batch {
+        Some(EventBatch::Metrics(batch)) => Ok(batch),
+        other => anyhow::bail!("the workload decodes to {other:?}"),
+    }
+}
+
+fn decode_all(bodies: &Bodies) -> Result<(Vec<Arc<MetricsBatch>>, Measured)> {
+    let (before, began) = (CpuTime::of(std::process::id())?, Instant::now());
+    let decoded: Vec<_> = bodies.bodies.iter().map(decode).collect::<Result<_>>()?;
+    Ok((decoded, Measured::of("decode only", bodies.events, began, &before)?))
+}
+
+type Groups = HashMap<(SeriesId, EventTime), State, foldhash::fast::RandomState>;
+
+/// Aggregates decoded rows: a map of groups for each rollup, every event added to each.
+fn aggregate_in_maps(batches: &[Arc<MetricsBatch>], events: usize) -> Result<Measured> {
+    let (before, began) = (CpuTime::of(std::process::id())?, Instant::now());
+    let mut rollups: Vec<(ViewDefinition, Groups)> = built_in_rollups().into_iter().map(|view| (view, Groups::default())).collect();
+    for batch in batches {
+        for row in 0..batch.len() {
+            let series = batch.series[batch.series_index[row] as usize].id;
+            for (view, groups) in &mut rollups {
+                groups.entry((series, view.bucket_of(batch.ts[row]))).or_default().add(batch.value[row]);
+            }
+        }
+    }
+    let measured = Measured::of("hash maps over decoded rows", events, began, &before)?;
+    for (view, groups) in &rollups {
+        let count: u64 = groups.values().map(|state| state.count).sum();
+        ensure!(count == events as u64, "the map of {} holds {count} of {events} events", view.name);
+    }
+    Ok(measured)
+}
+
+/// What is appended: bytes that are still to be decoded, or rows.
+#[derive(Clone)]
+enum Source {
+    Bytes(Arc<[Body]>),
+    Rows(Arc<[Arc<MetricsBatch>]>),
+}
+
+impl Source {
+    fn batch(&self, index: usize) -> Option<Result<EventBatch>> {
+        let batch = match self {
+            Source::Bytes(bodies) => decode(bodies.get(index)?),
+            Source::Rows(batches) => Ok(batches.get(index)?.clone()),
+        };
+        Some(batch.map(EventBatch::Metrics))
+    }
+}
+
+async fn run_engine(name: &'static str, options: &Options, source: Source, sync: bool) -> Result<Measured> {
+    let events = options.shape.events;
+    let root = options.data_root.clone().unwrap_or_else(std::env::temp_dir);
+    let folder = tempfile::Builder::new().prefix("streamgauge-bench-").tempdir_in(root)?;
+    let mut config = EngineConfig::new(folder.path());
+    (config.log_sync, config.workers, config.pending_bytes_max) = (sync, options.workers, usize::MAX);
+    let engine = Engine::open(&config, Recovered::default())?;
+    let (before, began) = (CpuTime::of(std::process::id())?, Instant::now());
+    append_all(&engine, &source, options.posters).await?;
+    let coarsest = engine.views().len() - 1;
+    check_view(&engine, coarsest, events).await?; // a worker answers after everything that it was given before
+    let measured = Measured::of(name, events, began, &before)?;
+    for view in 0..coarsest {
+        check_view(&engine, view, events).await?;
+    }
+    Ok(measured)
+}
+
+async fn append_all(engine: &Engine, source: &Source, posters: usize) -> Result<()> {
+    let next = Arc::new(AtomicUsize::new(0));
+    let mut tasks = tokio::task::JoinSet::new();
+    for _ in 0..posters.max(1) {
+        let (engine, source, next) = (engine.clone(), source.clone(), next.clone());
+        tasks.spawn(async move {
+            while let Some(batch) = source.batch(next.fetch_add(1, Ordering::Relaxed)) {
+                engine.append(batch?).await?;
+            }
+            anyhow::Ok(())
+        });
+    }
+    while let Some(ended) = tasks.join_next().await {
+        ended??;
+    }
+    Ok(())
+}
+
+/// Reads a view and checks that it holds every event: acknowledged is visible.
+async fn check_view(engine: &Engine, view: usize, events: usize) -> Result<()> {
+    let read = ViewRead { view, filter: RowFilter::default(), follow: None };
+    let snapshot = engine.snapshot(SnapshotRequest { views: vec![read], streams: Vec::new() }).await?;
+    let count: u64 = snapshot.views[0].rows.state.iter().map(|state| state.count).sum();
+    ensure!(count == events as u64, "{} holds {count} of {events} events", engine.views()[view].name);
+    Ok(())
+}

@@ -1,0 +1,194 @@
+//! Why a question has no answer.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use datafusion::error::DataFusionError;
+use streamgauge_engine::EngineError;
+
+use crate::history::HistoryError;
+
+/// Whose fault an error is, with a stable code for the caller's own and for bounds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ErrorKind {
+    /// The question is wrong; asked again, it is wrong again.
+    Caller {
+        /// A stable name for programs.
+        code: &'static str,
+    },
+    /// The question, or the load, is beyond a bound.
+    Limit {
+        /// A stable name for programs.
+        code: &'static str,
+    },
+    /// ClickHouse or the engine is away.
+    Upstream,
+    /// A fault of this program.
+    Bug,
+}
+
+/// A question without an answer.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum QueryError {
+    /// A statement that would change something.
+    #[error("{statement} is not answered here; ask with SELECT, WITH, VALUES, EXPLAIN, SHOW or DESCRIBE")]
+    NotAQuestion {
+        /// The first word of the statement.
+        statement: String,
+    },
+    /// SQL that cannot be read or planned.
+    #[error("{message}")]
+    Sql {
+        /// What is wrong, and where.
+        message: String,
+    },
+    /// SQL that failed on the rows it met, such as a division by zero.
+    #[error("{message}")]
+    Evaluation {
+        /// What failed.
+        message: String,
+    },
+    /// A table that is not there.
+    #[error("there is no table {name:?}; {hint}")]
+    UnknownTable {
+        /// The name as given.
+        name: String,
+        /// The tables that may be meant.
+        hint: String,
+    },
+    /// A metric of which no event ever came.
+    #[error("there is no metric {name:?}")]
+    UnknownMetric {
+        /// The name as given.
+        name: String,
+    },
+    /// A parameter that does not make sense.
+    #[error("{parameter} {reason}")]
+    Parameter {
+        /// Which.
+        parameter: &'static str,
+        /// Why, and what would.
+        reason: String,
+    },
+    /// It took too long.
+    #[error("the question took longer than {0:?}, the bound; ask for less, or over a coarser rollup")]
+    Time(Duration),
+    /// It needed too much memory.
+    #[error("the question needs more memory than {bytes_max} bytes, the bound for all that run; group or sort less")]
+    Memory {
+        /// The bound.
+        bytes_max: usize,
+    },
+    /// It would answer too many points.
+    #[error("the answer has more than {max} points, the bound; choose a coarser granularity or a shorter range")]
+    Points {
+        /// The bound.
+        max: usize,
+    },
+    /// It would answer too many series.
+    #[error("the answer has more than {max} series, the bound; group by fewer dimensions or filter")]
+    Series {
+        /// The bound.
+        max: usize,
+    },
+    /// Too many questions at a time.
+    #[error("{running} questions run, as many as may; retry in a moment")]
+    Busy {
+        /// The bound.
+        running: usize,
+    },
+    /// A live follower did not keep up; follow again.
+    #[error("the live changes came faster than they were read; follow again")]
+    Lagged,
+    /// ClickHouse did not answer.
+    #[error(transparent)]
+    History(#[from] HistoryError),
+    /// The engine did not answer.
+    #[error("the engine could not be read")]
+    Engine(#[from] EngineError),
+    /// What should not happen.
+    #[error("a question failed for a reason that is ours")]
+    Bug(#[source] Arc<DataFusionError>),
+}
+
+impl QueryError {
+    /// Whose fault it is.
+    #[must_use]
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            QueryError::NotAQuestion { .. } => ErrorKind::Caller { code: "statement_not_allowed" },
+            QueryError::Sql { .. } => ErrorKind::Caller { code: "sql_invalid" },
+            QueryError::Evaluation { .. } => ErrorKind::Caller { code: "sql_failed" },
+            QueryError::UnknownTable { .. } => ErrorKind::Caller { code: "table_unknown" },
+            QueryError::UnknownMetric { .. } => ErrorKind::Caller { code: "metric_unknown" },
+            QueryError::Parameter { .. } => ErrorKind::Caller { code: "parameter_invalid" },
+            QueryError::Time(_) => ErrorKind::Limit { code: "query_time_exceeded" },
+            QueryError::Memory { .. } => ErrorKind::Limit { code: "query_memory_exceeded" },
+            QueryError::Points { .. } => ErrorKind::Limit { code: "points_exceeded" },
+            QueryError::Series { .. } => ErrorKind::Limit { code: "series_exceeded" },
+            QueryError::Busy { .. } => ErrorKind::Limit { code: "queries_busy" },
+            QueryError::Lagged => ErrorKind::Limit { code: "live_lagged" },
+            QueryError::History(_) | QueryError::Engine(_) => ErrorKind::Upstream,
+            QueryError::Bug(_) => ErrorKind::Bug,
+        }
+    }
+
+    /// Whether the same question may be answered later.
+    #[must_use]
+    pub fn is_retryable(&self) -> bool {
+        match self {
+            QueryError::Busy { .. } | QueryError::Lagged | QueryError::Memory { .. } | QueryError::Engine(_) => true,
+            QueryError::History(history) => history.is_retryable(),
+            _ => false,
+        }
+    }
+
+    /// What DataFusion says, in our words; `memory_bytes_max` is the bound that it may have met.
+    pub(crate) fn from_datafusion(error: DataFusionError, memory_bytes_max: usize) -> Self {
+        let ours: Option<QueryError> = causes(&error).find_map(|cause| {
+            let query = cause.downcast_ref::<QueryError>().cloned();
+            query.or_else(|| cause.downcast_ref::<HistoryError>().cloned().map(QueryError::History))
+        });
+        if let Some(ours) = ours {
+            return ours;
+        }
+        let message = || error.find_root().strip_backtrace();
+        match error.find_root() {
+            DataFusionError::ResourcesExhausted(_) => QueryError::Memory { bytes_max: memory_bytes_max },
+            DataFusionError::Plan(text) | DataFusionError::NotImplemented(text) | DataFusionError::Configuration(text) => {
+                QueryError::Sql { message: without_backtrace(text) }
+            }
+            DataFusionError::SQL(..) | DataFusionError::SchemaError(..) | DataFusionError::Collection(_) => {
+                QueryError::Sql { message: message() }
+            }
+            DataFusionError::Diagnostic(..) => QueryError::Sql { message: message() },
+            DataFusionError::Execution(text) => QueryError::Evaluation { message: without_backtrace(text) },
+            DataFusionError::ArrowError(arrow, _) => QueryError::Evaluation { message: arrow.to_string() },
+            _ => QueryError::Bug(Arc::new(error)),
+        }
+    }
+}
+
+impl From<QueryError> for DataFusionError {
+    fn from(error: QueryError) -> Self {
+        DataFusionError::External(Box::new(error))
+    }
+}
+
+impl From<HistoryError> for DataFusionError {
+    fn from(error: HistoryError) -> Self {
+        DataFusionError::External(Box::new(error))
+    }
+}
+
+fn without_backtrace(text: &str) -> String {
+    text.split(DataFusionError::BACK_TRACE_SEP).next().unwrap_or_default().to_owned()
+}
+
+fn causes<'a>(error: &'a (dyn std::error::Error + 'static)) -> impl Iterator<Item = &'a (dyn std::error::Error + 'static)> {
+    std::iter::successors(Some(error), |error| match error.downcast_ref::<DataFusionError>() {
+        Some(DataFusionError::External(inner)) => Some(inner.as_ref()),
+        Some(DataFusionError::Shared(inner)) => Some(inner.as_ref()),
+        _ => error.source(),
+    })
+}

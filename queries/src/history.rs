@@ -1,0 +1,96 @@
+//! History: what ClickHouse holds, asked for in its SQL and streamed back as Arrow.
+
+use std::error::Error;
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, AsArray, MapArray, RecordBatch, RecordBatchOptions, StructArray};
+use arrow::datatypes::{DataType, SchemaRef};
+use arrow::error::ArrowError;
+use async_trait::async_trait;
+use futures::stream::BoxStream;
+
+/// A stream of rows from ClickHouse.
+pub type HistoryStream = BoxStream<'static, Result<RecordBatch, HistoryError>>;
+
+/// Reads from ClickHouse.
+#[async_trait]
+pub trait History: Send + Sync + 'static {
+    /// Runs a query that only reads.
+    ///
+    /// Texts come as `Utf8`, also those of `LowCardinality`; `Map` as an Arrow map; `DateTime64(6, 'UTC')` as a
+    /// timestamp in µs; `UInt128` as sixteen bytes, lowest first. Dropping the stream ends the query in ClickHouse.
+    async fn query(&self, sql: &str) -> Result<HistoryStream, HistoryError>;
+
+    /// The plain name of the database that holds the tables.
+    fn database(&self) -> &str;
+}
+
+/// ClickHouse did not answer.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("the history in ClickHouse could not be read")]
+pub struct HistoryError {
+    #[source]
+    source: Arc<dyn Error + Send + Sync>,
+    retryable: bool,
+    table_missing: bool,
+}
+
+impl HistoryError {
+    /// An error that may be gone when the same is asked again.
+    pub fn retryable(source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        HistoryError { source: source.into().into(), retryable: true, table_missing: false }
+    }
+
+    /// An error that will be there again.
+    pub fn lasting(source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        HistoryError { source: source.into().into(), retryable: false, table_missing: false }
+    }
+
+    /// The table is not there (ClickHouse's code 60): of a stream's table it means that nothing was flushed to it yet.
+    pub fn table_missing(source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        HistoryError { source: source.into().into(), retryable: true, table_missing: true }
+    }
+
+    /// Whether to ask again.
+    #[must_use]
+    pub fn is_retryable(&self) -> bool {
+        self.retryable
+    }
+
+    /// Whether the table is not there.
+    #[must_use]
+    pub fn is_table_missing(&self) -> bool {
+        self.table_missing
+    }
+}
+
+/// Gives a batch from ClickHouse, column by column, the types and names of `schema`.
+pub(crate) fn conform(batch: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch, ArrowError> {
+    let columns = (batch.columns().iter().zip(schema.fields()))
+        .map(|(column, field)| conform_column(column, field.data_type()))
+        .collect::<Result<Vec<_>, _>>()?;
+    let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
+    RecordBatch::try_new_with_options(schema.clone(), columns, &options)
+}
+
+/// Gives a column from ClickHouse the type `wanted`.
+pub(crate) fn conform_column(column: &ArrayRef, wanted: &DataType) -> Result<ArrayRef, ArrowError> {
+    if column.data_type() == wanted {
+        return Ok(column.clone());
+    }
+    match (column.data_type(), wanted) {
+        // A cast of maps would compare field names, and those of the server are its own.
+        (DataType::Map(..), DataType::Map(entries, sorted)) => {
+            let map = column.as_map();
+            let DataType::Struct(fields) = entries.data_type() else {
+                return Err(ArrowError::CastError(format!("{wanted} has no entries")));
+            };
+            let keys = conform_column(map.keys(), fields[0].data_type())?;
+            let values = conform_column(map.values(), fields[1].data_type())?;
+            let pairs = StructArray::try_new(fields.clone(), vec![keys, values], None)?;
+            let map = MapArray::try_new(entries.clone(), map.offsets().clone(), pairs, map.nulls().cloned(), *sorted)?;
+            Ok(Arc::new(map))
+        }
+        _ => arrow::compute::cast(column, wanted),
+    }
+}

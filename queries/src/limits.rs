@@ -1,0 +1,42 @@
+//! The bounds on a question. At each of them the answer is an error that names it.
+
+use std::time::Duration;
+
+/// What one question may cost, and how many may run.
+#[derive(Clone, Debug)]
+pub struct QueryLimits {
+    /// The time from its start to its last row.
+    pub time_max: Duration,
+    /// The memory that all running SQL statements may use together for sorts, joins and groups.
+    pub memory_bytes_max: usize,
+    /// The rows of a JSON answer; more are cut off, and the answer says so.
+    pub json_rows_max: usize,
+    /// The bytes of a JSON answer, about; more rows are cut off, and the answer says so.
+    pub json_bytes_max: usize,
+    /// Questions that run at a time.
+    pub concurrent_max: usize,
+    /// How long a question waits for its turn before it is refused.
+    pub wait_max: Duration,
+    /// Points of all series of one answer.
+    pub points_max: usize,
+    /// Series of one answer.
+    pub series_max: usize,
+    /// Changes that wait for a live follower; one that falls further behind has to begin again.
+    pub follow_queue_max: usize,
+}
+
+impl Default for QueryLimits {
+    fn default() -> Self {
+        QueryLimits {
+            time_max: Duration::from_secs(60),
+            memory_bytes_max: 1 << 30,
+            json_rows_max: 100_000,
+            json_bytes_max: 64 << 20,
+            concurrent_max: 16,
+            wait_max: Duration::from_secs(5),
+            points_max: 1_000_000,
+            series_max: 10_000,
+            follow_queue_max: 4_096,
+        }
+    }
+}

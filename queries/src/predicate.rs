@@ -1,0 +1,390 @@
+//! Filters: from DataFusion's expressions to ClickHouse's SQL and to the engine's row filter.
+//!
+//! Only what means the same on both sides is translated; the rest is left to DataFusion, which applies every filter
+//! again. So a translated filter may keep a row too many, and must never lose one.
+//!
+//! # Invariants
+//!
+//! 1. Where the expression is true, the translation is true. Where it is null, the translation is null or anything:
+//!    three-valued logic is monotone, so an outer expression that is true in spite of the null stays true.
+//! 2. Floats are compared in ClickHouse by value and in Arrow by bits; they differ at zero and not-a-number only, and
+//!    those are not translated.
+
+use arrow::datatypes::{DataType, Schema, TimeUnit};
+use datafusion::common::ScalarValue;
+use datafusion::logical_expr::{BinaryExpr, Expr, Like, Operator};
+use streamgauge_engine::{RowFilter, SeriesFilter};
+use streamgauge_schemas::stream::timestamp_type;
+use streamgauge_schemas::{EventTime, Series};
+
+use crate::clickhouse;
+
+/// The most members of an `IN` that is worth sending.
+const MEMBERS_MAX: usize = 1_000;
+
+/// A filter that ClickHouse and memory understand.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Predicate {
+    Compare(Operand, Comparison, Value),
+    In(Operand, Vec<Value>),
+    StartsWith(Operand, String),
+    IsNull(Operand),
+    /// A boolean column.
+    Truth(Operand),
+    Not(Box<Predicate>),
+    And(Box<Predicate>, Box<Predicate>),
+    Or(Box<Predicate>, Box<Predicate>),
+}
+
+/// What is compared.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Operand {
+    Column(String),
+    Dimension(String),
+}
+
+/// How.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Comparison {
+    Equal,
+    NotEqual,
+    Less,
+    LessOrEqual,
+    Greater,
+    GreaterOrEqual,
+}
+
+/// With what.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Value {
+    Text(String),
+    Integer(i64),
+    Float(f64),
+    Boolean(bool),
+    Time(EventTime),
+}
+
+impl Predicate {
+    /// Translates a filter on a table of `schema`; `None` when it is to be left to DataFusion.
+    pub(crate) fn of(expr: &Expr, schema: &Schema) -> Option<Predicate> {
+        let not = |predicate: Predicate, negated: bool| if negated { Predicate::Not(Box::new(predicate)) } else { predicate };
+        Some(match expr {
+            Expr::Alias(alias) => Predicate::of(&alias.expr, schema)?,
+            Expr::BinaryExpr(BinaryExpr { left, op, right }) => match op {
+                Operator::And => {
+                    Predicate::And(Box::new(Predicate::of(left, schema)?), Box::new(Predicate::of(right, schema)?))
+                }
+                Operator::Or => {
+                    Predicate::Or(Box::new(Predicate::of(left, schema)?), Box::new(Predicate::of(right, schema)?))
+                }
+                _ => compare(left, Comparison::of(*op)?, right, schema)
+                    .or_else(|| compare(right, Comparison::of(*op)?.flipped(), left, schema))?,
+            },
+            Expr::Not(inner) => not(Predicate::of(inner, schema)?, true),
+            Expr::IsNull(inner) => Predicate::IsNull(operand(inner, schema)?.0),
+            Expr::IsNotNull(inner) => not(Predicate::IsNull(operand(inner, schema)?.0), true),
+            Expr::Column(_) => match operand(expr, schema)? {
+                (operand, DataType::Boolean) => Predicate::Truth(operand),
+                _ => return None,
+            },
+            Expr::Between(between) => {
+                let low = compare(&between.expr, Comparison::GreaterOrEqual, &between.low, schema)?;
+                let high = compare(&between.expr, Comparison::LessOrEqual, &between.high, schema)?;
+                not(Predicate::And(Box::new(low), Box::new(high)), between.negated)
+            }
+            Expr::InList(list) if list.list.len() <= MEMBERS_MAX => {
+                let (operand, kind) = operand(&list.expr, schema)?;
+                let values = list.list.iter().map(|member| value(member, &kind)).collect::<Option<Vec<_>>>()?;
+                not(Predicate::In(operand, values), list.negated)
+            }
+            Expr::Like(like) => not(starts_with(like, schema)?, like.negated),
+            _ => return None,
+        })
+    }
+
+    /// Appends the filter in ClickHouse's SQL; columns are those of the table named `alias`.
+    pub(crate) fn write_sql(&self, alias: &str, out: &mut String) {
+        let of = |operand: &Operand| operand.sql(alias);
+        match self {
+            Predicate::Compare(operand, comparison, value) => {
+                out.push_str(&format!("{} {} {}", of(operand), comparison.sql(), value.sql()));
+            }
+            Predicate::In(operand, values) => {
+                let values: Vec<String> = values.iter().map(Value::sql).collect();
+                out.push_str(&format!("{} IN ({})", of(operand), values.join(", ")));
+            }
+            Predicate::StartsWith(operand, prefix) => {
+                out.push_str(&format!("startsWith({}, {})", of(operand), clickhouse::text(prefix)));
+            }
+            Predicate::IsNull(Operand::Dimension(key)) => {
+                out.push_str(&format!("NOT mapContains({}, {})", column_sql(alias, "dimensions"), clickhouse::text(key)));
+            }
+            Predicate::IsNull(operand) => out.push_str(&format!("{} IS NULL", of(operand))),
+            Predicate::Truth(operand) => out.push_str(&of(operand)),
+            Predicate::Not(inner) => {
+                out.push_str("NOT (");
+                inner.write_sql(alias, out);
+                out.push(')');
+            }
+            Predicate::And(left, right) => write_pair(left, "AND", right, alias, out),
+            Predicate::Or(left, right) => write_pair(left, "OR", right, alias, out),
+        }
+    }
+
+    /// Whether every column named is one of `columns`; a dimension counts as the column `dimensions`.
+    pub(crate) fn only(&self, columns: &[&str]) -> bool {
+        match self {
+            Predicate::Compare(operand, ..)
+            | Predicate::In(operand, _)
+            | Predicate::StartsWith(operand, _)
+            | Predicate::IsNull(operand)
+            | Predicate::Truth(operand) => columns.contains(&operand.column()),
+            Predicate::Not(inner) => inner.only(columns),
+            Predicate::And(left, right) | Predicate::Or(left, right) => left.only(columns) && right.only(columns),
+        }
+    }
+
+    /// Whether it holds of a series; `None` is null. Asked only of filters on `name` and `dimensions`.
+    fn holds(&self, series: &Series) -> Option<bool> {
+        let of = |operand: &Operand| match operand {
+            Operand::Dimension(key) => series.dimension(key).map(str::to_owned),
+            Operand::Column(_) => Some(series.name().to_owned()),
+        };
+        match self {
+            Predicate::Compare(operand, comparison, Value::Text(text)) => {
+                of(operand).map(|found| comparison.holds(found.as_str().cmp(text.as_str())))
+            }
+            Predicate::In(operand, values) => {
+                of(operand).map(|found| values.iter().any(|value| matches!(value, Value::Text(text) if *text == found)))
+            }
+            Predicate::StartsWith(operand, prefix) => of(operand).map(|found| found.starts_with(prefix.as_str())),
+            Predicate::IsNull(operand) => Some(of(operand).is_none()),
+            Predicate::Compare(..) | Predicate::Truth(_) => None,
+            Predicate::Not(inner) => inner.holds(series).map(|holds| !holds),
+            Predicate::And(left, right) => match (left.holds(series), right.holds(series)) {
+                (Some(false), _) | (_, Some(false)) => Some(false),
+                (Some(true), Some(true)) => Some(true),
+                _ => None,
+            },
+            Predicate::Or(left, right) => match (left.holds(series), right.holds(series)) {
+                (Some(true), _) | (_, Some(true)) => Some(true),
+                (Some(false), Some(false)) => Some(false),
+                _ => None,
+            },
+        }
+    }
+}
+
+/// What memory can do with the conjunction of `predicates` on a rollup: buckets by range, series by test.
+pub(crate) fn row_filter(predicates: &[Predicate]) -> RowFilter {
+    let mut filter = RowFilter::default();
+    let mut name = None;
+    let mut tests = Vec::new();
+    for predicate in predicates {
+        match predicate {
+            Predicate::Compare(Operand::Column(column), comparison, Value::Time(time)) if column == "bucket" => {
+                narrow(&mut filter, *comparison, *time);
+            }
+            Predicate::And(left, right) if predicate.only(&["bucket"]) => {
+                let both = row_filter(&[(**left).clone(), (**right).clone()]);
+                filter.lower = filter.lower.max(both.lower);
+                filter.upper = [filter.upper, both.upper].into_iter().flatten().min();
+            }
+            Predicate::Compare(Operand::Column(column), Comparison::Equal, Value::Text(text)) if column == "name" && name.is_none() => {
+                name = Some(text.clone());
+            }
+            other if other.only(&["name", "dimensions"]) => tests.push(other.clone()),
+            _ => {}
+        }
+    }
+    let test = move |series: &Series| tests.iter().all(|test| test.holds(series) == Some(true));
+    filter.series = match name {
+        Some(name) => SeriesFilter::NameAnd(name, std::sync::Arc::new(test)),
+        None if predicates.iter().any(|predicate| predicate.only(&["name", "dimensions"])) => {
+            SeriesFilter::Predicate(std::sync::Arc::new(test))
+        }
+        None => SeriesFilter::All,
+    };
+    filter
+}
+
+fn narrow(filter: &mut RowFilter, comparison: Comparison, time: EventTime) {
+    let after = EventTime(time.0.saturating_add(1));
+    let (lower, upper) = match comparison {
+        Comparison::Equal => (Some(time), Some(after)),
+        Comparison::NotEqual => (None, None),
+        Comparison::Less => (None, Some(time)),
+        Comparison::LessOrEqual => (None, Some(after)),
+        Comparison::Greater => (Some(after), None),
+        Comparison::GreaterOrEqual => (Some(time), None),
+    };
+    filter.lower = filter.lower.max(lower);
+    filter.upper = [filter.upper, upper].into_iter().flatten().min();
+}
+
+fn write_pair(left: &Predicate, word: &str, right: &Predicate, alias: &str, out: &mut String) {
+    out.push('(');
+    left.write_sql(alias, out);
+    out.push_str(&format!(" {word} "));
+    right.write_sql(alias, out);
+    out.push(')');
+}
+
+fn column_sql(alias: &str, column: &str) -> String {
+    format!("{alias}.{}", clickhouse::name(column))
+}
+
+impl Operand {
+    fn column(&self) -> &str {
+        match self {
+            Operand::Column(name) => name,
+            Operand::Dimension(_) => "dimensions",
+        }
+    }
+
+    fn sql(&self, alias: &str) -> String {
+        match self {
+            Operand::Column(name) => column_sql(alias, name),
+            // ClickHouse answers a missing key with an empty text; here it is null.
+            Operand::Dimension(key) => {
+                let (map, key) = (column_sql(alias, "dimensions"), clickhouse::text(key));
+                format!("if(mapContains({map}, {key}), {map}[{key}], NULL)")
+            }
+        }
+    }
+}
+
+impl Comparison {
+    fn of(operator: Operator) -> Option<Self> {
+        Some(match operator {
+            Operator::Eq => Comparison::Equal,
+            Operator::NotEq => Comparison::NotEqual,
+            Operator::Lt => Comparison::Less,
+            Operator::LtEq => Comparison::LessOrEqual,
+            Operator::Gt => Comparison::Greater,
+            Operator::GtEq => Comparison::GreaterOrEqual,
+            _ => return None,
+        })
+    }
+
+    fn flipped(self) -> Self {
+        match self {
+            Comparison::Less => Comparison::Greater,
+            Comparison::LessOrEqual => Comparison::GreaterOrEqual,
+            Comparison::Greater => Comparison::Less,
+            Comparison::GreaterOrEqual => Comparison::LessOrEqual,
+            same => same,
+        }
+    }
+
+    fn sql(self) -> &'static str {
+        match self {
+            Comparison::Equal => "=",
+            Comparison::NotEqual => "<>",
+            Comparison::Less => "<",
+            Comparison::LessOrEqual => "<=",
+            Comparison::Greater => ">",
+            Comparison::GreaterOrEqual => ">=",
+        }
+    }
+
+    fn holds(self, order: std::cmp::Ordering) -> bool {
+        match self {
+            Comparison::Equal => order.is_eq(),
+            Comparison::NotEqual => order.is_ne(),
+            Comparison::Less => order.is_lt(),
+            Comparison::LessOrEqual => order.is_le(),
+            Comparison::Greater => order.is_gt(),
+            Comparison::GreaterOrEqual => order.is_ge(),
+        }
+    }
+}
+
+impl Value {
+    fn sql(&self) -> String {
+        match self {
+            Value::Text(text) => clickhouse::text(text),
+            Value::Integer(integer) => format!("toInt64({integer})"),
+            Value::Float(float) => format!("{float:e}"),
+            Value::Boolean(boolean) => boolean.to_string(),
+            Value::Time(time) => clickhouse::time(*time),
+        }
+    }
+}
+
+/// A column or a dimension, with its type.
+fn operand(expr: &Expr, schema: &Schema) -> Option<(Operand, DataType)> {
+    match expr {
+        Expr::Alias(alias) => operand(&alias.expr, schema),
+        Expr::Column(column) => {
+            let field = schema.field_with_name(&column.name).ok()?;
+            Some((Operand::Column(column.name.clone()), field.data_type().clone()))
+        }
+        Expr::ScalarFunction(call) if call.name() == "get_field" => match call.args.as_slice() {
+            [Expr::Column(column), Expr::Literal(key, _)] if column.name == "dimensions" => {
+                schema.field_with_name("dimensions").ok()?;
+                Some((Operand::Dimension(key.try_as_str().flatten()?.to_owned()), DataType::Utf8))
+            }
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+fn value(expr: &Expr, kind: &DataType) -> Option<Value> {
+    let Expr::Literal(literal, _) = expr else { return None };
+    match (literal, kind) {
+        (ScalarValue::Int64(Some(integer)), DataType::Int64) => Some(Value::Integer(*integer)),
+        // Invariant 2.
+        (ScalarValue::Float64(Some(float)), DataType::Float64) if float.is_finite() && *float != 0.0 => Some(Value::Float(*float)),
+        (ScalarValue::Boolean(Some(boolean)), DataType::Boolean) => Some(Value::Boolean(*boolean)),
+        (ScalarValue::TimestampMicrosecond(Some(micros), _), kind) if *kind == timestamp_type() => time(*micros),
+        (text, DataType::Utf8) => Some(Value::Text(text.try_as_str().flatten()?.to_owned())),
+        _ => None,
+    }
+}
+
+/// A time that ClickHouse can hold.
+fn time(micros: i64) -> Option<Value> {
+    (EventTime::EARLIEST.0..=EventTime::LATEST.0).contains(&micros).then_some(Value::Time(EventTime(micros)))
+}
+
+fn compare(left: &Expr, comparison: Comparison, right: &Expr, schema: &Schema) -> Option<Predicate> {
+    if let Some((operand, kind)) = operand(left, schema) {
+        return Some(Predicate::Compare(operand, comparison, value(right, &kind)?));
+    }
+    compare_nanos(left, comparison, right, schema)
+}
+
+/// `CAST(ts AS nanoseconds) ≷ literal`, as it comes from `now()`: the same in microseconds.
+///
+/// With `literal = 1000 q + r`, `0 < r < 1000`: `1000 ts < literal` is `ts <= q`, and `1000 ts > literal` is `ts > q`.
+fn compare_nanos(left: &Expr, comparison: Comparison, right: &Expr, schema: &Schema) -> Option<Predicate> {
+    let (Expr::Cast(cast), Expr::Literal(ScalarValue::TimestampNanosecond(Some(nanos), _), _)) = (left, right) else {
+        return None;
+    };
+    let (operand, kind) = operand(&cast.expr, schema)?;
+    let to_nanos = matches!(cast.field.data_type(), DataType::Timestamp(TimeUnit::Nanosecond, Some(_)));
+    if kind != timestamp_type() || !to_nanos {
+        return None;
+    }
+    let comparison = match (comparison, nanos.rem_euclid(1_000)) {
+        (same, 0) => same,
+        (Comparison::Less | Comparison::LessOrEqual, _) => Comparison::LessOrEqual,
+        (Comparison::Greater | Comparison::GreaterOrEqual, _) => Comparison::Greater,
+        (Comparison::Equal | Comparison::NotEqual, _) => return None,
+    };
+    Some(Predicate::Compare(operand, comparison, time(nanos.div_euclid(1_000))?))
+}
+
+/// `LIKE 'prefix%'`; other patterns are left alone, since their characters are counted differently.
+fn starts_with(like: &Like, schema: &Schema) -> Option<Predicate> {
+    let (operand, kind) = operand(&like.expr, schema)?;
+    let Value::Text(pattern) = value(&like.pattern, &kind)? else { return None };
+    let prefix = pattern.strip_suffix('%')?;
+    let plain = !like.case_insensitive && like.escape_char.is_none() && !prefix.contains(['%', '_', '\\']);
+    plain.then(|| Predicate::StartsWith(operand, prefix.to_owned()))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,300 @@
+//! One SQL statement, from its text to its rows.
+//!
+//! ```text
+//!  text ─▶ statement (only questions) ─▶ logical plan ─▶ physical plan ─▶ capture at E ─▶ rows
+//!                                         tables ask for what they read ──▲
+//! ```
+//!
+//! # Invariants
+//!
+//! 1. A statement takes one snapshot, after it is planned and before its first row.
+//! 2. A statement holds its permit, and its deadline runs, until its last row is read or it is dropped.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
+use datafusion::common::TableReference;
+use datafusion::execution::SendableRecordBatchStream;
+use datafusion::execution::context::SQLOptions;
+use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
+use datafusion::execution::memory_pool::GreedyMemoryPool;
+use datafusion::execution::runtime_env::RuntimeEnvBuilder;
+use datafusion::execution::session_state::{SessionState, SessionStateBuilder};
+use datafusion::physical_plan::{ExecutionPlan, execute_stream};
+use datafusion::prelude::SessionConfig;
+use datafusion::sql::parser::Statement as SqlStatement;
+use datafusion::sql::sqlparser::ast::Statement as Ast;
+use futures::{Stream, StreamExt};
+use streamgauge_engine::{Engine, EngineError};
+use streamgauge_schemas::Epoch;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::{Instant, Sleep};
+
+use crate::capture::Capture;
+use crate::error::QueryError;
+use crate::history::History;
+use crate::limits::QueryLimits;
+use crate::tables::{CATALOG, SCHEMA, Statement, StatementCatalog, table_names};
+
+/// Answers questions over live and history; clones share it.
+#[derive(Clone)]
+pub struct QueryEngine {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    engine: Engine,
+    history: Arc<dyn History>,
+    limits: QueryLimits,
+    /// What every statement's session begins as: functions, rules, memory; its catalogue is empty.
+    base: SessionState,
+    permits: Arc<Semaphore>,
+}
+
+/// The rows of an answer as they come, and the epoch that they are as of.
+pub struct QueryStream {
+    /// The columns.
+    pub schema: SchemaRef,
+    /// `E`.
+    pub epoch: Epoch,
+    rows: Rows,
+}
+
+/// The right to run, and until when.
+pub(crate) struct Turn {
+    _permit: OwnedSemaphorePermit,
+    pub(crate) deadline: Instant,
+}
+
+impl QueryEngine {
+    /// Makes a query engine.
+    ///
+    /// # Errors
+    /// [`QueryError::Bug`] when DataFusion cannot be set up.
+    pub fn new(engine: Engine, history: Arc<dyn History>, limits: QueryLimits) -> Result<Self, QueryError> {
+        let runtime = RuntimeEnvBuilder::new()
+            .with_memory_pool(Arc::new(GreedyMemoryPool::new(limits.memory_bytes_max)))
+            .with_disk_manager_builder(DiskManagerBuilder::default().with_mode(DiskManagerMode::Disabled))
+            .build_arc();
+        let runtime = runtime.map_err(|error| QueryError::from_datafusion(error, limits.memory_bytes_max))?;
+        let mut config = SessionConfig::new()
+            .with_default_catalog_and_schema(CATALOG, SCHEMA)
+            .with_create_default_catalog_and_schema(false)
+            .with_information_schema(true);
+        config.options_mut().execution.time_zone = Some("UTC".into());
+        let base = SessionStateBuilder::new().with_default_features().with_config(config).with_runtime_env(runtime);
+        let permits = Arc::new(Semaphore::new(limits.concurrent_max));
+        Ok(QueryEngine { inner: Arc::new(Inner { engine, history, limits, base: base.build(), permits }) })
+    }
+
+    /// The bounds.
+    #[must_use]
+    pub fn limits(&self) -> &QueryLimits {
+        &self.inner.limits
+    }
+
+    pub(crate) fn engine(&self) -> &Engine {
+        &self.inner.engine
+    }
+
+    pub(crate) fn history(&self) -> &Arc<dyn History> {
+        &self.inner.history
+    }
+
+    /// Waits for the right to run.
+    pub(crate) async fn turn(&self) -> Result<Turn, QueryError> {
+        let limits = &self.inner.limits;
+        let busy = || QueryError::Busy { running: limits.concurrent_max };
+        let permit = tokio::time::timeout(limits.wait_max, self.inner.permits.clone().acquire_owned()).await;
+        let permit = permit.map_err(|_| busy())?.map_err(|_| busy())?;
+        Ok(Turn { _permit: permit, deadline: Instant::now() + limits.time_max })
+    }
+
+    /// Plans a statement, captures memory as of now, and begins to answer.
+    ///
+    /// # Errors
+    /// Any [`QueryError`]; those of the first rows may come as items of the stream.
+    pub async fn sql(&self, sql: &str) -> Result<QueryStream, QueryError> {
+        let turn = self.turn().await?;
+        let begun = tokio::time::timeout_at(turn.deadline, self.begin(sql)).await;
+        let (schema, epoch, batches) = begun.map_err(|_| QueryError::Time(self.inner.limits.time_max))??;
+        let deadline = Box::pin(tokio::time::sleep_until(turn.deadline));
+        Ok(QueryStream { schema, epoch, rows: Rows { batches: Some(batches), deadline, turn: Some(turn), engine: self.clone() } })
+    }
+
+    async fn begin(&self, sql: &str) -> Result<(SchemaRef, Epoch, SendableRecordBatchStream), QueryError> {
+        let fail = |error| QueryError::from_datafusion(error, self.inner.limits.memory_bytes_max);
+        let capture = Arc::new(Capture::default());
+        let state = self.session(capture.clone());
+        let plan = self.plan(&state, sql).await?;
+        let epoch = capture.take(&self.inner.engine).await.map_err(|error| self.explain(error))?;
+        let batches = execute_stream(plan.clone(), state.task_ctx()).map_err(fail)?;
+        Ok((plan.schema(), epoch, batches))
+    }
+
+    /// A session whose tables read one snapshot.
+    fn session(&self, capture: Arc<Capture>) -> SessionState {
+        let Inner { engine, history, limits, base, .. } = &*self.inner;
+        let statement =
+            Statement { engine: engine.clone(), history: history.clone(), capture, time_max: limits.time_max };
+        let mut state = base.clone();
+        state.register_catalog_list(Arc::new(StatementCatalog(statement)));
+        state.mark_start_execution();
+        state
+    }
+
+    async fn plan(&self, state: &SessionState, sql: &str) -> Result<Arc<dyn ExecutionPlan>, QueryError> {
+        let fail = |error| QueryError::from_datafusion(error, self.inner.limits.memory_bytes_max);
+        let dialect = state.config_options().sql_parser.dialect;
+        let statement = state.sql_to_statement(sql, &dialect).map_err(fail)?;
+        check_question(&statement)?;
+        self.check_tables(&state.resolve_table_references(&statement).map_err(fail)?)?;
+        let plan = state.statement_to_plan(statement).await.map_err(fail)?;
+        let only_questions = SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false);
+        let refused = |_| QueryError::NotAQuestion { statement: first_word(sql) };
+        only_questions.verify_plan(&plan).map_err(refused)?;
+        state.create_physical_plan(&plan).await.map_err(fail)
+    }
+
+    /// Refuses names of no table, and says which there are.
+    fn check_tables(&self, references: &[TableReference]) -> Result<(), QueryError> {
+        let names = table_names(&self.inner.engine);
+        for reference in references {
+            let here = reference.catalog().is_none_or(|catalog| catalog == CATALOG);
+            let schema = reference.schema().unwrap_or(SCHEMA);
+            let known = here && (schema == "information_schema" || schema == SCHEMA && names.iter().any(|name| name == reference.table()));
+            if !known {
+                return Err(QueryError::UnknownTable { name: reference.to_string(), hint: hint(reference.table(), &names) });
+            }
+        }
+        Ok(())
+    }
+
+    /// A stream that was deleted between planning and the snapshot is a table that is not there.
+    fn explain(&self, error: QueryError) -> QueryError {
+        match error {
+            QueryError::Engine(EngineError::UnknownStream(id)) => {
+                QueryError::UnknownTable { name: id, hint: "it was deleted a moment ago".into() }
+            }
+            other => other,
+        }
+    }
+}
+
+/// Refuses statements that are not questions by their first word; the plan is looked at again later.
+fn check_question(statement: &SqlStatement) -> Result<(), QueryError> {
+    let inner = match statement {
+        SqlStatement::Explain(explain) => return check_question(&explain.statement),
+        SqlStatement::Statement(inner) => inner.as_ref(),
+        other => return Err(QueryError::NotAQuestion { statement: first_word(&other.to_string()) }),
+    };
+    match inner {
+        Ast::Query(_)
+        | Ast::ExplainTable { .. }
+        | Ast::ShowTables { .. }
+        | Ast::ShowColumns { .. }
+        | Ast::ShowFunctions { .. }
+        | Ast::ShowVariable { .. } => Ok(()),
+        Ast::Explain { statement, .. } => check_question(&SqlStatement::Statement(statement.clone())),
+        other => Err(QueryError::NotAQuestion { statement: first_word(&other.to_string()) }),
+    }
+}
+
+fn first_word(sql: &str) -> String {
+    sql.split_whitespace().next().unwrap_or("an empty text").to_uppercase()
+}
+
+/// The tables that `name` may have meant, or all of them.
+fn hint(name: &str, names: &[String]) -> String {
+    let mut near: Vec<(usize, &String)> = names.iter().map(|other| (distance(name, other), other)).collect();
+    near.sort();
+    let close: Vec<&str> =
+        near.iter().filter(|(distance, _)| *distance <= name.len() / 3 + 1).take(3).map(|(_, name)| name.as_str()).collect();
+    if close.is_empty() {
+        let all: Vec<&str> = names.iter().take(20).map(String::as_str).collect();
+        format!("there are {}", all.join(", "))
+    } else {
+        format!("did you mean {}?", close.join(" or "))
+    }
+}
+
+/// How many letters to put in, take out or change to make `a` into `b` (Levenshtein).
+fn distance(a: &str, b: &str) -> usize {
+    let b: Vec<char> = b.chars().collect();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, from) in a.chars().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = i + 1;
+        for (j, to) in b.iter().enumerate() {
+            let changed = diagonal + usize::from(from != *to);
+            diagonal = row[j + 1];
+            row[j + 1] = changed.min(row[j] + 1).min(row[j + 1] + 1);
+        }
+    }
+    row[b.len()]
+}
+
+impl QueryStream {
+    /// The bounds of the engine that answers.
+    pub(crate) fn limits(&self) -> &QueryLimits {
+        self.rows.engine.limits()
+    }
+}
+
+impl Stream for QueryStream {
+    type Item = Result<RecordBatch, QueryError>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.rows.poll(context)
+    }
+}
+
+/// The rows still to come; ended, its permit is given back.
+struct Rows {
+    batches: Option<SendableRecordBatchStream>,
+    deadline: Pin<Box<Sleep>>,
+    turn: Option<Turn>,
+    engine: QueryEngine,
+}
+
+impl Rows {
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<RecordBatch, QueryError>>> {
+        let Some(batches) = &mut self.batches else { return Poll::Ready(None) };
+        let limits = self.engine.limits();
+        let item = if self.deadline.as_mut().poll(context).is_ready() {
+            Some(Err(QueryError::Time(limits.time_max)))
+        } else {
+            match batches.poll_next_unpin(context) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(item) => item.map(|item| item.map_err(|e| QueryError::from_datafusion(e, limits.memory_bytes_max))),
+            }
+        };
+        if !matches!(item, Some(Ok(_))) {
+            self.batches = None;
+            self.turn = None;
+        }
+        Poll::Ready(item)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn near_names() {
+        let names = ["metrics", "metrics_1s", "flights"].map(String::from);
+        for (name, expected) in [
+            ("metric", "did you mean metrics?"),
+            ("flight", "did you mean flights?"),
+            ("metrics_1x", "did you mean metrics_1s or metrics?"),
+            ("zebra", "there are metrics, metrics_1s, flights"),
+        ] {
+            assert_eq!(hint(name, &names), expected);
+        }
+        assert_eq!((distance("kitten", "sitting"), distance("", "ab"), distance("ab", "")), (3, 2, 2));
+    }
+}

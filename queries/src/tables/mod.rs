@@ -1,0 +1,68 @@
+//! Streams and rollups as tables of one statement.
+//!
+//! # Layout
+//!
+//! - [`stream`]: the events of a stream, from memory and from history.
+//! - [`view`]: the rows of a rollup; `merge` joins the pieces of a group that memory and history hold.
+//! - [`catalog`]: which table a name means.
+
+mod catalog;
+mod merge;
+mod stream;
+mod view;
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arrow::datatypes::Schema;
+use datafusion::logical_expr::{Expr, TableProviderFilterPushDown};
+use streamgauge_engine::Engine;
+
+use crate::capture::Capture;
+use crate::history::History;
+use crate::predicate::Predicate;
+
+pub(crate) use catalog::{CATALOG, SCHEMA, StatementCatalog, table_names};
+
+/// What the tables of one statement share.
+#[derive(Clone)]
+pub(crate) struct Statement {
+    pub(crate) engine: Engine,
+    pub(crate) history: Arc<dyn History>,
+    pub(crate) capture: Arc<Capture>,
+    pub(crate) time_max: Duration,
+}
+
+impl fmt::Debug for Statement {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Statement")
+    }
+}
+
+/// The filters that a table can narrow its rows by; DataFusion applies all of them again.
+fn pushdown(
+    filters: &[&Expr],
+    schema: &Schema,
+    usable: impl Fn(&Predicate) -> bool,
+) -> Vec<TableProviderFilterPushDown> {
+    let answer = |filter: &&Expr| match Predicate::of(filter, schema) {
+        Some(predicate) if usable(&predicate) => TableProviderFilterPushDown::Inexact,
+        _ => TableProviderFilterPushDown::Unsupported,
+    };
+    filters.iter().map(answer).collect()
+}
+
+/// The usable ones of `filters`, translated.
+fn predicates(filters: &[Expr], schema: &Schema, usable: impl Fn(&Predicate) -> bool) -> Vec<Predicate> {
+    filters.iter().filter_map(|filter| Predicate::of(filter, schema)).filter(usable).collect()
+}
+
+/// Appends ` AND …` for each predicate.
+fn write_conjuncts(predicates: &[Predicate], alias: &str, sql: &mut String) {
+    for predicate in predicates {
+        sql.push_str(" AND (");
+        predicate.write_sql(alias, sql);
+        sql.push(')');
+    }
+}

@@ -1,0 +1,235 @@
+//! A stream as a table: the events above the flushed epoch from memory, those at or below it from ClickHouse.
+//!
+//! ```text
+//!  memory:   flushed < epoch ≤ E ─┐
+//!                                 ├─ two partitions ─▶ DataFusion (filters again)
+//!  history:  _epoch ≤ flushed   ──┘
+//! ```
+
+use std::sync::Arc;
+
+use arrow::array::{RecordBatch, RecordBatchOptions};
+use arrow::compute::concat_batches;
+use arrow::datatypes::{Schema, SchemaRef};
+use async_trait::async_trait;
+use datafusion::catalog::{Session, TableProvider};
+use datafusion::error::{DataFusionError, Result};
+use datafusion::execution::{SendableRecordBatchStream, TaskContext};
+use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableType};
+use datafusion::physical_plan::ExecutionPlan;
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+use datafusion::physical_plan::streaming::{PartitionStream, StreamingTableExec};
+use futures::{StreamExt, TryStreamExt, stream};
+use streamgauge_engine::snapshot::StreamSnapshot;
+use streamgauge_schemas::stream::EPOCH_COLUMN;
+use streamgauge_schemas::{Epoch, StreamId};
+
+use super::{Statement, predicates, pushdown, write_conjuncts};
+use crate::capture::StreamPlace;
+use crate::clickhouse;
+use crate::history::conform;
+
+/// Small batches of memory are joined into ones of about this many rows.
+const BATCH_ROWS: usize = 8_192;
+/// A count of rows is handed on in batches of at most this many.
+const COUNTED_ROWS_MAX: usize = 65_536;
+
+/// A stream as a table of one statement.
+#[derive(Debug)]
+pub(super) struct StreamTable {
+    statement: Statement,
+    stream: StreamId,
+    name: String,
+    schema: SchemaRef,
+}
+
+impl StreamTable {
+    pub(super) fn new(statement: Statement, stream: StreamId, name: &str, schema: SchemaRef) -> Self {
+        StreamTable { statement, stream, name: name.to_owned(), schema }
+    }
+}
+
+#[async_trait]
+impl TableProvider for StreamTable {
+    fn schema(&self) -> SchemaRef {
+        self.schema.clone()
+    }
+
+    fn table_type(&self) -> TableType {
+        TableType::Base
+    }
+
+    fn supports_filters_pushdown(&self, filters: &[&Expr]) -> Result<Vec<TableProviderFilterPushDown>> {
+        Ok(pushdown(filters, &self.schema, |_| true))
+    }
+
+    async fn scan(
+        &self,
+        _state: &dyn Session,
+        projection: Option<&Vec<usize>>,
+        filters: &[Expr],
+        limit: Option<usize>,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        let all = || (0..self.schema.fields().len()).collect();
+        let columns: Vec<usize> = projection.cloned().unwrap_or_else(all);
+        let schema: SchemaRef = Arc::new(self.schema.project(&columns)?);
+        let place = self.statement.capture.want_stream(self.stream);
+        let memory = MemoryEvents { statement: self.statement.clone(), place, columns, schema: schema.clone() };
+        let history = HistoryEvents {
+            statement: self.statement.clone(),
+            place,
+            table: clickhouse::table(self.statement.history.as_ref(), &self.name),
+            built_in: self.stream == StreamId::METRICS,
+            conjuncts: {
+                let mut sql = String::new();
+                write_conjuncts(&predicates(filters, &self.schema, |_| true), "t", &mut sql);
+                sql
+            },
+            limit,
+            schema: schema.clone(),
+        };
+        let partitions: Vec<Arc<dyn PartitionStream>> = vec![Arc::new(memory), Arc::new(history)];
+        Ok(Arc::new(StreamingTableExec::try_new(schema, partitions, None, [], false, limit)?))
+    }
+}
+
+/// The partition from memory.
+#[derive(Debug)]
+struct MemoryEvents {
+    statement: Statement,
+    place: StreamPlace,
+    columns: Vec<usize>,
+    schema: SchemaRef,
+}
+
+impl PartitionStream for MemoryEvents {
+    fn schema(&self) -> &SchemaRef {
+        &self.schema
+    }
+
+    fn execute(&self, _context: Arc<TaskContext>) -> SendableRecordBatchStream {
+        let snapshot = self.statement.capture.stream(self.place);
+        let batches = MemoryBatches { snapshot, next: 0, columns: self.columns.clone(), schema: self.schema.clone() };
+        Box::pin(RecordBatchStreamAdapter::new(self.schema.clone(), stream::iter(batches)))
+    }
+}
+
+struct MemoryBatches {
+    snapshot: Arc<StreamSnapshot>,
+    next: usize,
+    columns: Vec<usize>,
+    schema: SchemaRef,
+}
+
+impl Iterator for MemoryBatches {
+    type Item = Result<RecordBatch>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let mut joined = Vec::new();
+        let mut rows = 0;
+        while let Some((_, batch)) = self.snapshot.batches.get(self.next) {
+            if rows > 0 && rows + batch.len() > BATCH_ROWS {
+                break;
+            }
+            rows += batch.len();
+            match batch.to_record_batch().project(&self.columns).and_then(|batch| conform(&batch, &self.schema)) {
+                Ok(batch) => joined.push(batch),
+                Err(error) => return Some(Err(error.into())),
+            }
+            self.next += 1;
+        }
+        match joined.len() {
+            0 => None,
+            1 => joined.pop().map(Ok),
+            _ if self.columns.is_empty() => Some(rows_without_columns(&self.schema, rows)),
+            _ => Some(concat_batches(&self.schema, &joined).map_err(DataFusionError::from)),
+        }
+    }
+}
+
+/// The partition from ClickHouse.
+#[derive(Debug)]
+struct HistoryEvents {
+    statement: Statement,
+    place: StreamPlace,
+    table: String,
+    built_in: bool,
+    conjuncts: String,
+    limit: Option<usize>,
+    schema: SchemaRef,
+}
+
+impl HistoryEvents {
+    fn sql(&self, flushed: Epoch) -> String {
+        let columns: Vec<String> =
+            self.schema.fields().iter().map(|field| format!("t.{}", clickhouse::name(field.name()))).collect();
+        let (columns, limit) = match self.limit {
+            _ if columns.is_empty() => ("count()".to_owned(), String::new()),
+            Some(limit) => (columns.join(", "), format!(" LIMIT {limit}")),
+            None => (columns.join(", "), String::new()),
+        };
+        format!(
+            "SELECT {columns} FROM {} AS t WHERE t.{EPOCH_COLUMN} <= {flushed}{}{limit} {}",
+            self.table,
+            self.conjuncts,
+            clickhouse::settings(self.statement.time_max)
+        )
+    }
+}
+
+impl PartitionStream for HistoryEvents {
+    fn schema(&self) -> &SchemaRef {
+        &self.schema
+    }
+
+    fn execute(&self, _context: Arc<TaskContext>) -> SendableRecordBatchStream {
+        let flushed = self.statement.capture.stream(self.place).flushed;
+        let schema = self.schema.clone();
+        if flushed == Epoch::ZERO {
+            return Box::pin(RecordBatchStreamAdapter::new(schema, stream::empty()));
+        }
+        let (history, sql, built_in) = (self.statement.history.clone(), self.sql(flushed), self.built_in);
+        let read = async move {
+            match history.query(&sql).await {
+                Ok(batches) => Ok(batches),
+                // A stream of the user's own has a table from its first flush on.
+                Err(error) if error.is_table_missing() && !built_in => Ok(stream::empty().boxed()),
+                Err(error) => Err(DataFusionError::from(error)),
+            }
+        };
+        let batches = stream::once(read).map_ok(|batches| batches.map_err(DataFusionError::from)).try_flatten();
+        let rows = {
+            let schema = schema.clone();
+            batches.flat_map(move |batch| match batch {
+                Ok(batch) if schema.fields().is_empty() => counted(&schema, &batch),
+                Ok(batch) => stream::iter(vec![conform(&batch, &schema).map_err(DataFusionError::from)]),
+                Err(error) => stream::iter(vec![Err(error)]),
+            })
+        };
+        Box::pin(RecordBatchStreamAdapter::new(schema, rows))
+    }
+}
+
+/// As many rows without columns as ClickHouse counted.
+fn counted(schema: &Arc<Schema>, batch: &RecordBatch) -> stream::Iter<std::vec::IntoIter<Result<RecordBatch>>> {
+    use arrow::array::AsArray;
+    use arrow::datatypes::UInt64Type;
+    let counts = batch.columns().first().and_then(|column| column.as_primitive_opt::<UInt64Type>());
+    let Some(counts) = counts else {
+        return stream::iter(vec![Err(DataFusionError::Internal("ClickHouse did not count".into()))]);
+    };
+    let mut left: usize = counts.values().iter().map(|count| *count as usize).sum();
+    let mut batches = Vec::with_capacity(left / COUNTED_ROWS_MAX + 1);
+    while left > 0 {
+        let rows = left.min(COUNTED_ROWS_MAX);
+        batches.push(rows_without_columns(schema, rows));
+        left -= rows;
+    }
+    stream::iter(batches)
+}
+
+/// A batch of no columns.
+pub(super) fn rows_without_columns(schema: &SchemaRef, rows: usize) -> Result<RecordBatch> {
+    let options = RecordBatchOptions::new().with_row_count(Some(rows));
+    Ok(RecordBatch::try_new_with_options(schema.clone(), Vec::new(), &options)?)
+}

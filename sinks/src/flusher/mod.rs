@@ -1,0 +1,168 @@
+//! The flusher: writes what changed to ClickHouse, each item at its own pace, and never gives up.
+//!
+//! ```text
+//!              every interval, or when due
+//!  FlushSource ───────begin──────▶ unit ──write──▶ ClickHouse ──commit──▶ streamgauge_flushed ──▶ confirm
+//!                                   ▲        │
+//!                                   └ retry ─┘  the same unit, with back-off, for as long as it takes
+//! ```
+//!
+//! # Invariants
+//!
+//! 1. A unit is written before its epoch is committed, and committed before it is confirmed.
+//! 2. Events of a stream are written only when the change that made the stream is flushed.
+//! 3. At most [`WRITES_MAX`] units are written at a time; an item has at most one unit.
+//!
+//! # Failure
+//!
+//! An attempt has a time limit; the number of attempts has none, since the log cannot be cut before the flush. While
+//! ClickHouse is away the engine's own bounds push back on producers. An error that cannot heal by itself (a bug, a
+//! missing right) is tried again slowly, and is in [`FlushStatus::last_error`] and in the log of the program.
+
+mod item;
+mod source;
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use streamgauge_schemas::Epoch;
+use tokio::sync::{Notify, Semaphore, watch};
+use tokio::task::{JoinHandle, JoinSet};
+
+pub use source::{
+    BoxError, CATALOG_ITEM, FlushItem, FlushKind, FlushSource, FlushUnit, StreamTable, stream_item, view_item,
+};
+
+use crate::ClickHouse;
+use crate::flushed::Committer;
+
+/// How many units are written at a time.
+pub const WRITES_MAX: usize = 2;
+/// How often the set of items is looked at.
+const ITEMS_INTERVAL: Duration = Duration::from_millis(250);
+
+/// How the flushing of an item goes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct FlushStatus {
+    /// The item's name.
+    pub item: String,
+    /// Its flushed epoch.
+    pub flushed_epoch: Epoch,
+    /// Why the last attempt failed; `None` after a success.
+    pub last_error: Option<String>,
+    /// How many rows were written since the start of the program.
+    pub rows_total: u64,
+}
+
+/// What the tasks of all items share.
+struct Shared {
+    clickhouse: ClickHouse,
+    source: Arc<dyn FlushSource>,
+    boot: Epoch,
+    committer: Committer,
+    writes: Semaphore,
+    status: Mutex<BTreeMap<String, FlushStatus>>,
+    /// The flushed epoch of the catalog (invariant 2), and a way to ask for a flush of it.
+    catalog: watch::Sender<Epoch>,
+    catalog_wanted: Notify,
+    /// Becomes true when every item is to be flushed once more, and then no more.
+    stopping: watch::Sender<bool>,
+}
+
+/// The running flush loops.
+pub struct Flusher {
+    shared: Arc<Shared>,
+    task: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Flusher {
+    /// Starts a loop for each item of the source. Must be called within a Tokio runtime.
+    ///
+    /// `boot` tells this start of the program from every other; `flushed` are the epochs that
+    /// [`recover`](crate::recover) found.
+    #[must_use]
+    pub fn start(
+        clickhouse: ClickHouse,
+        source: Arc<dyn FlushSource>,
+        boot: Epoch,
+        flushed: &HashMap<String, Epoch>,
+    ) -> Self {
+        let status = |(item, epoch): (&String, &Epoch)| {
+            (item.clone(), FlushStatus { item: item.clone(), flushed_epoch: *epoch, ..FlushStatus::default() })
+        };
+        let shared = Arc::new(Shared {
+            committer: Committer::start(clickhouse.clone()),
+            clickhouse,
+            source,
+            boot,
+            writes: Semaphore::new(WRITES_MAX),
+            status: Mutex::new(flushed.iter().map(status).collect()),
+            catalog: watch::Sender::new(flushed.get(CATALOG_ITEM).copied().unwrap_or_default()),
+            catalog_wanted: Notify::new(),
+            stopping: watch::Sender::new(false),
+        });
+        let task = tokio::spawn(keep_items(shared.clone()));
+        Flusher { shared, task: Mutex::new(Some(task)) }
+    }
+
+    /// How the flushing of each item goes, by name.
+    #[must_use]
+    pub fn status(&self) -> Vec<FlushStatus> {
+        let items: Vec<String> = self.shared.source.items().into_iter().map(|item| item.name).collect();
+        let status = self.shared.status.lock();
+        items.into_iter().map(|item| status.get(&item).cloned().unwrap_or(FlushStatus { item, ..FlushStatus::default() })).collect()
+    }
+
+    /// Flushes everything once more, the catalog first, and stops. Returns whether all of it was done in time.
+    ///
+    /// A second call has nothing left to do.
+    pub async fn flush_now_and_stop(&self, timeout: Duration) -> bool {
+        self.shared.stopping.send_replace(true);
+        let Some(mut task) = self.task.lock().take() else { return true };
+        let done = tokio::time::timeout(timeout, &mut task).await.is_ok();
+        task.abort(); // and with it, the tasks of the items
+        done
+    }
+}
+
+impl Drop for Flusher {
+    fn drop(&mut self) {
+        if let Some(task) = self.task.lock().take() {
+            task.abort();
+        }
+    }
+}
+
+/// Keeps a task for each item: starts one for a new item, ends that of an item that is gone.
+async fn keep_items(shared: Arc<Shared>) {
+    let mut stopping = shared.stopping.subscribe();
+    let mut tasks = JoinSet::new();
+    let mut running = HashMap::new();
+    loop {
+        let stop = *stopping.borrow_and_update();
+        let items = shared.source.items();
+        running.retain(|name: &String, task: &mut tokio::task::AbortHandle| {
+            let there = items.iter().any(|item| item.name == *name);
+            if !there {
+                task.abort();
+                shared.status.lock().remove(name);
+            }
+            there
+        });
+        for item in items {
+            if !running.contains_key(&item.name) {
+                running.insert(item.name.clone(), tasks.spawn(item::run(shared.clone(), item)));
+            }
+        }
+        if stop {
+            break;
+        }
+        tokio::select! {
+            _ = stopping.changed() => {}
+            () = tokio::time::sleep(ITEMS_INTERVAL) => {}
+        }
+    }
+    while tasks.join_next().await.is_some() {}
+}

@@ -1,0 +1,44 @@
+//! Sinks: the ClickHouse that Streamgauge runs or talks to, and everything written to it.
+//!
+//! On the path of an event this is the last durable step: the engine decides what changed, a sink writes it,
+//! and only what ClickHouse has confirmed is called flushed. History is read back here too, as Arrow.
+//!
+//! # Layout
+//!
+//! - [`server`]: the ClickHouse that runs: a child process of our own, or a server that the user runs.
+//! - [`client`]: [`ClickHouse`], the one small interface over the official client.
+//! - [`sql`]: quoting of names and texts.
+//! - [`migrations`]: brings a database to the schema of this version.
+//! - [`raw`]: writes the events of a stream, once each.
+//! - [`states`]: writes and reads the rows of a view.
+//! - [`catalog`]: makes and drops the tables of the user's streams.
+//! - [`flushed`]: keeps the flushed epoch of each item.
+//! - [`recovery`]: repairs a half-done flush and loads what memory must hold, at start.
+//! - [`flusher`]: the loops that write what changed, at the pace of each item.
+//! - `backoff`: how long to wait before the next attempt.
+//! - [`error`]: what can go wrong, of which kind it is, and whether to try again.
+
+mod backoff;
+pub mod catalog;
+pub mod client;
+pub mod error;
+pub mod flushed;
+pub mod flusher;
+pub mod migrations;
+pub mod raw;
+pub mod recovery;
+pub mod server;
+pub mod sql;
+pub mod states;
+
+pub use client::ClickHouse;
+pub use error::{ErrorKind, SinkError};
+pub use flusher::{
+    BoxError, CATALOG_ITEM, FlushItem, FlushKind, FlushSource, FlushStatus, FlushUnit, Flusher, StreamTable, stream_item,
+    view_item,
+};
+pub use recovery::{Recovered, recover};
+pub use server::{Server, ServerConfig, ServerMode, ServerState};
+
+/// The database of the first tenant.
+pub const DEFAULT_DATABASE: &str = "streamgauge_default";

@@ -1,0 +1,151 @@
+//! Writes the rows of a view to its table of states, and reads them back.
+//!
+//! A row is written whole: its group, its generation, its version and its state. The table keeps of each
+//! `(series, bucket, shard, generation)` the row with the largest version, so writing a row twice is writing it once,
+//! and no token is needed.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::sync::Arc;
+
+use arrow::array::{
+    ArrayRef, AsArray, FixedSizeBinaryArray, Float64Array, RecordBatch, StringBuilder, TimestampMicrosecondArray,
+    UInt32Array, UInt64Array,
+};
+use arrow::buffer::Buffer;
+use arrow::compute::take;
+use arrow::datatypes::{Float64Type, TimestampMicrosecondType, UInt64Type};
+use futures::StreamExt;
+use streamgauge_schemas::event::{append_dimensions, dimensions_builder};
+use streamgauge_schemas::{Epoch, EventTime, GroupKey, Row, Rows, Series, SeriesId, State, ViewDefinition};
+
+use crate::client::INSERT_ROWS_MAX;
+use crate::{ClickHouse, SinkError};
+
+/// Rows of one Arrow batch on the wire.
+const CHUNK_ROWS: usize = 65_536;
+
+const COLUMNS: [&str; 10] =
+    ["name", "dimensions", "series", "bucket", "generation", "version", "count", "sum", "min", "max"];
+
+/// Writes rows of a view; `series` must hold every series that they name.
+///
+/// # Errors
+/// [`SinkError::Data`] for a row whose series is missing; any error of an insert, after which the rows may be written
+/// again.
+pub async fn write_states(
+    clickhouse: &ClickHouse,
+    view: &ViewDefinition,
+    rows: &Arc<Rows>,
+    series: &Arc<HashMap<SeriesId, Arc<Series>>>,
+) -> Result<(), SinkError> {
+    let table = view.states_table();
+    for part in (0..rows.len()).step_by(INSERT_ROWS_MAX) {
+        let part_end = rows.len().min(part + INSERT_ROWS_MAX);
+        let mut insert = clickhouse.begin_insert(&table, &COLUMNS, None);
+        for from in (part..part_end).step_by(CHUNK_ROWS) {
+            let to = part_end.min(from + CHUNK_ROWS);
+            let (rows, series) = (rows.clone(), series.clone());
+            let made = tokio::task::spawn_blocking(move || make_chunk(&rows, from..to, &series)).await;
+            insert.write(&made.map_err(|e| SinkError::data("making a batch of states", e))??).await?;
+        }
+        insert.end().await?;
+    }
+    Ok(())
+}
+
+/// Makes the Arrow batch of some rows. Texts are written once a series, then spread over the rows.
+fn make_chunk(
+    rows: &Rows,
+    range: std::ops::Range<usize>,
+    series: &HashMap<SeriesId, Arc<Series>>,
+) -> Result<RecordBatch, SinkError> {
+    let wrong = |reason: String| SinkError::data("making a batch of states", reason);
+    let mut places: HashMap<SeriesId, u32> = HashMap::new();
+    let (mut names, mut dimensions) = (StringBuilder::new(), dimensions_builder());
+    let mut index = Vec::with_capacity(range.len());
+    for id in &rows.series[range.clone()] {
+        let next = places.len() as u32;
+        index.push(match places.entry(*id) {
+            Entry::Occupied(place) => *place.get(),
+            Entry::Vacant(free) => {
+                let found = series.get(id).ok_or_else(|| wrong(format!("series {id} is not known")))?;
+                names.append_value(found.name());
+                append_dimensions(&mut dimensions, found);
+                *free.insert(next)
+            }
+        });
+    }
+    let index = UInt32Array::from(index);
+    let spread = |values: ArrayRef| take(&values, &index, None).map_err(|e| wrong(e.to_string()));
+    let ids: Vec<u8> = rows.series[range.clone()].iter().flat_map(|id| id.as_u128().to_le_bytes()).collect();
+    let epochs = |epochs: &[Epoch]| Arc::new(UInt64Array::from_iter_values(epochs.iter().map(|epoch| epoch.0)));
+    let states = &rows.state[range.clone()];
+    let buckets = rows.bucket[range.clone()].iter().map(|bucket| bucket.0);
+    let floats = |of: fn(&State) -> f64| Arc::new(Float64Array::from_iter_values(states.iter().map(of)));
+    let columns: [ArrayRef; 10] = [
+        spread(Arc::new(names.finish()))?,
+        spread(Arc::new(dimensions.finish()))?,
+        Arc::new(FixedSizeBinaryArray::new(16, Buffer::from_vec(ids), None)),
+        Arc::new(TimestampMicrosecondArray::from_iter_values(buckets).with_timezone("UTC")),
+        epochs(&rows.generation[range.clone()]),
+        epochs(&rows.version[range.clone()]),
+        Arc::new(UInt64Array::from_iter_values(states.iter().map(|state| state.count))),
+        floats(|state| state.sum),
+        floats(|state| state.min),
+        floats(|state| state.max),
+    ];
+    RecordBatch::try_from_iter(COLUMNS.into_iter().zip(columns)).map_err(|e| wrong(e.to_string()))
+}
+
+/// Reads the newest row of each group and generation whose version is above `horizon`, with their series.
+///
+/// No `FINAL` is needed: if any row of a key is above the horizon, the newest is, and the largest version is taken
+/// here. So the index on `version` may skip what is old, and a start reads little.
+///
+/// # Errors
+/// Any error of the query; [`SinkError::Data`] when a column has another type than the schema says.
+pub async fn read_states(
+    clickhouse: &ClickHouse,
+    view: &ViewDefinition,
+    horizon: Epoch,
+) -> Result<(Rows, HashMap<SeriesId, Arc<Series>>), SinkError> {
+    let table = clickhouse.table(&view.states_table());
+    let sql = format!(
+        "SELECT name, dimensions, toUInt64(bitShiftRight(series, 64)) AS high, toUInt64(series) AS low, bucket, \
+         generation, version, count, sum, min, max FROM {table} WHERE shard = 0 AND version > {horizon} \
+         ORDER BY version DESC LIMIT 1 BY name, series, bucket, generation"
+    );
+    let mut rows = Rows::default();
+    let mut known = HashMap::new();
+    let mut stream = clickhouse.query_arrow(&sql).await?;
+    while let Some(batch) = stream.next().await {
+        read_batch(&batch?, &mut rows, &mut known).ok_or_else(|| SinkError::data(&sql, "a column of another type"))?;
+    }
+    Ok((rows, known))
+}
+
+/// `None` when a column does not have the type that it must have.
+fn read_batch(batch: &RecordBatch, rows: &mut Rows, known: &mut HashMap<SeriesId, Arc<Series>>) -> Option<()> {
+    let number = |at: usize| Some(batch.column(at).as_primitive_opt::<UInt64Type>()?.values());
+    let float = |at: usize| Some(batch.column(at).as_primitive_opt::<Float64Type>()?.values());
+    let names = batch.column(0).as_string_opt::<i32>()?;
+    let dimensions = batch.column(1).as_map_opt()?;
+    let (keys, values) = (dimensions.keys().as_string_opt::<i32>()?, dimensions.values().as_string_opt::<i32>()?);
+    let (high, low) = (number(2)?, number(3)?);
+    let buckets = batch.column(4).as_primitive_opt::<TimestampMicrosecondType>()?.values();
+    let (generations, versions, counts) = (number(5)?, number(6)?, number(7)?);
+    let (sums, mins, maxs) = (float(8)?, float(9)?, float(10)?);
+    for at in 0..batch.num_rows() {
+        let id = SeriesId { high: high[at], low: low[at] };
+        known.entry(id).or_insert_with(|| {
+            let range = dimensions.value_offsets()[at] as usize..dimensions.value_offsets()[at + 1] as usize;
+            let pairs = range.map(|entry| (keys.value(entry), values.value(entry)));
+            Arc::new(Series::new(names.value(at), pairs))
+        });
+        let state = State { count: counts[at], sum: sums[at], min: mins[at], max: maxs[at] };
+        let row = Row { generation: Epoch(generations[at]), version: Epoch(versions[at]), state };
+        rows.push(GroupKey { series: id, bucket: EventTime(buckets[at]) }, row);
+    }
+    Some(())
+}

@@ -1,0 +1,254 @@
+//! The flusher over a source that a test controls: order, exactness through outages, idling, stopping.
+
+mod support;
+
+use std::collections::{BTreeMap, HashMap};
+use std::process::Command;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use arrow::array::{RecordBatch, TimestampMicrosecondArray};
+use parking_lot::Mutex;
+use streamgauge_schemas::stream::{CatalogChange, Stream};
+use streamgauge_schemas::view::built_in_rollups;
+use streamgauge_schemas::{
+    Epoch, EventBatch, EventTime, GroupKey, Row, Rows, Series, State, StreamDefinition, StreamId, TableBatch,
+};
+use streamgauge_sinks::{
+    BoxError, CATALOG_ITEM, ClickHouse, FlushItem, FlushKind, FlushSource, FlushUnit, Flusher, Server, StreamTable,
+    migrations, recover, stream_item, view_item,
+};
+use support::{ask, config, database, epoch, folder, metrics, run, until};
+use tokio::sync::Notify;
+
+/// A log in memory, as simple as can be: everything since the flushed epoch of an item is its next unit.
+#[derive(Default)]
+struct Source {
+    log: Mutex<Vec<(Epoch, Entry)>>,
+    flushed: Mutex<BTreeMap<String, Epoch>>,
+    begun: Mutex<BTreeMap<String, u64>>,
+    wake: Notify,
+    interval: Option<Duration>,
+}
+
+#[derive(Clone)]
+enum Entry {
+    Events(EventBatch),
+    Catalog(CatalogChange),
+    State(u64),
+}
+
+impl Source {
+    fn append(&self, at: u64, entry: Entry) {
+        self.log.lock().push((epoch(at), entry));
+    }
+
+    fn now(&self) -> Epoch {
+        self.log.lock().last().map_or(Epoch::ZERO, |(epoch, _)| *epoch)
+    }
+
+    fn flushed(&self, item: &str) -> Epoch {
+        self.flushed.lock().get(item).copied().unwrap_or_default()
+    }
+
+    fn streams(&self) -> Vec<Arc<Stream>> {
+        let mut streams: Vec<Arc<Stream>> = Vec::new();
+        for (epoch, entry) in self.log.lock().iter() {
+            match entry {
+                Entry::Catalog(CatalogChange::CreateStream(definition)) => {
+                    streams.push(Arc::new(Stream { id: StreamId(epoch.0), definition: definition.clone() }));
+                }
+                Entry::Catalog(CatalogChange::DropStream(id)) => streams.retain(|stream| stream.id != *id),
+                _ => {}
+            }
+        }
+        streams
+    }
+}
+
+#[async_trait]
+impl FlushSource for Source {
+    fn items(&self) -> Vec<FlushItem> {
+        let interval = self.interval.unwrap_or(Duration::from_millis(20));
+        let item = |name: String, kind| FlushItem { name, kind, interval };
+        let mut items = vec![
+            item(CATALOG_ITEM.into(), FlushKind::Catalog),
+            item(stream_item(StreamId::METRICS), FlushKind::Stream),
+            item(view_item(&built_in_rollups()[0]), FlushKind::View),
+        ];
+        items.extend(self.streams().iter().map(|stream| item(stream_item(stream.id), FlushKind::Stream)));
+        items
+    }
+
+    async fn begin(&self, item: &FlushItem) -> Result<Option<FlushUnit>, BoxError> {
+        *self.begun.lock().entry(item.name.clone()).or_default() += 1;
+        let (after, upto) = (self.flushed(&item.name), self.now());
+        let entries: Vec<_> = self.log.lock().iter().filter(|(epoch, _)| *epoch > after && *epoch <= upto).cloned().collect();
+        let unit = match item.kind {
+            FlushKind::Catalog => {
+                let changes = entries.into_iter().filter_map(|(epoch, entry)| match entry {
+                    Entry::Catalog(change) => Some((epoch, change)),
+                    _ => None,
+                });
+                FlushUnit::Catalog { upto, changes: changes.collect(), catalog: Arc::default() }
+            }
+            FlushKind::Stream => {
+                let user = self.streams().into_iter().find(|stream| stream_item(stream.id) == item.name);
+                let stream = user.map_or(StreamTable::Metrics, StreamTable::User);
+                let id = if let StreamTable::User(stream) = &stream { stream.id } else { StreamId::METRICS };
+                let batches = entries.into_iter().filter_map(|(epoch, entry)| match entry {
+                    Entry::Events(batch) if batch.stream() == id => Some((epoch, batch)),
+                    _ => None,
+                });
+                FlushUnit::Stream { stream, after, upto, batches: batches.collect() }
+            }
+            FlushKind::View => {
+                let series = Arc::new(Series::new("cpu", [("host", "a")]));
+                let (mut rows, known) = (Rows::default(), HashMap::from([(series.id(), series.clone())]));
+                for (version, entry) in entries {
+                    if let Entry::State(count) = entry {
+                        let key = GroupKey { series: series.id(), bucket: EventTime(0) };
+                        rows.push(key, Row { generation: epoch(0), version, state: State { count, ..State::of(1.0) } });
+                    }
+                }
+                FlushUnit::View { definition: built_in_rollups().remove(0), upto, rows, series: known }
+            }
+        };
+        Ok(Some(unit))
+    }
+
+    fn confirm(&self, item: &FlushItem, upto: Epoch) {
+        let before = self.flushed.lock().insert(item.name.clone(), upto);
+        assert!(before.is_none_or(|before| before <= upto));
+    }
+
+    async fn due(&self, item: &FlushItem) {
+        if item.name == "stream/0" { self.wake.notified().await } else { std::future::pending().await }
+    }
+}
+
+fn start(clickhouse: &ClickHouse, source: &Arc<Source>, boot: u64) -> Flusher {
+    Flusher::start(clickhouse.clone(), source.clone(), epoch(boot), &HashMap::new())
+}
+
+async fn flushed_all(source: &Source) {
+    let all = || async { source.items().iter().all(|item| source.flushed(&item.name) >= source.now()) };
+    until("everything is flushed", Duration::from_secs(60), all).await;
+}
+
+fn table_events(stream: &Stream, len: usize) -> EventBatch {
+    let times = TimestampMicrosecondArray::from_iter_values(0..len as i64).with_timezone("UTC");
+    let rows = RecordBatch::try_new(stream.definition.schema(), vec![Arc::new(times)]).unwrap();
+    EventBatch::Table(Arc::new(TableBatch { stream: stream.id, rows }))
+}
+
+fn definition(name: &str) -> StreamDefinition {
+    let json = format!(r#"{{"name":"{name}","time_column":"at","columns":[{{"name":"at","type":"timestamp"}}]}}"#);
+    serde_json::from_str::<StreamDefinition>(&json).unwrap().validate().unwrap()
+}
+
+#[test]
+fn every_kind_of_item_arrives_and_a_stream_after_its_table() {
+    run(async {
+        let clickhouse = database("flush_kinds").await;
+        let source = Arc::new(Source::default());
+        let flusher = start(&clickhouse, &source, 0);
+        for round in 0..5_u64 {
+            let at = round * 100;
+            source.append(at + 1, Entry::Catalog(CatalogChange::CreateStream(definition(&format!("s{round}")))));
+            let stream = source.streams().pop().unwrap();
+            source.append(at + 2, Entry::Events(table_events(&stream, 7)));
+            source.append(at + 3, Entry::Events(metrics(100, 10)));
+            source.append(at + 4, Entry::State(round + 1));
+            tokio::time::sleep(Duration::from_millis(30)).await;
+        }
+        flushed_all(&source).await;
+        let sql = "SELECT (SELECT count() FROM flush_kinds.metrics), (SELECT count() FROM flush_kinds.s0), \
+                   (SELECT count() FROM flush_kinds.s4), (SELECT sum(count) FROM flush_kinds.metrics_1s)";
+        assert_eq!(ask(&clickhouse, sql).await, "500 7 7 5");
+        let status = flusher.status();
+        assert_eq!(status.len(), 3 + 5);
+        let metrics_status = status.iter().find(|status| status.item == "stream/0").unwrap();
+        assert_eq!((metrics_status.rows_total, &metrics_status.last_error), (500, &None));
+        let dropped = source.streams()[0].id;
+        source.append(900, Entry::Catalog(CatalogChange::DropStream(dropped)));
+        flushed_all(&source).await;
+        assert_eq!(ask(&clickhouse, "EXISTS TABLE flush_kinds.s0").await, "0");
+        let gone = || async { flusher.status().len() == 3 + 4 };
+        until("the dropped stream has no item", Duration::from_secs(5), gone).await;
+        let recovered = recover(&clickhouse, &[]).await.unwrap();
+        assert_eq!(recovered.catalog.streams.len(), 4);
+        assert_eq!(recovered.flushed("stream/0"), source.now());
+        assert!(flusher.flush_now_and_stop(Duration::from_secs(10)).await);
+    });
+}
+
+#[test]
+fn nothing_is_lost_or_doubled_while_clickhouse_dies_again_and_again() {
+    run(async {
+        let server = Server::start(config(&folder("outage"))).await.unwrap();
+        let clickhouse = server.clickhouse().with_database("outage");
+        migrations::migrate(&clickhouse).await.unwrap();
+        let source = Arc::new(Source::default());
+        let flusher = start(&clickhouse, &source, 0);
+        let mut failed = false;
+        for round in 0..60_u64 {
+            source.append(round + 1, Entry::Events(metrics(5_000, 10)));
+            if round % 20 == 10 {
+                let process = server.process().unwrap().to_string();
+                assert!(Command::new("kill").args(["-9", &process]).status().unwrap().success());
+                let down = || async { server.process().is_none_or(|found| found.to_string() != process) };
+                until("it is down", Duration::from_secs(5), down).await;
+                let error = || async { flusher.status().iter().any(|status| status.last_error.is_some()) };
+                until("a flush fails", Duration::from_secs(10), error).await;
+                failed = true;
+                let back = || async { clickhouse.ping(Duration::from_secs(1)).await.is_ok() };
+                until("it is back", Duration::from_secs(30), back).await;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        flushed_all(&source).await;
+        assert!(failed);
+        let sql = "SELECT count(), uniqExact(_epoch), min(c), max(c) FROM (SELECT _epoch, count() OVER (PARTITION BY _epoch) AS c FROM outage.metrics)";
+        assert_eq!(ask(&clickhouse, sql).await, "300000 60 5000 5000");
+        assert!(flusher.flush_now_and_stop(Duration::from_secs(10)).await);
+        server.stop().await;
+    });
+}
+
+#[test]
+fn stopping_flushes_what_is_pending_and_being_due_does_not_wait() {
+    run(async {
+        let clickhouse = database("flush_stop").await;
+        let source = Arc::new(Source { interval: Some(Duration::from_secs(3_600)), ..Source::default() });
+        let flusher = start(&clickhouse, &source, 0);
+        source.append(1, Entry::Events(metrics(10, 1)));
+        source.wake.notify_one();
+        let arrived = || async { ask(&clickhouse, "SELECT count() FROM flush_stop.metrics").await == "10" };
+        until("what is due arrives", Duration::from_secs(10), arrived).await;
+        source.append(2, Entry::Catalog(CatalogChange::CreateStream(definition("late"))));
+        let stream = source.streams().pop().unwrap();
+        source.append(3, Entry::Events(table_events(&stream, 4)));
+        assert!(flusher.flush_now_and_stop(Duration::from_secs(20)).await);
+        assert_eq!(ask(&clickhouse, "SELECT count() FROM flush_stop.late").await, "4");
+        assert!(source.items().iter().all(|item| source.flushed(&item.name) == source.now()));
+    });
+}
+
+#[test]
+fn an_idle_item_is_committed_seldom() {
+    run(async {
+        let clickhouse = database("flush_idle").await;
+        let source = Arc::new(Source::default());
+        source.append(1, Entry::Events(metrics(10, 1)));
+        let flusher = start(&clickhouse, &source, 0);
+        flushed_all(&source).await;
+        let begun = source.begun.lock().clone();
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        assert!(source.begun.lock()["stream/0"] > begun["stream/0"] + 10); // asked at its pace
+        let rows = ask(&clickhouse, "SELECT count() FROM flush_idle.streamgauge_flushed").await;
+        assert!(rows.parse::<u32>().unwrap() <= 6, "{rows}"); // three items, committed once or twice each
+        drop(flusher);
+    });
+}
