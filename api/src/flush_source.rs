@@ -40,6 +40,16 @@ impl EngineFlushes {
         }
     }
 
+    /// How far an item is flushed in memory: without changes it moves on there by itself.
+    fn flushed(&self, item: &Item) -> Option<Epoch> {
+        let flushed = self.engine.flushed();
+        match item {
+            Item::Catalog => Some(flushed.catalog),
+            Item::Stream(id) => flushed.streams.get(id).copied(),
+            Item::View(view) => flushed.views.get(*view).copied(),
+        }
+    }
+
     fn stream(&self, id: StreamId) -> Option<FlushUnit> {
         let catalog = self.engine.catalog();
         let stream = match id {
@@ -68,21 +78,22 @@ impl FlushSource for EngineFlushes {
     }
 
     async fn begin(&self, item: &FlushItem) -> Result<Option<FlushUnit>, BoxError> {
-        Ok(match self.item(item) {
-            Some(Item::Catalog) => self.engine.begin_catalog_flush().map(|flush| FlushUnit::Catalog {
+        let Some(found) = self.item(item) else { return Ok(None) }; // a stream that was deleted meanwhile
+        let unit = match found {
+            Item::Catalog => self.engine.begin_catalog_flush().map(|flush| FlushUnit::Catalog {
                 upto: flush.upto,
                 changes: flush.changes,
                 catalog: self.engine.catalog(),
             }),
-            Some(Item::Stream(id)) => self.stream(id),
-            Some(Item::View(view)) => self.engine.begin_view_flush(view).await?.map(|flush| FlushUnit::View {
+            Item::Stream(id) => self.stream(id),
+            Item::View(view) => self.engine.begin_view_flush(view).await?.map(|flush| FlushUnit::View {
                 definition: self.engine.views()[view].as_ref().clone(),
                 upto: flush.upto,
                 rows: flush.rows,
                 series: flush.series,
             }),
-            None => None, // a stream that was deleted meanwhile
-        })
+        };
+        Ok(unit.or_else(|| self.flushed(&found).map(|upto| FlushUnit::Nothing { upto })))
     }
 
     fn confirm(&self, item: &FlushItem, upto: Epoch) {

@@ -5,6 +5,7 @@
 //!     ─▶ flusher ─▶ ready ─▶ … ─▶ signal ─▶ HTTP ends ─▶ last flush ─▶ engine ─▶ ClickHouse
 //! ```
 
+use std::collections::HashMap;
 use std::fs::{File, TryLockError};
 use std::net::SocketAddr;
 use std::path::Path;
@@ -17,7 +18,9 @@ use streamgauge_engine::decode::DecodeLimits;
 use streamgauge_engine::{Engine, EngineConfig};
 use streamgauge_queries::{QueryEngine, QueryLimits};
 use streamgauge_schemas::{Epoch, time};
-use streamgauge_sinks::{Flusher, Server, ServerConfig, ServerMode, ServerState, migrations};
+use streamgauge_sinks::{
+    CATALOG_ITEM, FlushStatus, Flusher, Server, ServerConfig, ServerMode, ServerState, migrations, stream_item, view_item,
+};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -154,7 +157,7 @@ async fn start(config: &Config, app: &Arc<App>, stopping: CancellationToken) -> 
         started: Instant::now(),
         rate: Rate::new(engine.status().events_total),
         stopping,
-        health: Box::new(ProgramHealth { mode: clickhouse.mode(), state: clickhouse.state(), flusher: flusher.clone() }),
+        health: Box::new(ProgramHealth { mode: clickhouse.mode(), state: clickhouse.state(), flusher: flusher.clone(), engine: engine.clone() }),
         engine,
     });
     app.ready(running.clone());
@@ -216,6 +219,7 @@ struct ProgramHealth {
     mode: &'static str,
     state: tokio::sync::watch::Receiver<ServerState>,
     flusher: Arc<Flusher>,
+    engine: Engine,
 }
 
 impl Health for ProgramHealth {
@@ -227,6 +231,15 @@ impl Health for ProgramHealth {
     }
 
     fn flushes(&self) -> Vec<(String, Epoch, Option<String>)> {
-        self.flusher.status().into_iter().map(|status| (status.item, status.flushed_epoch, status.last_error)).collect()
+        // The engine's epochs: those of items without anything to write move on too.
+        let flushed = self.engine.flushed();
+        let mut epochs: HashMap<String, Epoch> = HashMap::from([(CATALOG_ITEM.to_owned(), flushed.catalog)]);
+        epochs.extend(flushed.streams.into_iter().map(|(id, epoch)| (stream_item(id), epoch)));
+        epochs.extend(self.engine.views().iter().zip(flushed.views).map(|(view, epoch)| (view_item(view), epoch)));
+        let state = |status: FlushStatus| {
+            let epoch = epochs.get(&status.item).copied().unwrap_or(status.flushed_epoch);
+            (status.item, epoch, status.last_error)
+        };
+        self.flusher.status().into_iter().map(state).collect()
     }
 }

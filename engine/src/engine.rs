@@ -55,6 +55,17 @@ pub struct CatalogFlush {
     pub changes: Vec<(Epoch, CatalogChange)>,
 }
 
+/// The flushed epoch `F` of each item.
+#[derive(Clone, Debug)]
+pub struct Flushed {
+    /// Of the catalogue.
+    pub catalog: Epoch,
+    /// Of each stream.
+    pub streams: HashMap<StreamId, Epoch>,
+    /// Of each view, in the order of [`Engine::views`].
+    pub views: Vec<Epoch>,
+}
+
 /// Where the engine stands.
 #[derive(Clone, Debug)]
 pub struct EngineStatus {
@@ -301,6 +312,16 @@ impl Engine {
             ordered.catalog_changes.retain(|(epoch, _)| *epoch > upto);
             ordered.catalog_flushed = ordered.catalog_flushed.max(upto);
         });
+    }
+
+    /// How far the catalogue, each stream and each view are flushed.
+    #[must_use]
+    pub fn flushed(&self) -> Flushed {
+        self.inner.sequencer.with(|ordered| Flushed {
+            catalog: ordered.catalog_flushed,
+            streams: ordered.tails.iter().map(|(id, tail)| (*id, tail.flushed())).collect(),
+            views: ordered.view_flushed.clone(),
+        })
     }
 
     fn truncate_log(&self) {

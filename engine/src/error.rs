@@ -37,6 +37,17 @@ pub enum EngineError {
     /// The definition does not make sense.
     #[error(transparent)]
     Schema(#[from] SchemaError),
+    /// The log was truncated because ClickHouse had confirmed, and now ClickHouse does not have it.
+    #[error(
+        "the log begins after epoch {truncated}, but ClickHouse has events up to {flushed} only: it was emptied, replaced \
+         by an older copy, or another one is used; give back the ClickHouse that had them, or start with a new data folder"
+    )]
+    HistoryLost {
+        /// The last epoch that the log has given away.
+        truncated: streamgauge_schemas::Epoch,
+        /// The newest epoch that ClickHouse knows of.
+        flushed: streamgauge_schemas::Epoch,
+    },
     /// The threads of the workers could not be started.
     #[error("the workers could not be started")]
     Workers(#[source] std::sync::Arc<std::io::Error>),

@@ -30,7 +30,7 @@ mod tail;
 mod workers;
 
 pub use config::EngineConfig;
-pub use engine::{CatalogFlush, Engine, EngineStatus, ViewFlush};
+pub use engine::{CatalogFlush, Engine, EngineStatus, Flushed, ViewFlush};
 pub use error::EngineError;
 pub use recovery::Recovered;
 pub use registry::{MetricSummary, SeriesRegistry};

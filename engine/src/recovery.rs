@@ -3,7 +3,9 @@
 //! # Invariants
 //!
 //! 1. Each item (view, stream, catalogue) has its own flushed epoch `F`; an event is applied to an item only above it.
-//! 2. New epochs begin above everything that was ever given out: above the log's last and above every `F`.
+//! 2. What the log has given away was confirmed; so the newest `F` lies at or above the last epoch that was removed.
+//!    (The `F` of an item that had no event for long may lie below: it moved on in memory only.)
+//! 3. New epochs begin above everything that was ever given out: above the log's last and above every `F`.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -43,6 +45,10 @@ pub(crate) fn replay(
     sequencer: &Sequencer,
     registry: &SeriesRegistry,
 ) -> Result<Epoch, EngineError> {
+    let flushed = newest(&recovered);
+    if flushed < log.truncated_epoch() {
+        return Err(EngineError::HistoryLost { truncated: log.truncated_epoch(), flushed }); // invariant 2
+    }
     let Recovered { views_flushed, mut rows, series, streams_flushed, mut catalog, catalog_flushed } = recovered;
     series.into_iter().for_each(|series| registry.restore(series));
     catalog.epoch = catalog.epoch.max(catalog_flushed);
@@ -81,7 +87,13 @@ pub(crate) fn replay(
         ordered.broadcast(&Command::Advance { epoch: floor });
         floor
     });
-    Ok(floor) // invariant 2
+    Ok(floor) // invariant 3
+}
+
+/// The newest `F` of any item.
+fn newest(recovered: &Recovered) -> Epoch {
+    let items = recovered.views_flushed.values().chain(recovered.streams_flushed.values());
+    items.copied().chain([recovered.catalog_flushed]).max().unwrap_or_default()
 }
 
 fn decode(record: Record, registry: &SeriesRegistry) -> Result<Submission, EngineError> {

@@ -100,7 +100,7 @@ fn make_chunk(
 
 /// Reads the newest row of each group and generation whose version is above `horizon`, with their series.
 ///
-/// No `FINAL` is needed: if any row of a key is above the horizon, the newest is, and the largest version is taken
+/// No `FINAL` is needed: if any row of a key is above the horizon, the newest is, and the largest version is kept
 /// here. So the index on `version` may skip what is old, and a start reads little.
 ///
 /// # Errors
@@ -113,39 +113,61 @@ pub async fn read_states(
     let table = clickhouse.table(&view.states_table());
     let sql = format!(
         "SELECT name, dimensions, toUInt64(bitShiftRight(series, 64)) AS high, toUInt64(series) AS low, bucket, \
-         generation, version, count, sum, min, max FROM {table} WHERE shard = 0 AND version > {horizon} \
-         ORDER BY version DESC LIMIT 1 BY name, series, bucket, generation"
+         generation, version, count, sum, min, max FROM {table} WHERE shard = 0 AND version > {horizon}"
     );
-    let mut rows = Rows::default();
-    let mut known = HashMap::new();
+    let mut newest = Newest::default();
     let mut stream = clickhouse.query_arrow(&sql).await?;
     while let Some(batch) = stream.next().await {
-        read_batch(&batch?, &mut rows, &mut known).ok_or_else(|| SinkError::data(&sql, "a column of another type"))?;
+        newest.read(&batch?).ok_or_else(|| SinkError::data(&sql, "a column of another type"))?;
     }
-    Ok((rows, known))
+    Ok((newest.rows, newest.series))
 }
 
-/// `None` when a column does not have the type that it must have.
-fn read_batch(batch: &RecordBatch, rows: &mut Rows, known: &mut HashMap<SeriesId, Arc<Series>>) -> Option<()> {
-    let number = |at: usize| Some(batch.column(at).as_primitive_opt::<UInt64Type>()?.values());
-    let float = |at: usize| Some(batch.column(at).as_primitive_opt::<Float64Type>()?.values());
-    let names = batch.column(0).as_string_opt::<i32>()?;
-    let dimensions = batch.column(1).as_map_opt()?;
-    let (keys, values) = (dimensions.keys().as_string_opt::<i32>()?, dimensions.values().as_string_opt::<i32>()?);
-    let (high, low) = (number(2)?, number(3)?);
-    let buckets = batch.column(4).as_primitive_opt::<TimestampMicrosecondType>()?.values();
-    let (generations, versions, counts) = (number(5)?, number(6)?, number(7)?);
-    let (sums, mins, maxs) = (float(8)?, float(9)?, float(10)?);
-    for at in 0..batch.num_rows() {
-        let id = SeriesId { high: high[at], low: low[at] };
-        known.entry(id).or_insert_with(|| {
-            let range = dimensions.value_offsets()[at] as usize..dimensions.value_offsets()[at + 1] as usize;
-            let pairs = range.map(|entry| (keys.value(entry), values.value(entry)));
-            Arc::new(Series::new(names.value(at), pairs))
-        });
-        let state = State { count: counts[at], sum: sums[at], min: mins[at], max: maxs[at] };
-        let row = Row { generation: Epoch(generations[at]), version: Epoch(versions[at]), state };
-        rows.push(GroupKey { series: id, bucket: EventTime(buckets[at]) }, row);
+/// The newest row so far of each group and generation.
+#[derive(Default)]
+struct Newest {
+    rows: Rows,
+    places: HashMap<(GroupKey, Epoch), usize>,
+    series: HashMap<SeriesId, Arc<Series>>,
+}
+
+impl Newest {
+    /// `None` when a column does not have the type that it must have.
+    fn read(&mut self, batch: &RecordBatch) -> Option<()> {
+        let number = |at: usize| Some(batch.column(at).as_primitive_opt::<UInt64Type>()?.values());
+        let float = |at: usize| Some(batch.column(at).as_primitive_opt::<Float64Type>()?.values());
+        let names = batch.column(0).as_string_opt::<i32>()?;
+        let dimensions = batch.column(1).as_map_opt()?;
+        let (keys, values) = (dimensions.keys().as_string_opt::<i32>()?, dimensions.values().as_string_opt::<i32>()?);
+        let (high, low) = (number(2)?, number(3)?);
+        let buckets = batch.column(4).as_primitive_opt::<TimestampMicrosecondType>()?.values();
+        let (generations, versions, counts) = (number(5)?, number(6)?, number(7)?);
+        let (sums, mins, maxs) = (float(8)?, float(9)?, float(10)?);
+        for at in 0..batch.num_rows() {
+            let id = SeriesId { high: high[at], low: low[at] };
+            self.series.entry(id).or_insert_with(|| {
+                let range = dimensions.value_offsets()[at] as usize..dimensions.value_offsets()[at + 1] as usize;
+                let pairs = range.map(|entry| (keys.value(entry), values.value(entry)));
+                Arc::new(Series::new(names.value(at), pairs))
+            });
+            let state = State { count: counts[at], sum: sums[at], min: mins[at], max: maxs[at] };
+            let row = Row { generation: Epoch(generations[at]), version: Epoch(versions[at]), state };
+            self.keep(GroupKey { series: id, bucket: EventTime(buckets[at]) }, row);
+        }
+        Some(())
     }
-    Some(())
+
+    fn keep(&mut self, key: GroupKey, row: Row) {
+        match self.places.entry((key, row.generation)) {
+            Entry::Vacant(free) => {
+                free.insert(self.rows.len());
+                self.rows.push(key, row);
+            }
+            Entry::Occupied(place) if self.rows.version[*place.get()] < row.version => {
+                self.rows.version[*place.get()] = row.version;
+                self.rows.state[*place.get()] = row.state;
+            }
+            Entry::Occupied(_) => {}
+        }
+    }
 }

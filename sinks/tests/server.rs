@@ -217,12 +217,13 @@ fn the_binary_is_run_below_a_child_and_ends_with_it() {
         let data = folder("binary");
         // Stands for the official binary: takes `server --config-file C -- --path P --http_port N`. It holds both ends
         // of its pipe itself, so it ends by the signal alone.
-        let script = data.join("clickhouse");
+        let tools = folder("binary-tools");
+        let script = tools.join("clickhouse");
         let child = env!("CARGO_BIN_EXE_streamgauge-clickhouse-child");
         let text = format!(
             "#!/bin/sh\nmkfifo {0}/pipe\nexec 3<>{0}/pipe\nexec {child} clickhouse-embedded --library {1} --config \"$3\" \
              --path \"$6\" --port \"$8\" <{0}/pipe\n",
-            data.display(),
+            tools.display(),
             library().display()
         );
         std::fs::write(&script, text).unwrap();

@@ -119,7 +119,7 @@ impl From<EngineError> for Problem {
             EngineError::UnknownStream(_) => Problem::new(StatusCode::NOT_FOUND, "unknown_stream", error.to_string()),
             EngineError::StreamExists(_) => Problem::new(StatusCode::CONFLICT, "stream_exists", error.to_string()),
             EngineError::Schema(_) => Problem::bad_request("bad_definition", error.to_string()),
-            EngineError::Workers(_) => Problem::internal(&error),
+            EngineError::Workers(_) | EngineError::HistoryLost { .. } => Problem::internal(&error),
         }
     }
 }

@@ -3,8 +3,7 @@
 use std::sync::Arc;
 
 use arrow::array::{
-    Array, ArrayRef, AsArray, Float64Array, Int64Array, RecordBatch, RecordBatchOptions, StringBuilder,
-    TimestampMicrosecondArray,
+    ArrayRef, AsArray, Float64Array, Int64Array, RecordBatch, RecordBatchOptions, StringBuilder, TimestampMicrosecondArray,
 };
 use arrow::datatypes::{DataType, Float64Type, SchemaRef, TimestampMicrosecondType, UInt64Type};
 use datafusion::error::{DataFusionError, Result};

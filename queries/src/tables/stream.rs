@@ -79,7 +79,7 @@ impl TableProvider for StreamTable {
             statement: self.statement.clone(),
             place,
             table: clickhouse::table(self.statement.history.as_ref(), &self.name),
-            built_in: self.stream == StreamId::METRICS,
+            stream: self.stream,
             conjuncts: {
                 let mut sql = String::new();
                 write_conjuncts(&predicates(filters, &self.schema, |_| true), "t", &mut sql);
@@ -153,13 +153,14 @@ struct HistoryEvents {
     statement: Statement,
     place: StreamPlace,
     table: String,
-    built_in: bool,
+    stream: StreamId,
     conjuncts: String,
     limit: Option<usize>,
     schema: SchemaRef,
 }
 
 impl HistoryEvents {
+    /// Events of a stream are younger than the stream; older ones in a table of its name are those of one deleted before.
     fn sql(&self, flushed: Epoch) -> String {
         let columns: Vec<String> =
             self.schema.fields().iter().map(|field| format!("t.{}", clickhouse::name(field.name()))).collect();
@@ -169,8 +170,9 @@ impl HistoryEvents {
             None => (columns.join(", "), String::new()),
         };
         format!(
-            "SELECT {columns} FROM {} AS t WHERE t.{EPOCH_COLUMN} <= {flushed}{}{limit} {}",
+            "SELECT {columns} FROM {} AS t WHERE t.{EPOCH_COLUMN} > {} AND t.{EPOCH_COLUMN} <= {flushed}{}{limit} {}",
             self.table,
+            self.stream.0,
             self.conjuncts,
             clickhouse::settings(self.statement.time_max)
         )
@@ -188,12 +190,12 @@ impl PartitionStream for HistoryEvents {
         if flushed == Epoch::ZERO {
             return Box::pin(RecordBatchStreamAdapter::new(schema, stream::empty()));
         }
-        let (history, sql, built_in) = (self.statement.history.clone(), self.sql(flushed), self.built_in);
+        let (history, sql, stream) = (self.statement.history.clone(), self.sql(flushed), self.stream);
         let read = async move {
             match history.query(&sql).await {
                 Ok(batches) => Ok(batches),
                 // A stream of the user's own has a table from its first flush on.
-                Err(error) if error.is_table_missing() && !built_in => Ok(stream::empty().boxed()),
+                Err(error) if error.is_table_missing() && stream != StreamId::METRICS => Ok(stream::empty().boxed()),
                 Err(error) => Err(DataFusionError::from(error)),
             }
         };

@@ -15,7 +15,7 @@ use crate::states::write_states;
 use crate::{SinkError, catalog};
 
 /// How often the flushed epoch of an item moves when nothing changed.
-const IDLE_COMMIT: Duration = Duration::from_secs(5);
+const IDLE_COMMIT: Duration = Duration::from_secs(60);
 
 /// Flushes an item at its pace until the flusher stops; then once more.
 pub(super) async fn run(shared: Arc<Shared>, item: FlushItem) {
@@ -38,6 +38,7 @@ enum Work {
     Catalog(Vec<(Epoch, CatalogChange)>),
     Stream { flush: RawFlush, made_at: Option<Epoch> },
     View { definition: ViewDefinition, rows: Arc<Rows>, series: Arc<HashMap<SeriesId, Arc<Series>>> },
+    Nothing,
 }
 
 struct ItemLoop {
@@ -77,6 +78,7 @@ impl ItemLoop {
     fn prepare(&self, unit: FlushUnit) -> Work {
         match unit {
             FlushUnit::Catalog { changes, .. } => Work::Catalog(changes),
+            FlushUnit::Nothing { .. } => Work::Nothing,
             FlushUnit::Stream { stream, after, upto, batches } => {
                 let token = format!("{}/{}/{after}/{upto}", self.shared.boot, self.item.name);
                 let made_at = match &stream {
@@ -109,6 +111,7 @@ impl ItemLoop {
             Work::Catalog(changes) => catalog::apply_changes(clickhouse, changes).await,
             Work::Stream { flush, .. } => flush.write(clickhouse).await,
             Work::View { definition, rows, series } => write_states(clickhouse, definition, rows, series).await,
+            Work::Nothing => Ok(()),
         }
     }
 

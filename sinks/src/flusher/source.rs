@@ -91,6 +91,11 @@ pub enum FlushUnit {
         /// The catalog as of `upto`.
         catalog: Arc<Catalog>,
     },
+    /// Nothing changed; only the flushed epoch moves on.
+    Nothing {
+        /// The flushed epoch to be.
+        upto: Epoch,
+    },
 }
 
 impl FlushUnit {
@@ -98,7 +103,10 @@ impl FlushUnit {
     #[must_use]
     pub fn upto(&self) -> Epoch {
         match self {
-            FlushUnit::View { upto, .. } | FlushUnit::Stream { upto, .. } | FlushUnit::Catalog { upto, .. } => *upto,
+            FlushUnit::View { upto, .. }
+            | FlushUnit::Stream { upto, .. }
+            | FlushUnit::Catalog { upto, .. }
+            | FlushUnit::Nothing { upto } => *upto,
         }
     }
 
@@ -109,6 +117,7 @@ impl FlushUnit {
             FlushUnit::View { rows, .. } => rows.len() as u64,
             FlushUnit::Stream { batches, .. } => batches.iter().map(|(_, batch)| batch.len() as u64).sum(),
             FlushUnit::Catalog { changes, .. } => changes.len() as u64,
+            FlushUnit::Nothing { .. } => 0,
         }
     }
 }

@@ -17,7 +17,7 @@ use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use tokio::process::{Child, Command};
+use tokio::process::{Child, ChildStdin, Command};
 use tokio::sync::{oneshot, watch};
 
 use super::access::{Folder, USER};
@@ -96,6 +96,12 @@ struct Supervisor {
     process: watch::Sender<Option<u32>>,
 }
 
+/// A child with the pipe that it lives by (invariant 2), kept apart since waiting for a child closes its own.
+struct Running {
+    child: Child,
+    pipe: Option<ChildStdin>,
+}
+
 /// Why watching a child came to an end.
 enum Outcome {
     Ended(String),
@@ -103,7 +109,7 @@ enum Outcome {
 }
 
 impl Supervisor {
-    async fn run(self, first: Child, mut stop: oneshot::Receiver<()>) {
+    async fn run(self, first: Running, mut stop: oneshot::Receiver<()>) {
         let mut child = Some(first);
         let mut backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(30));
         loop {
@@ -136,7 +142,7 @@ impl Supervisor {
     }
 
     /// Starts a child and waits until it answers the service user.
-    async fn start_child(&self) -> Result<Child, SinkError> {
+    async fn start_child(&self) -> Result<Running, SinkError> {
         self.wait_for_lock().await?;
         self.folder.configure(&self.config, self.args.port)?;
         let opened = File::create(&self.folder.errors).and_then(|file| Ok((file.try_clone()?, file)));
@@ -150,6 +156,7 @@ impl Supervisor {
             .kill_on_drop(true)
             .spawn()
             .map_err(SinkError::io(format!("start {}", self.program.display())))?;
+        let pipe = child.stdin.take();
         self.process.send_replace(child.id());
         let deadline = Instant::now() + self.config.start_timeout;
         loop {
@@ -161,7 +168,7 @@ impl Supervisor {
                     let version = self.clickhouse.version().await.map(|_| version)?;
                     tracing::info!(version, url = self.clickhouse.url(), "ClickHouse is ready");
                     self.state.send_replace(ServerState::Ready { version, url: self.clickhouse.url().to_owned() });
-                    return Ok(child);
+                    return Ok(Running { child, pipe });
                 }
                 Err(error) if Instant::now() > deadline => return Err(self.start_error(error.to_string())),
                 Err(_) => tokio::time::sleep(Duration::from_millis(30)).await,
@@ -205,18 +212,11 @@ impl Supervisor {
     }
 
     /// Watches a child until it ends, is killed for its silence, or is to be stopped.
-    async fn watch(&self, child: &mut Child, stop: &mut oneshot::Receiver<()>) -> Outcome {
-        let pipe = child.stdin.take(); // `Child::wait` would close it, and with it end the child (invariant 2)
-        let outcome = self.watch_until(child, stop).await;
-        child.stdin = pipe;
-        outcome
-    }
-
-    async fn watch_until(&self, child: &mut Child, stop: &mut oneshot::Receiver<()>) -> Outcome {
+    async fn watch(&self, running: &mut Running, stop: &mut oneshot::Receiver<()>) -> Outcome {
         let mut silent = 0;
         loop {
             tokio::select! {
-                status = child.wait() => {
+                status = running.child.wait() => {
                     let status = status.map_or_else(|error| error.to_string(), |status| status.to_string());
                     let words = self.last_words().map(|words| format!(": {words}")).unwrap_or_default();
                     return Outcome::Ended(format!("the process ended with {status}{words}"));
@@ -236,7 +236,7 @@ impl Supervisor {
                         self.state.send_replace(ServerState::Down { reason: error.to_string() });
                     }
                     if silent >= SILENT_KILL {
-                        let _ = child.kill().await; // it may have ended meanwhile
+                        let _ = running.child.kill().await; // it may have ended meanwhile
                         return Outcome::Ended(format!("it did not answer for a minute and was killed: {error}"));
                     }
                 }
@@ -245,11 +245,11 @@ impl Supervisor {
     }
 
     /// Asks the child to end by closing its pipe, waits, and kills it if it must.
-    async fn end(&self, child: &mut Child) {
-        drop(child.stdin.take());
-        if tokio::time::timeout(STOP_WAIT, child.wait()).await.is_err() {
+    async fn end(&self, running: &mut Running) {
+        drop(running.pipe.take());
+        if tokio::time::timeout(STOP_WAIT, running.child.wait()).await.is_err() {
             tracing::warn!("ClickHouse did not end in time and is killed");
-            let _ = child.kill().await; // it may have ended meanwhile
+            let _ = running.child.kill().await; // it may have ended meanwhile
         }
         self.process.send_replace(None);
         self.state.send_replace(ServerState::Down { reason: "stopped".into() });

@@ -1,0 +1,220 @@
+//! A running engine beside the real ClickHouse, with a clock and flushes in the test's hands.
+
+#![allow(dead_code, reason = "each test program uses its own part")]
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, LazyLock, Once};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use futures::{StreamExt, TryStreamExt};
+use streamgauge_engine::{Engine, EngineConfig, Recovered};
+use streamgauge_queries::history::HistoryStream;
+use streamgauge_queries::{Format, History, HistoryError, QueryEngine, QueryError, QueryLimits};
+use streamgauge_schemas::event::BatchSeries;
+use streamgauge_schemas::{Epoch, EventBatch, EventTime, MetricsBatch, Series, StreamId};
+use streamgauge_sinks::raw::RawFlush;
+use streamgauge_sinks::server::cached_library;
+use streamgauge_sinks::{ClickHouse, Server, ServerConfig, ServerMode, SinkError, StreamTable};
+use tokio::runtime::Runtime;
+
+static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| Runtime::new().unwrap());
+
+/// Runs a test on the runtime that all tests of the program share, so that the server outlives each of them.
+pub(crate) fn run<T>(test: impl Future<Output = T>) -> T {
+    RUNTIME.block_on(test)
+}
+
+/// Runs a script or a cargo command of the project, once.
+fn prepare(once: &'static Once, what: &Path, command: impl FnOnce() -> Command) {
+    once.call_once(|| {
+        if !what.exists() {
+            assert!(command().status().unwrap().success(), "{} could not be made", what.display());
+        }
+    });
+}
+
+fn library() -> PathBuf {
+    static FETCH: Once = Once::new();
+    let library = cached_library().expect("a cache folder");
+    prepare(&FETCH, &library, || Command::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("../scripts/fetch-clickhouse")));
+    library
+}
+
+/// The program of the sinks that runs the library; cargo makes it for their own tests only.
+fn child_program() -> PathBuf {
+    static BUILD: Once = Once::new();
+    let deps = std::env::current_exe().unwrap();
+    let program = deps.parent().unwrap().with_file_name("streamgauge-clickhouse-child");
+    prepare(&BUILD, &program, || {
+        let mut cargo = Command::new(env!("CARGO"));
+        cargo.args(["build", "-p", "streamgauge-sinks", "--bin", "streamgauge-clickhouse-child"]);
+        cargo.arg("--target-dir").arg(program.parent().unwrap().parent().unwrap());
+        cargo
+    });
+    program
+}
+
+async fn database(name: &str) -> ClickHouse {
+    static SERVER: tokio::sync::OnceCell<Server> = tokio::sync::OnceCell::const_new();
+    let start = async || {
+        let program = std::env::current_exe().unwrap().file_stem().unwrap().to_owned();
+        let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(program);
+        let _ = std::fs::remove_dir_all(&folder);
+        std::fs::create_dir_all(&folder).unwrap();
+        let config = ServerConfig {
+            mode: ServerMode::Embedded { library: library() },
+            memory_bytes_max: 2 << 30,
+            child_program: Some(child_program()),
+            ..ServerConfig::new(folder)
+        };
+        Server::start(config).await.unwrap()
+    };
+    let clickhouse = SERVER.get_or_init(start).await.clickhouse().with_database(name);
+    streamgauge_sinks::migrations::migrate(&clickhouse).await.unwrap();
+    clickhouse
+}
+
+struct OverClickHouse(ClickHouse);
+
+fn history_error(error: SinkError) -> HistoryError {
+    match &error {
+        SinkError::Statement { code: 60, .. } => HistoryError::table_missing(error),
+        other if other.is_retryable() => HistoryError::retryable(error),
+        _ => HistoryError::lasting(error),
+    }
+}
+
+#[async_trait]
+impl History for OverClickHouse {
+    async fn query(&self, sql: &str) -> Result<HistoryStream, HistoryError> {
+        let batches = self.0.query_arrow(sql).await.map_err(history_error)?;
+        Ok(batches.map_err(history_error).boxed())
+    }
+
+    fn database(&self) -> &str {
+        self.0.database()
+    }
+}
+
+/// An event of a test.
+#[derive(Clone, Debug)]
+pub(crate) struct Event {
+    pub(crate) name: &'static str,
+    pub(crate) dimensions: Vec<(&'static str, &'static str)>,
+    pub(crate) ts: EventTime,
+    pub(crate) value: f64,
+}
+
+pub(crate) fn batch(events: &[Event]) -> EventBatch {
+    let mut batch = MetricsBatch::default();
+    for event in events {
+        let series = Arc::new(Series::new(event.name, event.dimensions.clone()));
+        let id = series.id();
+        let index = batch.series.iter().position(|entry| entry.id == id).unwrap_or_else(|| {
+            batch.series.push(BatchSeries { id, series, source: "test".into() });
+            batch.series.len() - 1
+        });
+        batch.series_index.push(index as u32);
+        batch.ts.push(event.ts);
+        batch.value.push(event.value);
+    }
+    EventBatch::Metrics(Arc::new(batch))
+}
+
+/// See the module.
+pub(crate) struct World {
+    pub(crate) engine: Engine,
+    pub(crate) queries: QueryEngine,
+    pub(crate) clickhouse: ClickHouse,
+    clock: Arc<AtomicU64>,
+    _log: tempfile::TempDir,
+}
+
+impl World {
+    /// An empty world whose tables are in a database of that name.
+    pub(crate) async fn new(name: &str) -> Self {
+        World::with(name, QueryLimits::default(), 1).await
+    }
+
+    pub(crate) async fn with(name: &str, limits: QueryLimits, workers: usize) -> Self {
+        let log = tempfile::tempdir().unwrap();
+        let clock = Arc::new(AtomicU64::new(streamgauge_schemas::time::wall_clock().0 as u64 - 86_400_000_000));
+        let now = clock.clone();
+        let config = EngineConfig {
+            log_sync: false,
+            workers,
+            clock: Arc::new(move || now.fetch_add(1, Ordering::SeqCst)),
+            ..EngineConfig::new(log.path())
+        };
+        let engine = Engine::open(&config, Recovered::default()).unwrap();
+        let clickhouse = database(name).await;
+        let history = Arc::new(OverClickHouse(clickhouse.clone()));
+        let queries = QueryEngine::new(engine.clone(), history, limits).unwrap();
+        World { engine, queries, clickhouse, clock, _log: log }
+    }
+
+    pub(crate) async fn append(&self, events: &[Event]) -> Epoch {
+        self.engine.append(batch(events)).await.unwrap()
+    }
+
+    /// Lets time go by, until the engine has seen it.
+    pub(crate) async fn advance(&self, secs: u64) {
+        let now = self.clock.fetch_add(secs * 1_000_000, Ordering::SeqCst) + secs * 1_000_000;
+        while self.engine.status().epoch < Epoch(now) {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    }
+
+    /// Writes everything that changed to ClickHouse.
+    pub(crate) async fn flush(&self) {
+        if let Some(flush) = self.engine.begin_catalog_flush() {
+            streamgauge_sinks::catalog::apply_changes(&self.clickhouse, &flush.changes).await.unwrap();
+            self.engine.confirm_catalog_flush(flush.upto);
+        }
+        let streams = self.engine.catalog().streams.clone();
+        let tables = streams.into_iter().map(StreamTable::User).chain([StreamTable::Metrics]);
+        for table in tables {
+            let id = match &table {
+                StreamTable::Metrics => StreamId::METRICS,
+                StreamTable::User(stream) => stream.id,
+            };
+            if let Some(flush) = self.engine.begin_stream_flush(id) {
+                let token = format!("test/{}/{}/{}", id.0, flush.after, flush.upto);
+                RawFlush::new(table, flush.batches, token).write(&self.clickhouse).await.unwrap();
+                self.engine.confirm_stream_flush(id, flush.upto);
+            }
+        }
+        for (place, view) in self.engine.views().iter().enumerate() {
+            if let Some(flush) = self.engine.begin_view_flush(place).await.unwrap() {
+                let (rows, series) = (Arc::new(flush.rows), Arc::new(flush.series));
+                streamgauge_sinks::states::write_states(&self.clickhouse, view, &rows, &series).await.unwrap();
+                self.engine.confirm_view_flush(place, flush.upto);
+            }
+        }
+    }
+
+    /// Writes everything to ClickHouse, and forgets it: every row is at or below the horizon.
+    pub(crate) async fn bury(&self) {
+        self.advance(700).await;
+        self.flush().await;
+        self.flush().await;
+    }
+
+    pub(crate) async fn answer(&self, sql: &str, format: Format) -> Result<String, QueryError> {
+        let answer = self.queries.sql(sql).await?;
+        let body = streamgauge_queries::format::body(answer, format, std::time::Instant::now()).await?;
+        let parts: Vec<_> = body.try_collect().await?;
+        Ok(String::from_utf8(parts.concat()).unwrap())
+    }
+
+    /// The rows of an answer in CSV, sorted.
+    pub(crate) async fn rows(&self, sql: &str) -> Result<Vec<String>, QueryError> {
+        let csv = self.answer(sql, Format::Csv).await?;
+        let mut rows: Vec<String> = csv.lines().skip(1).map(str::to_owned).collect();
+        rows.sort();
+        Ok(rows)
+    }
+}
