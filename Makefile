@@ -17,8 +17,7 @@ run: page clickhouse ## Build everything and run it with the example data on htt
 	@scripts/run
 
 .PHONY: test
-test: check clickhouse ## Check, then run all tests: unit, oracle, end to end, page, browser
-	@scripts/ensure-browser >/dev/null
+test: browser check clickhouse ## Check, then run all tests: unit, oracle, end to end, page, browser
 	cargo test --workspace --locked
 	cd dashboard && npm test
 	@scripts/test-browser
@@ -52,3 +51,8 @@ page:
 .PHONY: clickhouse
 clickhouse:
 	@scripts/fetch-clickhouse
+
+# Chromium for the browser test; looked for first, so that a missing one is not found out after all other tests.
+.PHONY: browser
+browser:
+	@scripts/ensure-browser >/dev/null

@@ -211,3 +211,50 @@ impl Config {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Cli {
+        #[command(flatten)]
+        serve: ServeArgs,
+    }
+
+    fn resolve(arguments: &[&str]) -> Result<Config, String> {
+        let cli = Cli::try_parse_from(std::iter::once("serve").chain(arguments.iter().copied())).map_err(|e| e.to_string())?;
+        cli.serve.resolve().map_err(|error| format!("{error:#}"))
+    }
+
+    #[test]
+    fn flags_win_over_the_file_and_the_file_over_defaults() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("streamgauge.toml");
+        std::fs::write(&file, "workers = 3\nskew_max = \"1h\"\nlog_format = \"json\"\n").unwrap();
+        let config = resolve(&["--config", file.to_str().unwrap(), "--workers", "2"]).unwrap();
+        assert_eq!((config.workers, config.skew_max, config.log_format), (2, Duration::from_secs(3600), LogFormat::Json));
+        assert_eq!(config.http, Config::default().http);
+    }
+
+    #[test]
+    fn mistakes_are_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("streamgauge.toml");
+        std::fs::write(&file, "wrokers = 3\n").unwrap();
+        for (arguments, words) in [
+            (vec!["--http", "0.0.0.0:8080"], "loopback only"),
+            (vec!["--workers", "0"], "use 1 to 64"),
+            (vec!["--skew-max", "5"], "not a duration"),
+            (vec!["--config", "/no/such/file.toml"], "is not there"),
+            (vec!["--config", file.to_str().unwrap()], "wrokers"),
+            (vec!["--clickhouse-url", "http://a:1", "--clickhouse-binary", "b"], "choose one"),
+        ] {
+            let error = resolve(&arguments).unwrap_err();
+            assert!(error.contains(words), "{arguments:?}: {error}");
+        }
+        assert!(resolve(&["--http", "0.0.0.0:8080", "--allow-remote"]).is_ok());
+    }
+}

@@ -27,10 +27,11 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 use clap::{Args, Parser, Subcommand};
+use streamgauge_schemas::Duration;
 
 use crate::program::{Launch, Program};
 use crate::report::{Report, Run};
-use crate::workload::Shape;
+use crate::workload::{Bodies, Shape};
 
 /// Measures Streamgauge: the whole program by default.
 #[derive(Parser)]
@@ -71,6 +72,9 @@ struct Whole {
     /// The pace of the latency measurement in events per second [default: half of the measured rate]
     #[arg(long, value_name = "RATE")]
     latency_rate: Option<f64>,
+    /// How long the latency is measured
+    #[arg(long, value_name = "SPAN", default_value = "10s")]
+    latency_span: Duration,
     /// Measure throughput only
     #[arg(long)]
     no_latency: bool,
@@ -101,12 +105,11 @@ async fn run(command: Command) -> Result<()> {
 async fn measure(whole: Whole) -> Result<()> {
     let launch = Launch::new(whole.program.clone(), whole.data_root.clone(), whole.serve.clone())?;
     let events = whole.shape.bodies(0, whole.body_events);
-    let later = (!whole.no_latency).then(|| whole.shape.bodies(1, whole.body_events));
     let mut report = Report::new(&whole.shape, &events, whole.connections, whole.body_events);
     report.print_head();
     for index in 0..whole.repeat.max(1) {
         let program = Program::start(&launch).await?;
-        let outcome = measure_once(&whole, &program, &events, later.as_ref()).await;
+        let outcome = measure_once(&whole, &program, &events).await;
         let outcome = outcome.with_context(|| format!("the program's last words:\n{}", program.last_words()))?;
         outcome.print(index + 1);
         report.runs.push(outcome);
@@ -120,20 +123,15 @@ async fn measure(whole: Whole) -> Result<()> {
     Ok(())
 }
 
-async fn measure_once(
-    whole: &Whole,
-    program: &Program,
-    events: &workload::Bodies,
-    later: Option<&workload::Bodies>,
-) -> Result<Run> {
+async fn measure_once(whole: &Whole, program: &Program, events: &Bodies) -> Result<Run> {
     let throughput = throughput::measure(program, events, whole.connections).await?;
     let memory_after_ingest = program.memory()?;
-    let latency = match later {
-        Some(later) => {
-            let pace = whole.latency_rate.unwrap_or(throughput.acknowledged.events_per_second / 2.0);
-            Some(latency::measure(program, later, pace).await?)
-        }
-        None => None,
-    };
+    let mut latency = None;
+    if !whole.no_latency {
+        let pace = whole.latency_rate.unwrap_or(throughput.acknowledged.events_per_second / 2.0).max(1.0);
+        let seconds = whole.latency_span.as_micros() as f64 / 1e6;
+        let later = Shape { events: (pace * seconds).ceil() as usize, ..whole.shape.clone() };
+        latency = Some(latency::measure(program, &later.bodies(1, whole.body_events), pace).await?);
+    }
     Ok(Run { throughput, memory_after_ingest, latency, memory_at_end: program.memory()? })
 }

@@ -256,7 +256,7 @@ impl Plan {
 
     /// One row a point: the values of the dimensions, the bucket's time in µs, and the merged state.
     fn history_sql(&self, table: &str, horizon: Epoch, time_max: std::time::Duration) -> String {
-        let step = self.granularity.as_micros();
+        let step = self.granularity.as_micros(); // signed, since an unsigned divisor makes ClickHouse's modulo unsigned
         let map = "s.dimensions";
         let group = |(place, key): (usize, &String)| {
             let key = clickhouse::text(key);
@@ -275,7 +275,7 @@ impl Plan {
         }
         // The filter on the version comes after FINAL; see the rollups' table.
         format!(
-            "SELECT {groups}toInt64(toUnixTimestamp64Micro(s.bucket) - positiveModulo(toUnixTimestamp64Micro(s.bucket), {step})) AS t, \
+            "SELECT {groups}toInt64(toUnixTimestamp64Micro(s.bucket) - positiveModulo(toUnixTimestamp64Micro(s.bucket), toInt64({step}))) AS t, \
              sum(s.count) AS c, sum(s.sum) AS u, min(s.min) AS l, max(s.max) AS h \
              FROM {table} AS s FINAL WHERE {conditions} AND identity(s.version) <= {horizon} GROUP BY {names}t {}{}",
             clickhouse::settings(time_max),

@@ -151,7 +151,7 @@ impl QueryEngine {
         let dialect = state.config_options().sql_parser.dialect;
         let statement = state.sql_to_statement(sql, &dialect).map_err(fail)?;
         check_question(&statement)?;
-        self.check_tables(&state.resolve_table_references(&statement).map_err(fail)?)?;
+        self.check_tables(state, &state.resolve_table_references(&statement).map_err(fail)?)?;
         let plan = state.statement_to_plan(statement).await.map_err(fail)?;
         let only_questions = SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false);
         let refused = |_| QueryError::NotAQuestion { statement: first_word(sql) };
@@ -160,13 +160,16 @@ impl QueryEngine {
     }
 
     /// Refuses names of no table, and says which there are.
-    fn check_tables(&self, references: &[TableReference]) -> Result<(), QueryError> {
+    fn check_tables(&self, state: &SessionState, references: &[TableReference]) -> Result<(), QueryError> {
         let names = table_names(&self.inner.engine);
         for reference in references {
             let here = reference.catalog().is_none_or(|catalog| catalog == CATALOG);
-            let schema = reference.schema().unwrap_or(SCHEMA);
-            let known = here && (schema == "information_schema" || schema == SCHEMA && names.iter().any(|name| name == reference.table()));
-            if !known {
+            let known = match reference.schema().unwrap_or(SCHEMA) {
+                SCHEMA => names.iter().any(|name| name == reference.table()),
+                other => other == "information_schema",
+            };
+            let function = reference.schema().is_none() && state.table_functions().contains_key(reference.table());
+            if !(here && known || function) {
                 return Err(QueryError::UnknownTable { name: reference.to_string(), hint: hint(reference.table(), &names) });
             }
         }

@@ -21,7 +21,8 @@ const REQUEST: usize = 1_000;
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let data = std::env::temp_dir().join(format!("streamgauge-insert-speed-{}", std::process::id()));
-    let child = std::env::current_exe()?.parent().and_then(|p| p.parent()).map(|p| p.join("streamgauge-clickhouse-child"));
+    let child =
+        std::env::current_exe()?.parent().and_then(|p| p.parent()).map(|p| p.join("streamgauge-clickhouse-child"));
     let library = cached_library().ok_or("no cache folder")?;
     let config =
         ServerConfig { mode: ServerMode::Embedded { library }, child_program: child, ..ServerConfig::new(&data) };
@@ -112,8 +113,12 @@ impl Meter {
     }
 
     fn stop(self, what: &str) {
-        let (server, client) = (cpu_seconds(self.process) - self.before.0, cpu_seconds(std::process::id()) - self.before.1);
-        println!("{what:<110} wall {:.2} s, ClickHouse {server:.2} s, here {client:.2} s", self.began.elapsed().as_secs_f64());
+        let (server, client) =
+            (cpu_seconds(self.process) - self.before.0, cpu_seconds(std::process::id()) - self.before.1);
+        println!(
+            "{what:<110} wall {:.2} s, ClickHouse {server:.2} s, here {client:.2} s",
+            self.began.elapsed().as_secs_f64()
+        );
     }
 }
 

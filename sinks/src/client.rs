@@ -133,7 +133,10 @@ impl ClickHouse {
     ///
     /// # Errors
     /// As [`execute`](ClickHouse::execute), before the first batch or as an item of the stream at any later point.
-    pub async fn query_arrow(&self, sql: &str) -> Result<BoxStream<'static, Result<RecordBatch, SinkError>>, SinkError> {
+    pub async fn query_arrow(
+        &self,
+        sql: &str,
+    ) -> Result<BoxStream<'static, Result<RecordBatch, SinkError>>, SinkError> {
         let fail = {
             let (this, sql) = (self.clone(), sql.to_owned());
             move |error| this.explain(&sql, error)
@@ -148,9 +151,11 @@ impl ClickHouse {
             Some(batch) => Some(batch),
             None => cursor.schema().map(RecordBatch::new_empty),
         };
-        let rest = stream::try_unfold(cursor, |mut cursor| async move {
-            Ok(cursor.next().await?.map(|batch| (batch, cursor)))
-        });
+        let rest =
+            stream::try_unfold(
+                cursor,
+                |mut cursor| async move { Ok(cursor.next().await?.map(|batch| (batch, cursor))) },
+            );
         Ok(stream::iter(first.map(Ok)).chain(rest.map_err(fail)).boxed())
     }
 
@@ -169,7 +174,12 @@ impl ClickHouse {
     ///
     /// # Errors
     /// As [`execute`](ClickHouse::execute); after an error the rows may have arrived or not.
-    pub async fn insert_arrow(&self, table: &str, batches: &[RecordBatch], token: Option<&str>) -> Result<(), SinkError> {
+    pub async fn insert_arrow(
+        &self,
+        table: &str,
+        batches: &[RecordBatch],
+        token: Option<&str>,
+    ) -> Result<(), SinkError> {
         let Some(first) = batches.first() else { return Ok(()) };
         let columns = first.schema();
         let columns: Vec<&str> = columns.fields().iter().map(|field| field.name().as_str()).collect();
@@ -243,7 +253,9 @@ impl ClickHouse {
             None if ["502", "503", "504"].iter().any(|status| text.starts_with(status)) => {
                 SinkError::Away { url, reason: text.to_owned() }
             }
-            None => SinkError::Statement { operation: shorten(sql), code: 0, message: text.chars().take(1_000).collect() },
+            None => {
+                SinkError::Statement { operation: shorten(sql), code: 0, message: text.chars().take(1_000).collect() }
+            }
         }
     }
 }
@@ -364,10 +376,7 @@ mod tests {
         assert!(matches!(denied, SinkError::Access { .. }) && !denied.is_retryable());
         let busy = explain("Code: 252. DB::Exception: Too many parts. (TOO_MANY_PARTS) (version 26.7.2.1)");
         assert!(busy.is_retryable());
-        assert_eq!(
-            busy.to_string(),
-            "ClickHouse refused SELECT 1 with code 252: Too many parts. (TOO_MANY_PARTS)"
-        );
+        assert_eq!(busy.to_string(), "ClickHouse refused SELECT 1 with code 252: Too many parts. (TOO_MANY_PARTS)");
         assert!(!explain("Code: 60. DB::Exception: Unknown table").is_retryable());
         assert!(matches!(explain("502 Bad Gateway"), SinkError::Away { .. }));
         assert!(matches!(explain("hello"), SinkError::Statement { code: 0, .. }));

@@ -49,7 +49,9 @@ pub enum SinkError {
         reason: String,
     },
     /// The configured port of the child is in use.
-    #[error("port {port} on 127.0.0.1, configured for ClickHouse, is taken by another program; choose another port or none")]
+    #[error(
+        "port {port} on 127.0.0.1, configured for ClickHouse, is taken by another program; choose another port or none"
+    )]
     PortTaken {
         /// The port.
         port: u16,
@@ -113,7 +115,9 @@ pub enum SinkError {
         needed: String,
     },
     /// The database was made by a newer Streamgauge.
-    #[error("database {database} has schema {found}, and this version of Streamgauge knows up to {known}; use a newer Streamgauge")]
+    #[error(
+        "database {database} has schema {found}, and this version of Streamgauge knows up to {known}; use a newer Streamgauge"
+    )]
     NewerSchema {
         /// The database.
         database: String,

@@ -36,7 +36,8 @@ pub async fn read_flushed(clickhouse: &ClickHouse) -> Result<HashMap<String, Epo
         let items = batch.column(0).as_string_opt::<i32>().ok_or_else(|| SinkError::data(&sql, "item is not text"))?;
         let epochs = batch.column(1).as_primitive_opt::<UInt64Type>();
         let epochs = epochs.ok_or_else(|| SinkError::data(&sql, "epoch is not UInt64"))?;
-        flushed.extend(items.iter().flatten().map(str::to_owned).zip(epochs.values().iter().map(|epoch| Epoch(*epoch))));
+        flushed
+            .extend(items.iter().flatten().map(str::to_owned).zip(epochs.values().iter().map(|epoch| Epoch(*epoch))));
     }
     Ok(flushed)
 }

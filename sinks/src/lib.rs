@@ -34,8 +34,8 @@ pub mod states;
 pub use client::ClickHouse;
 pub use error::{ErrorKind, SinkError};
 pub use flusher::{
-    BoxError, CATALOG_ITEM, FlushItem, FlushKind, FlushSource, FlushStatus, FlushUnit, Flusher, StreamTable, stream_item,
-    view_item,
+    BoxError, CATALOG_ITEM, FlushItem, FlushKind, FlushSource, FlushStatus, FlushUnit, Flusher, StreamTable,
+    stream_item, view_item,
 };
 pub use recovery::{Recovered, recover};
 pub use server::{Server, ServerConfig, ServerMode, ServerState};

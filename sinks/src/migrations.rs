@@ -47,8 +47,9 @@ pub async fn migrate(clickhouse: &ClickHouse) -> Result<u32, SinkError> {
 async fn applied(clickhouse: &ClickHouse, table: &str) -> Result<u32, SinkError> {
     let sql = format!("SELECT max(version) AS version FROM {table}");
     let batches = clickhouse.query_batches(&sql).await?;
-    let version = batches.iter().filter(|batch| batch.num_rows() == 1).find_map(|batch| {
-        batch.column(0).as_primitive_opt::<UInt32Type>().map(|column| column.value(0))
-    });
+    let version = batches
+        .iter()
+        .filter(|batch| batch.num_rows() == 1)
+        .find_map(|batch| batch.column(0).as_primitive_opt::<UInt32Type>().map(|column| column.value(0)));
     version.ok_or_else(|| SinkError::data(&sql, "no UInt32"))
 }

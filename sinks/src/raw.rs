@@ -154,7 +154,9 @@ fn make_chunk(table: &StreamTable, batches: &[(Epoch, EventBatch)], runs: &[Run]
             let slices: Result<Vec<RecordBatch>, SinkError> = (runs.iter())
                 .map(|run| match &batches[run.batch].1 {
                     EventBatch::Table(table) => Ok(table.rows.slice(run.from, run.len)),
-                    EventBatch::Metrics(_) => Err(SinkError::data("making a batch of events", "metrics in a user's stream")),
+                    EventBatch::Metrics(_) => {
+                        Err(SinkError::data("making a batch of events", "metrics in a user's stream"))
+                    }
                 })
                 .collect();
             concat_batches(&stream.definition.schema(), &slices?).map_err(wrong)?
@@ -243,7 +245,8 @@ mod tests {
         use arrow::array::AsArray;
         use arrow::datatypes::UInt64Type;
         let batches = [metrics(1, 3), metrics(2, 2)];
-        let runs = [Run { batch: 0, from: 1, len: 1 }, Run { batch: 0, from: 2, len: 1 }, Run { batch: 1, from: 0, len: 2 }];
+        let runs =
+            [Run { batch: 0, from: 1, len: 1 }, Run { batch: 0, from: 2, len: 1 }, Run { batch: 1, from: 0, len: 2 }];
         let chunk = make_chunk(&StreamTable::Metrics, &batches, &runs).unwrap();
         let names: Vec<_> = chunk.column(1).as_string::<i32>().iter().flatten().collect();
         assert_eq!(names, ["m1", "m1", "m2", "m2"]);

@@ -94,7 +94,8 @@ async fn repair_stream(clickhouse: &ClickHouse, name: &str, flushed: Epoch) -> R
     let rows = count(clickhouse, &format!("SELECT count() AS events FROM {table} WHERE {above}")).await?;
     if rows > 0 {
         tracing::warn!(stream = name, rows, %flushed, "deleting events of a flush that was cut off");
-        let sql = format!("DELETE FROM {table} WHERE {above} SETTINGS lightweight_deletes_sync = 2, mutations_sync = 2");
+        let sql =
+            format!("DELETE FROM {table} WHERE {above} SETTINGS lightweight_deletes_sync = 2, mutations_sync = 2");
         clickhouse.execute_within(&sql, REPAIR_TIMEOUT).await?;
     }
     Ok(())

@@ -1,5 +1,7 @@
 //! The life of the ClickHouse that runs: start, access, crashes, ends, and each clear message.
 
+#![allow(clippy::unwrap_used, reason = "a test ends where something is not as it must be")]
+
 mod support;
 
 use std::io::{Read, Write};
@@ -66,7 +68,9 @@ fn data_and_password_outlive_a_restart_and_nobody_else_gets_in() {
         assert!(matches!(error, SinkError::Access { .. }), "{error}");
         assert!(!error.is_retryable() && error.kind() == ErrorKind::Caller);
         let default = ClickHouse::new(&url, "default", "", "d").unwrap();
-        for sql in ["SELECT * FROM d.t", "INSERT INTO d.t VALUES (1)", "DROP TABLE d.t", "SELECT * FROM url('http://x')"] {
+        for sql in
+            ["SELECT * FROM d.t", "INSERT INTO d.t VALUES (1)", "DROP TABLE d.t", "SELECT * FROM url('http://x')"]
+        {
             let error = default.execute(sql).await.unwrap_err();
             assert!(matches!(error, SinkError::Statement { code: 497, .. }), "{sql}: {error}");
             assert_eq!(error.kind(), ErrorKind::Caller);
@@ -228,7 +232,8 @@ fn the_binary_is_run_below_a_child_and_ends_with_it() {
         );
         std::fs::write(&script, text).unwrap();
         std::fs::set_permissions(&script, PermissionsExt::from_mode(0o755)).unwrap();
-        let server = Server::start(ServerConfig { mode: ServerMode::Binary { path: script }, ..config(&data) }).await.unwrap();
+        let server =
+            Server::start(ServerConfig { mode: ServerMode::Binary { path: script }, ..config(&data) }).await.unwrap();
         assert_eq!(server.mode(), "binary");
         let status = std::fs::read_to_string(data.join("clickhouse/data/status")).unwrap();
         let below: u32 = status.lines().find_map(|line| line.strip_prefix("PID: ")).unwrap().parse().unwrap();

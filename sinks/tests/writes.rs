@@ -1,5 +1,7 @@
 //! What is written is there once, whatever is repeated or cut off; what is read back is what was written.
 
+#![allow(clippy::unwrap_used, reason = "a test ends where something is not as it must be")]
+
 mod support;
 
 use std::collections::HashMap;
@@ -49,7 +51,8 @@ fn states_written_twice_are_there_once_and_come_back_as_they_were() {
         let view = second();
         let (mut rows, mut series) = (Rows::default(), HashMap::new());
         for at in 0..100_i64 {
-            let one = Arc::new(Series::new("it's a `name`", [("host", format!("h\\{}", at % 7)), ("zone", String::new())]));
+            let one =
+                Arc::new(Series::new("it's a `name`", [("host", format!("h\\{}", at % 7)), ("zone", String::new())]));
             let key = GroupKey { series: one.id(), bucket: EventTime(-5_000_000 + at * 1_000_000) };
             let state = State { count: at as u64 + 1, sum: 0.1 * at as f64, min: -1e300, max: f64::MIN_POSITIVE };
             rows.push(key, Row { generation: epoch(at as u64), version: epoch(1_000 + at as u64), state });
@@ -131,7 +134,8 @@ fn a_flush_larger_than_an_insert_is_one_part_an_insert() {
         clickhouse.execute("SYSTEM STOP MERGES large.metrics").await.unwrap();
         let batches = vec![(epoch(1), metrics(700_000, 10)), (epoch(2), metrics(700_000, 10))];
         RawFlush::new(StreamTable::Metrics, batches, "t".into()).write(&clickhouse).await.unwrap();
-        let parts = "SELECT rows FROM system.parts WHERE active AND database = 'large' AND table = 'metrics' ORDER BY rows";
+        let parts =
+            "SELECT rows FROM system.parts WHERE active AND database = 'large' AND table = 'metrics' ORDER BY rows";
         assert_eq!(ask(&clickhouse, parts).await, "400000\n1000000");
     });
 }
@@ -216,7 +220,10 @@ fn a_stream_is_made_filled_and_dropped_however_often_its_changes_are_applied() {
         let rows = RecordBatch::try_new(definition.schema(), columns).unwrap();
         let batch = EventBatch::Table(Arc::new(TableBatch { stream: stream.id, rows }));
         let table = StreamTable::User(stream.clone());
-        RawFlush::new(table, vec![(epoch(2), batch.clone()), (epoch(3), batch)], "t".into()).write(&clickhouse).await.unwrap();
+        RawFlush::new(table, vec![(epoch(2), batch.clone()), (epoch(3), batch)], "t".into())
+            .write(&clickhouse)
+            .await
+            .unwrap();
         let sql = "SELECT toUnixTimestamp64Micro(at) AS t, origin, delay, cancelled, distance, extra, toString(landed), count() \
                    FROM streams.flights GROUP BY ALL ORDER BY t";
         let expected = "-7 NULL -9223372036854775808 NULL NULL NULL NULL 2\n5 it's NULL NULL NULL NULL NULL 2";
@@ -232,8 +239,10 @@ fn a_stream_is_made_filled_and_dropped_however_often_its_changes_are_applied() {
 
         // Dropped and made again with other columns, in one flush that is applied twice.
         let again = StreamDefinition { columns: definition.columns[..2].to_vec(), ..definition.clone() };
-        let changes =
-            vec![(epoch(10), CatalogChange::DropStream(stream.id)), (epoch(11), CatalogChange::CreateStream(again.clone()))];
+        let changes = vec![
+            (epoch(10), CatalogChange::DropStream(stream.id)),
+            (epoch(11), CatalogChange::CreateStream(again.clone())),
+        ];
         catalog::apply_changes(&clickhouse, &changes).await.unwrap();
         assert_eq!(recover(&clickhouse, &[]).await.unwrap().catalog.streams, [stream]); // as of its flushed epoch
         catalog::apply_changes(&clickhouse, &changes).await.unwrap();
@@ -259,7 +268,8 @@ fn an_error_in_the_middle_of_an_answer_is_an_error() {
         assert!(matches!(error, SinkError::Statement { code: 47, .. }), "{error}");
         let error = clickhouse.query_arrow("INSERT INTO errors.metrics (name) VALUES ('x')").await.err().unwrap();
         assert!(matches!(error, SinkError::Statement { code: 164, .. }), "{error}"); // a query cannot write
-        let empty = clickhouse.query_batches("SELECT toLowCardinality('a') AS a, map('k', 1) AS m WHERE 0").await.unwrap();
+        let empty =
+            clickhouse.query_batches("SELECT toLowCardinality('a') AS a, map('k', 1) AS m WHERE 0").await.unwrap();
         assert_eq!((empty.len(), empty[0].num_rows(), empty[0].num_columns()), (1, 0, 2));
     });
 }

@@ -8,7 +8,7 @@
 //!    its events, and sending them twice would count them twice. The caller is told ([`ClientError::Broken`]).
 //! 3. Any other answer is final.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -18,7 +18,7 @@ use serde::Deserialize;
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
-use super::error::{ClientError, Problem};
+use super::error::{ClientError, Problem, innermost};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(120);
@@ -26,6 +26,7 @@ const PAUSE_FIRST: Duration = Duration::from_millis(100);
 const PAUSE_MAX: Duration = Duration::from_secs(5);
 /// The longest `Retry-After` that is honoured.
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(60);
+const TELL_EVERY_S: u64 = 10;
 
 /// A server, and how patient we are with it.
 pub(crate) struct Connection {
@@ -33,8 +34,9 @@ pub(crate) struct Connection {
     base: Url,
     retry_for: Duration,
     stop: CancellationToken,
-    /// Whether the last attempt was turned away, so that it is said once and not for each request.
-    waiting: AtomicBool,
+    begun_at: Instant,
+    /// Seconds after `begun_at` from which it may be said again that requests are tried again.
+    silent_until_s: AtomicU64,
 }
 
 /// The answer to events.
@@ -96,7 +98,7 @@ impl Connection {
         // A proxy of the environment is not asked: the usual server is on this machine.
         let http = reqwest::Client::builder().no_proxy().connect_timeout(CONNECT_TIMEOUT).build();
         let http = http.map_err(|e| address(e.to_string()))?;
-        Ok(Connection { http, base, retry_for, stop, waiting: AtomicBool::new(false) })
+        Ok(Connection { http, base, retry_for, stop, begun_at: Instant::now(), silent_until_s: AtomicU64::new(0) })
     }
 
     /// The address as it is shown to a user.
@@ -110,10 +112,7 @@ impl Connection {
         let mut pause = PAUSE_FIRST;
         loop {
             let (error, at_least) = match self.attempt(&ask).await {
-                Ok(response) => {
-                    self.waiting.store(false, Ordering::Relaxed);
-                    return Ok(response);
-                }
+                Ok(response) => return Ok(response),
                 Err(Attempt::Final(error)) => return Err(error),
                 Err(Attempt::NotTaken(error, retry_after)) => (error, retry_after),
             };
@@ -121,9 +120,7 @@ impl Connection {
             if Instant::now() + wait > give_up_at {
                 return Err(error);
             }
-            if !self.waiting.swap(true, Ordering::Relaxed) {
-                eprintln!("{error}; trying again");
-            }
+            self.tell(&error);
             tokio::select! {
                 () = tokio::time::sleep(wait) => {}
                 () = self.stop.cancelled() => return Err(ClientError::Stopped),
@@ -142,17 +139,30 @@ impl Connection {
     /// Sends events and reads what became of them.
     pub(crate) async fn send_events(&self, path: &str, body: Bytes) -> Result<Ingested, ClientError> {
         let answer = self.ask_json(Ask::post_events(path, body)).await?;
-        serde_json::from_value(answer).map_err(|e| self.wrong_answer(path, format!("expected accepted and rejected: {e}")))
+        serde_json::from_value(answer)
+            .map_err(|e| self.wrong_answer(path, format!("expected accepted and rejected: {e}")))
     }
 
     /// The rest of an answer.
     pub(crate) async fn body(&self, response: Response) -> Result<Bytes, ClientError> {
-        response.bytes().await.map_err(|source| ClientError::Broken { url: self.url().to_owned(), source })
+        response.bytes().await.map_err(|e| ClientError::Broken { url: self.url().to_owned(), reason: innermost(&e) })
     }
 
     /// An answer that is not the server's protocol.
     pub(crate) fn wrong_answer(&self, path: &str, reason: String) -> ClientError {
         ClientError::Answer { url: format!("{}{path}", self.url()), reason }
+    }
+
+    /// Says that requests are tried again; not for each of them.
+    fn tell(&self, error: &ClientError) {
+        let now_s = self.begun_at.elapsed().as_secs();
+        let until_s = self.silent_until_s.load(Ordering::Relaxed);
+        let next_s = now_s + TELL_EVERY_S;
+        let is_first =
+            || self.silent_until_s.compare_exchange(until_s, next_s, Ordering::Relaxed, Ordering::Relaxed).is_ok();
+        if now_s >= until_s && is_first() {
+            eprintln!("{error}; trying again");
+        }
     }
 
     async fn attempt(&self, ask: &Ask<'_>) -> Result<Response, Attempt> {
@@ -165,11 +175,11 @@ impl Connection {
         if let Some((content_type, body)) = &ask.body {
             request = request.header(CONTENT_TYPE, *content_type).body(body.clone());
         }
-        let response = request.send().await.map_err(|source| {
-            let url = self.url().to_owned();
-            match source.is_connect() {
-                true => Attempt::NotTaken(ClientError::Unreachable { url, source }, None),
-                false => Attempt::Final(ClientError::Broken { url, source }),
+        let response = request.send().await.map_err(|error| {
+            let (url, reason) = (self.url().to_owned(), innermost(&error));
+            match error.is_connect() {
+                true => Attempt::NotTaken(ClientError::Unreachable { url, reason }, None),
+                false => Attempt::Final(ClientError::Broken { url, reason }),
             }
         })?;
         let status = response.status();

@@ -19,20 +19,20 @@ pub(crate) enum ClientError {
         reason: String,
     },
     /// No connection came about, so nothing was sent.
-    #[error("no connection to {url}; is `streamgauge serve` running there?")]
+    #[error("no connection to {url} ({reason}); is `streamgauge serve` running there?")]
     Unreachable {
         /// The server's address.
         url: String,
         /// Why.
-        source: reqwest::Error,
+        reason: String,
     },
     /// The connection ended after the request was sent and before its answer, so what became of it is unknown.
-    #[error("the connection to {url} ended before the answer")]
+    #[error("the connection to {url} ended before the answer: {reason}")]
     Broken {
         /// The server's address.
         url: String,
         /// Why.
-        source: reqwest::Error,
+        reason: String,
     },
     /// The server refused the request and said why.
     #[error("{0}")]
@@ -77,6 +77,11 @@ pub(crate) enum ClientError {
     /// A definition that does not make sense.
     #[error(transparent)]
     Schema(#[from] SchemaError),
+}
+
+/// What is at the bottom of an error; the layers above it only repeat the address.
+pub(crate) fn innermost(error: &dyn std::error::Error) -> String {
+    error.source().map_or_else(|| error.to_string(), innermost)
 }
 
 /// The body of an error answer (RFC 9457).

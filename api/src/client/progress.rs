@@ -39,7 +39,8 @@ impl Progress {
     pub(crate) fn summary(&self, counts: &Counts) -> String {
         let elapsed = self.begun_at.elapsed().as_secs_f64();
         let rate = counts.accepted as f64 / elapsed.max(0.001);
-        let mut text = format!("{}: {} in {elapsed:.1} s ({} a second)", self.command, describe(counts), grouped(rate as u64));
+        let mut text =
+            format!("{}: {} in {elapsed:.1} s ({} a second)", self.command, describe(counts), grouped(rate as u64));
         for (reason, count) in &counts.reasons {
             let _ = write!(text, "\n  {} rejected: {reason}", grouped(*count)); // writing to a String cannot fail
         }
@@ -66,7 +67,7 @@ pub(crate) fn grouped(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::with_capacity(digits.len() + digits.len() / 3);
     for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index) % 3 == 0 {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
             text.push(',');
         }
         text.push(digit);
@@ -80,14 +81,17 @@ mod tests {
 
     #[test]
     fn numbers_are_grouped_by_thousands() {
-        for (number, expected) in [(0, "0"), (999, "999"), (1_000, "1,000"), (12_345, "12,345"), (1_234_567, "1,234,567")] {
+        for (number, expected) in
+            [(0, "0"), (999, "999"), (1_000, "1,000"), (12_345, "12,345"), (1_234_567, "1,234,567")]
+        {
             assert_eq!(grouped(number), expected);
         }
     }
 
     #[test]
     fn a_summary_names_what_went_wrong() {
-        let counts = Counts { accepted: 1_500, rejected: 2, unsure: 10, reasons: [("value: too hot".to_owned(), 2)].into() };
+        let counts =
+            Counts { accepted: 1_500, rejected: 2, unsure: 10, reasons: [("value: too hot".to_owned(), 2)].into() };
         let summary = Progress::new("replay", true).summary(&counts);
         assert!(summary.starts_with("replay: 1,500 events accepted, 2 rejected, 10 of unknown outcome"), "{summary}");
         assert!(summary.contains("\n  2 rejected: value: too hot"), "{summary}");

@@ -96,7 +96,8 @@ impl Sender {
         }
         let batch = std::mem::take(&mut self.batch);
         let (connection, path) = (self.connection.clone(), self.path.clone());
-        self.in_flight.spawn(async move { (batch.events, connection.send_events(&path, Bytes::from(batch.body)).await) });
+        self.in_flight
+            .spawn(async move { (batch.events, connection.send_events(&path, Bytes::from(batch.body)).await) });
         Ok(())
     }
 

@@ -71,7 +71,8 @@ pub(crate) async fn run(args: SqlArgs) -> anyhow::Result<()> {
     let ask = Ask::post_json(PATH, &json!({ "sql": statement, "format": format }));
     if args.format == Format::Table {
         let answer = connection.ask_json(ask).await?;
-        let answer: Answer = serde_json::from_value(answer).map_err(|e| connection.wrong_answer(PATH, e.to_string()))?;
+        let answer: Answer =
+            serde_json::from_value(answer).map_err(|e| connection.wrong_answer(PATH, e.to_string()))?;
         let columns: Vec<String> = answer.columns.iter().map(|column| column.name.clone()).collect();
         print(table::render(&columns, &answer.rows).as_bytes())?;
         eprintln!("{}", footer(&answer));
@@ -113,7 +114,11 @@ fn print(bytes: &[u8]) -> anyhow::Result<bool> {
 
 fn footer(answer: &Answer) -> String {
     let rows = answer.rows.len() as u64;
-    let cut = if answer.truncated { ", and more that the server left out (narrow the statement or use --format csv)" } else { "" };
+    let cut = if answer.truncated {
+        ", and more that the server left out (narrow the statement or use --format csv)"
+    } else {
+        ""
+    };
     format!("{} {} in {:.1} ms{cut}", grouped(rows), if rows == 1 { "row" } else { "rows" }, answer.elapsed_ms)
 }
 

@@ -92,7 +92,8 @@ mod tests {
 
     #[test]
     fn numbers_stand_to_the_right_and_text_to_the_left() {
-        let expected = ["name    value", "─────────────", "cpu       1.5", "memory   NULL", "disk      -20", ""].join("\n");
+        let expected =
+            ["name    value", "─────────────", "cpu       1.5", "memory   NULL", "disk      -20", ""].join("\n");
         check(&["name", "value"], json!([["cpu", 1.5], ["memory", null], ["disk", -20]]), &expected);
     }
 

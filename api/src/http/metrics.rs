@@ -102,7 +102,7 @@ fn bad(name: &str, detail: impl std::fmt::Display) -> Problem {
 
 /// List metrics.
 #[utoipa::path(
-    get, path = "/api/v1/metrics", tag = "metrics",
+    get, path = "/api/v1/metrics", operation_id = "list_metrics", tag = "metrics",
     params(("prefix" = Option<String>, Query, description = "only names that begin so"), ("limit" = Option<u64>, Query, description = "1000 by default")),
     responses((status = 200, body = MetricList)))]
 pub(crate) async fn list(Ready(running): Ready, RawQuery(query): RawQuery) -> Result<Json<MetricList>, Problem> {
@@ -123,7 +123,7 @@ pub(crate) async fn list(Ready(running): Ready, RawQuery(query): RawQuery) -> Re
 
 /// List the dimensions of a metric.
 #[utoipa::path(
-    get, path = "/api/v1/metrics/{name}/dimensions", tag = "metrics", params(("name" = String, Path,)),
+    get, path = "/api/v1/metrics/{name}/dimensions", operation_id = "metric_dimensions", tag = "metrics", params(("name" = String, Path,)),
     responses((status = 200, body = DimensionList), (status = 404, body = Problem)))]
 pub(crate) async fn dimensions(Ready(running): Ready, Path(name): Path<String>) -> Result<Json<DimensionList>, Problem> {
     let dimensions = running.queries.dimensions(&name, VALUES_MAX)?;
@@ -132,7 +132,7 @@ pub(crate) async fn dimensions(Ready(running): Ready, Path(name): Path<String>) 
 
 /// Read the series of a metric.
 #[utoipa::path(
-    get, path = "/api/v1/metrics/{name}/data", tag = "metrics",
+    get, path = "/api/v1/metrics/{name}/data", operation_id = "metric_data", tag = "metrics",
     params(
         ("name" = String, Path,),
         ("start_time" = Option<String>, Query, description = "RFC 3339, a number, or relative such as `now-1h`, which is the default"),
@@ -205,4 +205,31 @@ fn point(at: EventTime, state: &State, aggregations: &[Aggregation]) -> Value {
 
 pub(crate) fn parse_granularity(text: &str) -> Result<Duration, Problem> {
     text.parse().map_err(|error| bad("granularity", error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parameters_are_read_and_unknown_ones_named() {
+        let parameters = Parameters::parse(Some("filter=host:a&filter=zone:1&granularity=&start_time=now-1h&start_time=now-2h"), &[
+            "filter", "granularity", "start_time",
+        ]);
+        let parameters = parameters.unwrap();
+        assert_eq!(parameters.all("filter").collect::<Vec<_>>(), ["host:a", "zone:1"]);
+        assert_eq!(parameters.one("granularity"), None);
+        assert_eq!(parameters.one("start_time"), Some("now-2h"));
+        let problem = Parameters::parse(Some("granularty=1m"), &["granularity"]).err().unwrap();
+        assert_eq!((problem.status, problem.code.as_str()), (400, "unknown_parameter"));
+        assert!(problem.detail.contains("granularty"), "{}", problem.detail);
+    }
+
+    #[test]
+    fn points_carry_one_value_an_aggregation() {
+        let state = State { count: 4, sum: 10.0, min: 1.0, max: 4.0 };
+        let series = SeriesPoints { dimensions: BTreeMap::from([("host".into(), "a".into())]), points: vec![(EventTime(0), state)] };
+        let json = series_json(&[series], &[Aggregation::Avg, Aggregation::Count, Aggregation::Max]);
+        assert_eq!(json[0], json!({"dimensions": {"host": "a"}, "points": [["1970-01-01T00:00:00Z", 2.5, 4, 4.0]]}));
+    }
 }

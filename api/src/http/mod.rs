@@ -181,3 +181,26 @@ async fn measure(request: Request, next: Next) -> Response {
     ::metrics::histogram!("streamgauge_http_request_seconds", &labels).record(started.elapsed().as_secs_f64());
     response
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pages_of_other_sites_are_refused() {
+        for (origin, foreign) in [
+            (None, false),
+            (Some("http://127.0.0.1:8080"), false),
+            (Some("http://localhost:3000"), true),
+            (Some("https://evil.example"), true),
+            (Some("null"), true),
+        ] {
+            let mut headers = HeaderMap::new();
+            headers.insert("host", "127.0.0.1:8080".parse().unwrap());
+            if let Some(origin) = origin {
+                headers.insert("origin", origin.parse().unwrap());
+            }
+            assert_eq!(foreign_origin(&headers).is_some(), foreign, "{origin:?}");
+        }
+    }
+}

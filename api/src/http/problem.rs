@@ -91,7 +91,8 @@ impl From<DecodeError> for Problem {
             DecodeError::TooManyEvents { .. } => {
                 return Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "too_many_events", error.to_string());
             }
-            _ => "wrong_shape",
+            DecodeError::TooLarge { .. } => return Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", error.to_string()),
+            DecodeError::WrongShape { .. } => "wrong_shape",
         };
         Problem::bad_request(code, error.to_string())
     }

@@ -69,7 +69,7 @@ pub(crate) struct SqlAnswer {
 
 /// Ask SQL over live events and history as one table.
 #[utoipa::path(
-    post, path = "/api/v1/sql", tag = "queries", request_body = SqlRequest,
+    post, path = "/api/v1/sql", operation_id = "ask_sql", tag = "queries", request_body = SqlRequest,
     responses((status = 200, body = SqlAnswer, description = "JSON; the other formats are plain bodies"), (status = 400, body = Problem),
         (status = 429, body = Problem), (status = 503, body = Problem)))]
 pub(crate) async fn query(Ready(running): Ready, body: Body) -> Result<Response, Problem> {

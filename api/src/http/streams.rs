@@ -103,7 +103,7 @@ pub(crate) fn unknown(running: &Running, name: &str) -> Problem {
 }
 
 /// List all streams.
-#[utoipa::path(get, path = "/api/v1/streams", tag = "streams", responses((status = 200, body = StreamList)))]
+#[utoipa::path(get, path = "/api/v1/streams", operation_id = "list_streams", tag = "streams", responses((status = 200, body = StreamList)))]
 pub(crate) async fn list(Ready(running): Ready) -> Json<StreamList> {
     let catalog = running.engine.catalog();
     let own = catalog.streams.iter().map(|stream| StreamInfo::from(stream.as_ref()));
@@ -112,7 +112,7 @@ pub(crate) async fn list(Ready(running): Ready) -> Json<StreamList> {
 
 /// Make a stream.
 #[utoipa::path(
-    post, path = "/api/v1/streams", tag = "streams", request_body = NewStream,
+    post, path = "/api/v1/streams", operation_id = "create_stream", tag = "streams", request_body = NewStream,
     responses((status = 201, body = StreamInfo), (status = 200, body = StreamInfo, description = "it was there, with the same definition"),
         (status = 400, body = Problem), (status = 409, body = Problem)))]
 pub(crate) async fn create(Ready(running): Ready, body: Body) -> Result<(StatusCode, Json<StreamInfo>), Problem> {
@@ -126,7 +126,7 @@ pub(crate) async fn create(Ready(running): Ready, body: Body) -> Result<(StatusC
 
 /// Describe a stream.
 #[utoipa::path(
-    get, path = "/api/v1/streams/{stream}", tag = "streams", params(("stream" = String, Path,)),
+    get, path = "/api/v1/streams/{stream}", operation_id = "describe_stream", tag = "streams", params(("stream" = String, Path,)),
     responses((status = 200, body = StreamInfo), (status = 404, body = Problem)))]
 pub(crate) async fn describe(Ready(running): Ready, Path(name): Path<String>) -> Result<Json<StreamInfo>, Problem> {
     if name == METRICS {
@@ -138,7 +138,7 @@ pub(crate) async fn describe(Ready(running): Ready, Path(name): Path<String>) ->
 
 /// Delete a stream with all its events.
 #[utoipa::path(
-    delete, path = "/api/v1/streams/{stream}", tag = "streams", params(("stream" = String, Path,)),
+    delete, path = "/api/v1/streams/{stream}", operation_id = "delete_stream", tag = "streams", params(("stream" = String, Path,)),
     responses((status = 204), (status = 404, body = Problem), (status = 409, body = Problem)))]
 pub(crate) async fn delete(Ready(running): Ready, Path(name): Path<String>) -> Result<StatusCode, Problem> {
     if name == METRICS {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::{Value, json};
 
 use crate::dataset::{Event, Question};
-use crate::support::Client;
+use crate::support::{Client, difference};
 
 const ONE: &[(&str, &[&str])] = &[("host", &["a"])];
 const EITHER: &[(&str, &[&str])] = &[("host", &["a", "b"]), ("zone", &["north"])];
@@ -38,7 +38,9 @@ pub(crate) fn of_data() -> Vec<(&'static str, Question)> {
 pub(crate) async fn check_data(client: &Client, events: &[Event], when: &str) {
     for (metric, question) in of_data() {
         let found = client.data(metric, &question.query()).await;
-        assert_eq!(found, question.expected(metric, events), "{when}: {metric} {question:?}");
+        if let Some(difference) = difference(&found, &question.expected(metric, events)) {
+            panic!("{when}: {metric} {question:?}\n{difference}");
+        }
     }
 }
 
@@ -86,7 +88,9 @@ pub(crate) async fn all_answers(client: &Client) -> BTreeMap<String, Value> {
 pub(crate) fn assert_same(before: &BTreeMap<String, Value>, after: &BTreeMap<String, Value>, when: &str) {
     assert_eq!(before.len(), after.len());
     for (question, answer) in before {
-        assert_eq!(&after[question], answer, "{when} the answer changed: {question}");
+        if let Some(difference) = difference(&after[question], answer) {
+            panic!("{when} the answer changed: {question}\n{difference}");
+        }
     }
 }
 

@@ -1,6 +1,9 @@
 //! One answer wherever the data is: in memory, on its way, in ClickHouse.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use arrow::array::{AsArray, RecordBatch};
 use arrow::datatypes::Float64Type;
@@ -39,6 +42,43 @@ async fn answers_do_not_depend_on_where_the_data_is() {
     questions::check_data(client, &twice, "late for rows that were final").await;
     eventually("late events in ClickHouse", questions::of_clickhouse(&twice), || client.clickhouse(OF_CLICKHOUSE)).await;
     questions::check_data(client, &twice, "late, and flushed").await;
+}
+
+/// Raw events and all rollups, asked for in one statement, are of one moment while events arrive, are flushed, and
+/// leave memory; and that moment is not before what was acknowledged.
+#[tokio::test]
+async fn a_question_sees_one_snapshot() {
+    const BODY_EVENTS: u64 = 40;
+    let data = DataDir::new();
+    let program = Program::start(&data).await;
+    let client = program.client();
+    let acknowledged = Arc::new(AtomicU64::new(0));
+    let post = async |client: Client, acknowledged: Arc<AtomicU64>| {
+        for number in 0.. {
+            let event = |index| {
+                let at = BEGIN.0 + (number * 7 + index) * 1_000_000;
+                json!({"timestamp": at, "name": "m", "value": 1, "dimensions": {"host": index % 3}})
+            };
+            let body: Vec<Value> = (0..BODY_EVENTS as i64).map(event).collect();
+            accepted(&client.post_json("/v1/metrics", &json!(body)).await, BODY_EVENTS as usize);
+            acknowledged.fetch_add(BODY_EVENTS, Ordering::SeqCst);
+        }
+    };
+    let poster = tokio::spawn(post(client.clone(), acknowledged.clone()));
+    let sql = r#"SELECT (SELECT count(*) FROM metrics), (SELECT sum("count") FROM metrics_1s), (SELECT sum("sum") FROM metrics_1m),
+        (SELECT sum("count") FROM metrics_1h), (SELECT sum("count") FROM metrics_1d)"#;
+    let (began, mut asked) = (Instant::now(), 0);
+    while began.elapsed() < Duration::from_secs(9) {
+        let before = acknowledged.load(Ordering::SeqCst) as f64;
+        let row = client.sql(sql).await[0].clone();
+        let counts: Vec<f64> = row.as_array().unwrap().iter().map(|cell| cell.as_f64().unwrap_or(0.0)).collect();
+        assert!(counts.iter().all(|count| *count == counts[0]), "one statement saw several moments: {counts:?}");
+        assert!(counts[0] >= before, "{counts:?} does not have the {before} events that were acknowledged before");
+        assert_eq!(counts[0] % BODY_EVENTS as f64, 0.0, "{counts:?} has a request in part");
+        asked += 1;
+    }
+    assert!(asked > 20, "asked {asked} times only");
+    poster.abort();
 }
 
 /// Every raw event is there as it was posted.
@@ -132,7 +172,7 @@ async fn times_of_a_question_have_many_forms() {
         ("recent", format!("start_time={}&granularity=1s", ago(100).0 / 1_000_000), 2.0),
         ("recent", format!("start_time={}&end_time={}&granularity=1s", ago(100).0 / 1_000, ago(60).0), 1.0),
         ("old", format!("start_time={}&end_time={}", to_rfc3339(BEGIN), to_rfc3339(END)), 1.0),
-        ("old", format!("start_time={}&end_time={}&granularity=1s", BEGIN.0 / 1_000_000, BEGIN.0 / 1_000_000), 0.0), // the end is exclusive
+        ("old", format!("start_time={}&end_time={}&granularity=1s", BEGIN.0 / 1_000_000 - 9, BEGIN.0 / 1_000_000), 0.0), // the end is exclusive
         ("old", format!("start_time={}&end_time={}&granularity=1s", BEGIN.0, BEGIN.0 + 1_000_000), 1.0),
     ] {
         assert_eq!(count(metric, &query).await, expected, "{metric} {query}");

@@ -100,6 +100,7 @@ async fn post_until_the_end(client: Client, poster: usize, first: usize, done: A
     for number in first.. {
         posted.sent.insert((poster, number));
         match client.try_post("metrics", body(poster, number)).await {
+            Some(answer) if answer.status == 503 => break, // it is stopping
             Some(answer) => {
                 accepted(&answer, BODY_EVENTS);
                 posted.acknowledged.insert((poster, number));
@@ -112,17 +113,22 @@ async fn post_until_the_end(client: Client, poster: usize, first: usize, done: A
 }
 
 #[tokio::test]
-async fn exactly_what_was_acknowledged_survives_a_kill_in_a_stream_of_posts() {
+async fn exactly_what_was_acknowledged_survives_an_end_in_a_stream_of_posts() {
     let data = DataDir::new();
     let mut all = Posted::default();
     let mut program = Program::start(&data).await;
-    for acknowledged_min in [30, 300, 150] {
+    for (acknowledged_min, gracefully) in [(30, false), (300, false), (150, true), (90, false)] {
         let done = Arc::new(AtomicUsize::new(0));
         let first = all.sent.iter().map(|(_, number)| number + 1).max().unwrap_or(0);
         let start = |poster| tokio::spawn(post_until_the_end(program.client().clone(), poster, first, done.clone()));
         let posters: Vec<_> = (0..POSTERS).map(start).collect();
         eventually("bodies are acknowledged", true, || async { done.load(Ordering::Relaxed) >= acknowledged_min }).await;
-        program.kill();
+        if gracefully {
+            let (status, took) = program.terminate().await;
+            assert!(status.success() && took < Duration::from_secs(15), "{status} after {took:?}");
+        } else {
+            program.kill();
+        }
         for poster in posters {
             let posted = poster.await.unwrap();
             all.acknowledged.extend(posted.acknowledged);
@@ -207,4 +213,52 @@ async fn a_second_signal_ends_at_once_and_loses_nothing() {
     drop(program);
     let program = Program::start(&data).await;
     questions::check_data(program.client(), &events, "after two interrupts").await;
+}
+
+#[tokio::test]
+async fn streams_are_what_they_were_when_the_program_was_killed() {
+    let data = DataDir::new();
+    let program = Program::start(&data).await;
+    let client = program.client();
+    let definition = |name: &str, kind: &str| json!({"name": name, "time_column": "at", "columns": [{"name": "value", "type": kind}]});
+    let post = async |client: &Client, name: &str, value: Value| {
+        let event = json!([{"at": 1_714_557_600, "value": value}]);
+        accepted(&client.post_json(&format!("/api/v1/streams/{name}/events"), &event).await, 1);
+    };
+    for name in ["kept", "changed", "gone"] {
+        client.post_json("/api/v1/streams", &definition(name, "i64")).await.expect(201);
+        post(client, name, json!(1)).await;
+    }
+    eventually("all three in ClickHouse", json!([[3.0]]), || {
+        client.clickhouse("SELECT toFloat64(count()) FROM merge(currentDatabase(), '^(kept|changed|gone)$')")
+    })
+    .await;
+    for name in ["changed", "gone"] {
+        assert_eq!(client.request("DELETE", &format!("/api/v1/streams/{name}"), &[], "").await.status, 204);
+    }
+    client.post_json("/api/v1/streams", &definition("changed", "text")).await.expect(201);
+    client.post_json("/api/v1/streams", &definition("new", "bool")).await.expect(201);
+    post(client, "changed", json!("two")).await;
+    post(client, "kept", json!(2)).await;
+    post(client, "new", json!(true)).await;
+    program.kill();
+
+    let program = Program::start(&data).await;
+    let client = program.client();
+    let listed = client.get("/api/v1/streams").await.expect(200);
+    let names: BTreeSet<&str> = listed["streams"].as_array().unwrap().iter().map(|stream| stream["name"].as_str().unwrap()).collect();
+    assert_eq!(names, ["changed", "kept", "metrics", "new"].into());
+    let check = async |when: &str| {
+        for (name, values) in [("kept", json!([[1.0], [2.0]])), ("changed", json!([["two"]])), ("new", json!([[true]]))] {
+            assert_eq!(client.sql(&format!("SELECT value FROM {name} ORDER BY value")).await, values, "{when}: {name}");
+        }
+        assert_eq!(client.post_json("/api/v1/sql", &json!({"sql": "SELECT * FROM gone"})).await.status, 400, "{when}");
+    };
+    check("after the kill").await;
+    post(client, "changed", json!("three")).await;
+    let tables = "SELECT (SELECT count() FROM kept) = 2 AND (SELECT count() FROM changed) = 2 AND (SELECT count() FROM new) = 1";
+    let there = "SELECT count() = 3 FROM system.tables WHERE database = currentDatabase() AND name IN ('kept', 'changed', 'new', 'gone')";
+    eventually("the tables in ClickHouse", json!([[1.0]]), || client.clickhouse(there)).await;
+    eventually("the events in ClickHouse", json!([[1.0]]), || client.clickhouse(tables)).await;
+    assert_eq!(client.sql("SELECT value FROM changed ORDER BY value").await, json!([["three"], ["two"]]));
 }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-pub(crate) use client::{Answer, Client};
+pub(crate) use client::Client;
 pub(crate) use program::{DataDir, Program};
 
 /// How long anything may take that is waited for.
@@ -38,5 +38,20 @@ pub(crate) fn plain(value: Value) -> Value {
         Value::Array(items) => items.into_iter().map(plain).collect(),
         Value::Object(members) => members.into_iter().map(|(key, value)| (key, plain(value))).collect(),
         other => other,
+    }
+}
+
+/// Where two values differ first, and how; for answers that are too long to be printed whole.
+pub(crate) fn difference(found: &Value, expected: &Value) -> Option<String> {
+    match (found, expected) {
+        (Value::Array(a), Value::Array(b)) => {
+            let inside = a.iter().zip(b).enumerate();
+            let inside = inside.filter_map(|(index, (a, b))| difference(a, b).map(|text| format!("[{index}]{text}"))).next();
+            inside.or_else(|| (a.len() != b.len()).then(|| format!(": {} items, expected {}", a.len(), b.len())))
+        }
+        (Value::Object(a), Value::Object(b)) if a.keys().eq(b.keys()) => {
+            a.iter().find_map(|(key, value)| difference(value, &b[key]).map(|text| format!(".{key}{text}")))
+        }
+        _ => (found != expected).then(|| format!(": {found}, expected {expected}")),
     }
 }

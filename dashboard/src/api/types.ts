@@ -1,36 +1,27 @@
 /**
- * The words of the HTTP API that the page uses. Epochs are microseconds and stay below 2^53.
+ * The words of the HTTP API that the page uses, from the golden description `api/openapi.json` (`npm run types`).
+ *
+ * Written by hand is only what JSON schemas say too loosely: rows, points, and the frames of the WebSocket. Epochs are
+ * microseconds and stay below 2^53.
  */
+import type { components } from './schema';
+
+type Schemas = components['schemas'];
 
 export type Aggregation = 'avg' | 'sum' | 'min' | 'max' | 'count';
 
 export type Dimensions = Record<string, string>;
 
 /** An error answer: RFC 9457 problem details with a stable code. */
-export interface Problem {
-  type: string;
-  title: string;
-  status: number;
-  detail: string;
-  code: string;
-}
+export type Problem = Schemas['Problem'];
 
-export interface MetricSummary {
-  name: string;
-  last_value: number | null;
-  last_time: string | null;
-  series_count: number;
-}
+export type MetricSummary = Required<Schemas['MetricInfo']>;
 
 export interface MetricList {
   metrics: MetricSummary[];
-  epoch?: number;
 }
 
-export interface MetricDimensions {
-  metric: string;
-  dimensions: Record<string, string[]>;
-}
+export type MetricDimensions = Schemas['DimensionList'];
 
 /** A bucket: its lower bound, then one value for each aggregation asked for, in that order. */
 export type WirePoint = [time: string, ...values: (number | null)[]];
@@ -40,54 +31,19 @@ export interface WireSeries {
   points: WirePoint[];
 }
 
-export interface SeriesData {
-  metric: string;
-  granularity: string;
-  aggregation: string;
-  epoch: number;
-  series: WireSeries[];
-}
+export type SeriesData = Omit<Schemas['DataAnswer'], 'series'> & { series: WireSeries[] };
 
-export interface Column {
-  name: string;
-  type: string;
-}
+export type Column = Schemas['ColumnInfo'];
 
-export interface StreamDefinition {
-  name: string;
-  id: number | string;
-  time_column: string;
-  columns: Column[];
-  order_by?: string[] | null;
-  retention?: string | null;
-  built_in: boolean;
-}
+export type StreamDefinition = Schemas['StreamInfo'];
 
-export interface StreamList {
-  streams: StreamDefinition[];
-}
+export type StreamList = Schemas['StreamList'];
 
 export type Cell = string | number | boolean | null | Cell[] | { [key: string]: Cell };
 
-export interface SqlAnswer {
-  columns: Column[];
-  rows: Cell[][];
-  row_count: number;
-  epoch: number;
-  elapsed_ms: number;
-  truncated: boolean;
-}
+export type SqlAnswer = Omit<Schemas['SqlAnswer'], 'rows'> & { rows: Cell[][] };
 
-export interface Status {
-  version: string;
-  epoch: number;
-  uptime_s: number;
-  events_total: number;
-  events_per_second: number;
-  clickhouse: { mode: string; version: string | null; healthy: boolean };
-  flush: { item: string; epoch: number; lag_ms: number }[];
-  memory_bytes: number;
-}
+export type Status = Schemas['Status'];
 
 /** What the page sends over `/api/v1/live`. */
 export type LiveRequest =

@@ -135,12 +135,12 @@ impl ItemLoop {
         if self.item.kind == FlushKind::Catalog {
             self.shared.catalog.send_replace(upto);
         }
-        self.shared.source.confirm(&self.item, upto);
         self.status(|status| {
             status.flushed_epoch = upto;
             status.last_error = None;
             status.rows_total += rows;
         });
+        self.shared.source.confirm(&self.item, upto);
         let labels = [("item", self.item.name.clone())];
         metrics::counter!("streamgauge_flush_rows_total", &labels).increment(rows);
         metrics::histogram!("streamgauge_flush_seconds", &labels).record(took.as_secs_f64());
@@ -151,6 +151,8 @@ impl ItemLoop {
     fn status(&self, change: impl FnOnce(&mut FlushStatus)) {
         let mut status = self.shared.status.lock();
         let name = &self.item.name;
-        change(status.entry(name.clone()).or_insert_with(|| FlushStatus { item: name.clone(), ..FlushStatus::default() }));
+        change(
+            status.entry(name.clone()).or_insert_with(|| FlushStatus { item: name.clone(), ..FlushStatus::default() }),
+        );
     }
 }

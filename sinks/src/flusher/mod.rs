@@ -112,7 +112,10 @@ impl Flusher {
     pub fn status(&self) -> Vec<FlushStatus> {
         let items: Vec<String> = self.shared.source.items().into_iter().map(|item| item.name).collect();
         let status = self.shared.status.lock();
-        items.into_iter().map(|item| status.get(&item).cloned().unwrap_or(FlushStatus { item, ..FlushStatus::default() })).collect()
+        items
+            .into_iter()
+            .map(|item| status.get(&item).cloned().unwrap_or(FlushStatus { item, ..FlushStatus::default() }))
+            .collect()
     }
 
     /// Flushes everything once more, the catalog first, and stops. Returns whether all of it was done in time.

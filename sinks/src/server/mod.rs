@@ -142,7 +142,9 @@ impl Server {
                 let engine = ChildEngine::Library(library.clone());
                 supervisor::start(&config, engine, "embedded").await
             }
-            ServerMode::Binary { path } => supervisor::start(&config, ChildEngine::Binary(path.clone()), "binary").await,
+            ServerMode::Binary { path } => {
+                supervisor::start(&config, ChildEngine::Binary(path.clone()), "binary").await
+            }
             ServerMode::Auto => {
                 let library = cached_library().unwrap_or_else(|| "libchdb.so".into());
                 match binary_on_path() {

@@ -20,7 +20,11 @@ use tokio::runtime::Runtime;
 static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| Runtime::new().unwrap());
 
 /// Runs a test on the runtime that all tests of the program share, so that the server outlives each of them.
+///
+/// `RUST_LOG=debug` shows what happens.
 pub(crate) fn run<T>(test: impl Future<Output = T>) -> T {
+    let filter = tracing_subscriber::EnvFilter::from_default_env();
+    let _ = tracing_subscriber::fmt().with_env_filter(filter).with_test_writer().try_init(); // once a program
     RUNTIME.block_on(test)
 }
 

@@ -54,7 +54,8 @@ impl MetricsMapping {
         let column = |name: &str| {
             position(name).ok_or_else(|| {
                 let names: Vec<&str> = scan.columns.iter().map(|column| column.name.as_str()).collect();
-                let advice = "name the column of the value with --value, or replay into a stream of its own with --stream";
+                let advice =
+                    "name the column of the value with --value, or replay into a stream of its own with --stream";
                 let reason = format!("there is no column {name:?} (but {}); {advice}", names.join(", "));
                 ClientError::File { path: path.to_owned(), reason }
             })
@@ -72,8 +73,11 @@ impl MetricsMapping {
             (None, Some(index)) => Name::Column(index),
             (None, None) => Name::Fixed(stem(path)),
         };
-        let dimension_columns: Vec<(String, usize)> =
-            rule.dimension_columns.iter().map(|name| Ok((name.clone(), column(name)?))).collect::<Result<_, ClientError>>()?;
+        let dimension_columns: Vec<(String, usize)> = rule
+            .dimension_columns
+            .iter()
+            .map(|name| Ok((name.clone(), column(name)?)))
+            .collect::<Result<_, ClientError>>()?;
         let mut dimensions = rule.dimensions.clone();
         let dimensions_object = position("dimensions");
         if dimensions.is_empty() && dimension_columns.is_empty() && dimensions_object.is_none() {
@@ -160,7 +164,8 @@ mod tests {
         let (mut cells, mut out) = (Vec::new(), Vec::new());
         rows.next(&mut cells)?;
         let count = mapping.write(&cells, EventTime(1_700_000_000_000_000), &mut out);
-        let events: Vec<Value> = out.split(|b| *b == b'\n').filter_map(|line| serde_json::from_slice(line).ok()).collect();
+        let events: Vec<Value> =
+            out.split(|b| *b == b'\n').filter_map(|line| serde_json::from_slice(line).ok()).collect();
         assert_eq!(events.len() as u64, count);
         Ok(events)
     }
@@ -173,7 +178,11 @@ mod tests {
             "dimensions": {"category": "cloud"}, "source": "replay",
         }]);
         assert_eq!(json!(events("cloud/ec2.cpu.csv", content, &MetricsRule::default()).unwrap()), expected);
-        let rule = MetricsRule { name: Some("cpu".into()), dimensions: vec![("host".into(), "a".into())], ..Default::default() };
+        let rule = MetricsRule {
+            name: Some("cpu".into()),
+            dimensions: vec![("host".into(), "a".into())],
+            ..Default::default()
+        };
         let events = events("cloud/ec2.csv", content, &rule).unwrap();
         assert_eq!((&events[0]["name"], &events[0]["dimensions"]), (&json!("cpu"), &json!({"host": "a"})));
     }
@@ -188,7 +197,10 @@ mod tests {
         let content = "at,origin,gate,delay,miles\n2014-02-14T14:30:00Z,JFK,,,900\n";
         let events = events("flights.csv", content, &rule).unwrap();
         assert_eq!(events.len(), 1, "an empty value makes no event: {events:?}");
-        assert_eq!((&events[0]["name"], &events[0]["dimensions"]), (&json!("flights.miles"), &json!({"origin": "JFK"})));
+        assert_eq!(
+            (&events[0]["name"], &events[0]["dimensions"]),
+            (&json!("flights.miles"), &json!({"origin": "JFK"}))
+        );
     }
 
     #[test]

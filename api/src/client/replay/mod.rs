@@ -64,13 +64,25 @@ pub(crate) struct ReplayArgs {
     #[arg(long, value_name = "NAME", conflicts_with = "stream", help_heading = "What rows become")]
     name: Option<String>,
     /// Column with the metric's value; with several, each is a metric NAME.COLUMN [default: value]
-    #[arg(long = "value", value_name = "COLUMN", value_delimiter = ',', conflicts_with = "stream", help_heading = "What rows become")]
+    #[arg(
+        long = "value",
+        value_name = "COLUMN",
+        value_delimiter = ',',
+        conflicts_with = "stream",
+        help_heading = "What rows become"
+    )]
     values: Vec<String>,
     /// Dimension of every event [default: category=FOLDER]
     #[arg(long = "dimension", value_name = "KEY=VALUE", value_parser = key_value, conflicts_with = "stream", help_heading = "What rows become")]
     dimensions: Vec<(String, String)>,
     /// Columns that become dimensions
-    #[arg(long = "dimension-column", value_name = "COLUMN", value_delimiter = ',', conflicts_with = "stream", help_heading = "What rows become")]
+    #[arg(
+        long = "dimension-column",
+        value_name = "COLUMN",
+        value_delimiter = ',',
+        conflicts_with = "stream",
+        help_heading = "What rows become"
+    )]
     dimension_columns: Vec<String>,
 
     /// max: all at once, spaced as in the file. 60x: played, a minute of the file each second, in event time as on the clock
@@ -115,8 +127,14 @@ fn key_value(text: &str) -> Result<(String, String), String> {
 /// Replays the files until their end or a signal, and prints a summary.
 pub(crate) async fn run(args: ReplayArgs) -> anyhow::Result<()> {
     let played = args.speed != Speed::Max;
-    anyhow::ensure!(played || !args.in_loop, "--loop needs a speed: at --speed max it would run into the future; try --speed 60x");
-    anyhow::ensure!(played || args.history == Share(0.0), "--history needs a speed for what comes after it; try --speed 60x");
+    anyhow::ensure!(
+        played || !args.in_loop,
+        "--loop needs a speed: at --speed max it would run into the future; try --speed 60x"
+    );
+    anyhow::ensure!(
+        played || args.history == Share(0.0),
+        "--history needs a speed for what comes after it; try --speed 60x"
+    );
     let stop = stop::on_signal()?;
     let connection = Arc::new(Connection::new(&args.server.url, args.send.retry_for.into(), stop.clone())?);
 
@@ -149,7 +167,9 @@ pub(crate) async fn run(args: ReplayArgs) -> anyhow::Result<()> {
         Ok(()) | Err(ClientError::Stopped) => {}
         Err(error) => return Err(error.into()),
     }
-    anyhow::ensure!(sender.counts().rejected == 0 || sender.counts().accepted > 0, "no event was accepted");
+    let counts = sender.counts();
+    anyhow::ensure!(counts.rejected == 0 || counts.accepted > 0, "no event was accepted");
+    anyhow::ensure!(counts.unsure == 0, "what became of {} events is unknown", counts.unsure);
     Ok(())
 }
 
@@ -234,7 +254,8 @@ mod tests {
 
     #[test]
     fn options_are_read_together() {
-        let line = ["replay", "a.csv", "b.csv.gz", "--speed", "60x", "--history", "80%", "--loop", "--dimension", "k=v=w"];
+        let line =
+            ["replay", "a.csv", "b.csv.gz", "--speed", "60x", "--history", "80%", "--loop", "--dimension", "k=v=w"];
         let args = Program::try_parse_from(line).unwrap().args;
         assert_eq!((args.files.len(), args.speed, args.history), (2, Speed::Times(60.0), Share(0.8)));
         assert_eq!(args.dimensions, [("k".to_owned(), "v=w".to_owned())]);

@@ -149,7 +149,8 @@ mod tests {
             let lines: String = times.iter().map(|time| format!("{},1\n", 1_700_000_000 + time)).collect();
             std::fs::write(&path, format!("ts,value\n{lines}")).unwrap();
             let scan = scan(&path, None).unwrap();
-            let span = Span { first: EventTime(1_700_000_000_000_000), last: EventTime(1_700_000_020_000_000), events: 5 };
+            let span =
+                Span { first: EventTime(1_700_000_000_000_000), last: EventTime(1_700_000_020_000_000), events: 5 };
             tracks.push(Track {
                 mapping: Mapping::Metrics(MetricsMapping::new(&path, &scan, &MetricsRule::default()).unwrap()),
                 timeline: Timeline::new(span, Speed::Times(1.0), true, Share(0.0), NOW),
@@ -163,7 +164,8 @@ mod tests {
             let line: serde_json::Value = serde_json::from_slice(&event.lines).unwrap();
             line["name"].as_str().unwrap().to_owned()
         };
-        let event = |event: Result<Event, ClientError>| event.map(|e| (name(&e), (e.moment.at.0 - NOW.0) / 1_000_000)).unwrap();
+        let event =
+            |event: Result<Event, ClientError>| event.map(|e| (name(&e), (e.moment.at.0 - NOW.0) / 1_000_000)).unwrap();
         playlist.take(take).map(event).collect()
     }
 

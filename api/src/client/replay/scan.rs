@@ -80,7 +80,9 @@ impl ColumnScan {
         self.f64 &= f64;
         self.timestamp &= timestamp;
         self.all_times &= i64 || timestamp;
-        if self.all_times && let Some(time) = time_of(cell) {
+        if self.all_times
+            && let Some(time) = time_of(cell)
+        {
             let (first, last) = self.times.unwrap_or((time, time));
             self.times = Some((first.min(time), last.max(time)));
         }
@@ -211,11 +213,10 @@ mod tests {
         check("2024-01-01T05:00:00+02:00", ColumnType::Timestamp);
         check("2024-01-01T05:00:00+02:00 soon", ColumnType::Text);
         let nested = scanned("x.ndjson", "{\"ts\":1,\"x\":{\"a\":1},\"y\":\"5\"}\n{\"ts\":2,\"x\":3}\n", None).unwrap();
-        assert_eq!(nested.columns.iter().map(ColumnScan::kind).collect::<Vec<_>>(), [
-            ColumnType::I64,
-            ColumnType::Json,
-            ColumnType::Text
-        ]);
+        assert_eq!(
+            nested.columns.iter().map(ColumnScan::kind).collect::<Vec<_>>(),
+            [ColumnType::I64, ColumnType::Json, ColumnType::Text]
+        );
     }
 
     #[test]

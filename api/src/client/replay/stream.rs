@@ -53,13 +53,15 @@ pub(crate) fn define(name: &str, files: &[(&Path, &Scan)]) -> Result<StreamDefin
             }
         }
     }
-    let kind = |name: &str, column: &ColumnScan| if name == time_column { ColumnType::Timestamp } else { column.kind() };
+    let kind =
+        |name: &str, column: &ColumnScan| if name == time_column { ColumnType::Timestamp } else { column.kind() };
     let column = |column: &ColumnScan| {
         let name = column_name(&column.name);
         Column { kind: kind(&name, column), name }
     };
     let columns = columns.iter().map(column).collect();
-    let definition = StreamDefinition { name: name.to_owned(), time_column, columns, order_by: Vec::new(), retention: None };
+    let definition =
+        StreamDefinition { name: name.to_owned(), time_column, columns, order_by: Vec::new(), retention: None };
     Ok(definition.validate()?)
 }
 
@@ -201,7 +203,8 @@ mod tests {
             while rows.next(&mut cells).unwrap() {
                 mapping.write(&cells, EventTime(1_700_000_000_000_000), &mut out);
             }
-            let lines: Vec<Value> = out.split(|b| *b == b'\n').filter_map(|line| serde_json::from_slice(line).ok()).collect();
+            let lines: Vec<Value> =
+                out.split(|b| *b == b'\n').filter_map(|line| serde_json::from_slice(line).ok()).collect();
             let three_hours_us = 3 * 3_600_000_000_i64;
             let expected = [
                 json!({"scheduled_at": 1_700_000_000_000_000_i64, "carrier": "UA", "flight_no": 1545,
@@ -227,7 +230,9 @@ mod tests {
 
     #[test]
     fn headings_become_names() {
-        for (heading, name) in [("Dep. Delay (min)", "dep_delay_min"), ("2nd", "c_2nd"), ("_x", "x"), ("é", "c_"), ("a__b", "a_b")] {
+        for (heading, name) in
+            [("Dep. Delay (min)", "dep_delay_min"), ("2nd", "c_2nd"), ("_x", "x"), ("é", "c_"), ("a__b", "a_b")]
+        {
             assert_eq!(column_name(heading), name);
         }
     }

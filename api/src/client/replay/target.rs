@@ -6,9 +6,9 @@ use serde_json::{Value, json};
 use streamgauge_schemas::EventTime;
 use streamgauge_schemas::time::{from_integer, from_rfc3339};
 
-use super::ReplayArgs;
 use super::super::connection::{Ask, Connection};
 use super::super::error::ClientError;
+use super::ReplayArgs;
 use super::metrics::{MetricsMapping, MetricsRule};
 use super::playlist::Mapping;
 use super::scan::Scan;

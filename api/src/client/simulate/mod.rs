@@ -142,7 +142,12 @@ impl Simulation {
         }
     }
 
-    async fn run(&mut self, sender: &mut Sender, progress: &mut Progress, stop: &CancellationToken) -> Result<(), ClientError> {
+    async fn run(
+        &mut self,
+        sender: &mut Sender,
+        progress: &mut Progress,
+        stop: &CancellationToken,
+    ) -> Result<(), ClientError> {
         let tick = match self.schedule.pace {
             Pace::Every(interval) => interval.into(),
             Pace::PerSecond(_) => RATE_TICK,

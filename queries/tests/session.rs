@@ -1,0 +1,195 @@
+//! One statement: what is refused, what is bounded, how answers are written, and that it sees one snapshot.
+
+mod support;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use futures::TryStreamExt;
+use streamgauge_queries::{ErrorKind, Format, QueryError, QueryLimits};
+use streamgauge_schemas::EventTime;
+use support::{Event, World, run};
+
+const T0: i64 = 1_714_521_600_000_000;
+
+fn event(second: i64, value: f64) -> Event {
+    Event { name: "cpu", dimensions: vec![("host", "a")], ts: EventTime(T0 + second * 1_000_000), value }
+}
+
+fn code(error: &QueryError) -> &'static str {
+    match error.kind() {
+        ErrorKind::Caller { code } | ErrorKind::Limit { code } => code,
+        ErrorKind::Upstream => "upstream",
+        ErrorKind::Bug => "bug",
+    }
+}
+
+#[test]
+fn refused() {
+    run(async {
+        let world = World::new("refused").await;
+        world.append(&[event(0, 1.0)]).await;
+        for (sql, expected, says) in [
+            ("CREATE TABLE t (a int)", "statement_not_allowed", "CREATE is not answered here"),
+            ("CREATE VIEW v AS SELECT 1", "statement_not_allowed", "CREATE"),
+            ("CREATE EXTERNAL TABLE t STORED AS CSV LOCATION '/etc/passwd'", "statement_not_allowed", "CREATE"),
+            ("DROP TABLE metrics", "statement_not_allowed", "DROP"),
+            ("INSERT INTO metrics VALUES (1)", "statement_not_allowed", "INSERT"),
+            ("DELETE FROM metrics", "statement_not_allowed", "DELETE"),
+            ("UPDATE metrics SET value = 1", "statement_not_allowed", "UPDATE"),
+            ("COPY metrics TO '/tmp/x.csv'", "statement_not_allowed", "COPY"),
+            ("EXPLAIN COPY metrics TO '/tmp/x.csv'", "statement_not_allowed", "COPY"),
+            ("EXPLAIN ANALYZE INSERT INTO metrics VALUES (1)", "statement_not_allowed", "INSERT"),
+            ("SET datafusion.execution.batch_size = 1", "statement_not_allowed", "SET"),
+            ("RESET datafusion.execution.batch_size", "statement_not_allowed", "RESET"),
+            ("PREPARE p AS SELECT 1", "statement_not_allowed", "PREPARE"),
+            ("BEGIN", "statement_not_allowed", "BEGIN"),
+            ("SELECT 1; SELECT 2", "sql_invalid", "single"),
+            ("", "sql_invalid", "No SQL"),
+            ("SELEC 1", "sql_invalid", "SELEC"),
+            ("SELECT * FROM metric", "table_unknown", "did you mean metrics?"),
+            ("SELECT * FROM other.metrics", "table_unknown", "other.metrics"),
+            ("SELECT * FROM '/etc/passwd'", "table_unknown", "passwd"),
+            ("SELECT valu FROM metrics", "sql_invalid", "valu"),
+            ("SELECT nothing(value) FROM metrics", "sql_invalid", "nothing"),
+            ("SELECT 1 / (value - value)::int FROM metrics", "sql_failed", "zero"),
+            ("SELECT 'x'::int", "sql_invalid", "x"),
+        ] {
+            let error = world.rows(sql).await.expect_err(sql);
+            let allowed = code(&error) == expected || (sql.contains("'x'") && code(&error) == "sql_failed");
+            assert!(allowed, "{sql}: {error:?}");
+            assert!(error.to_string().contains(says), "{sql}: {error}");
+        }
+    });
+}
+
+#[test]
+fn questions_about_the_tables() {
+    run(async {
+        let world = World::new("about").await;
+        let epoch = world.append(&[event(0, 1.0)]).await;
+        let tables = world.rows("SHOW TABLES").await.unwrap();
+        for name in ["metrics", "metrics_1s", "metrics_1m", "metrics_1h", "metrics_1d"] {
+            assert!(tables.iter().any(|row| row.starts_with(&format!("streamgauge,public,{name},"))), "{tables:?}");
+        }
+        let columns = world.rows("DESCRIBE metrics_1s").await.unwrap();
+        assert!(columns.iter().any(|row| row.starts_with("bucket,")) && columns.len() == 8, "{columns:?}");
+        assert_eq!(world.rows("SELECT count(*) FROM information_schema.columns WHERE table_name = 'metrics'").await.unwrap(), ["5"]);
+        assert_eq!(world.rows("VALUES (1, 'a'), (2, 'b')").await.unwrap(), ["1,a", "2,b"]);
+        assert!(world.answer("EXPLAIN SELECT * FROM metrics WHERE name = 'cpu'", Format::Csv).await.unwrap().contains("plan"));
+        assert!(world.answer("EXPLAIN ANALYZE SELECT * FROM metrics_1s", Format::Csv).await.unwrap().contains("plan"));
+        let answer = world.queries.sql("SELECT 1").await.unwrap();
+        assert!(answer.epoch >= epoch);
+        assert_eq!(world.rows("SHOW TimeZone").await.unwrap(), ["datafusion.execution.time_zone,UTC"]);
+    });
+}
+
+#[test]
+fn formats() {
+    run(async {
+        let world = World::new("formats").await;
+        world.append(&[event(0, 1.0), event(1, 2.5)]).await;
+        let json = world.answer("SELECT ts, value, dimensions, count(*) OVER () AS n FROM metrics ORDER BY ts", Format::Json).await.unwrap();
+        let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+        assert_eq!(
+            json["columns"],
+            serde_json::json!([
+                {"name": "ts", "type": "timestamp"}, {"name": "value", "type": "double"},
+                {"name": "dimensions", "type": "json"}, {"name": "n", "type": "bigint"},
+            ])
+        );
+        assert_eq!(json["rows"][1], serde_json::json!(["2024-05-01T00:00:01Z", 2.5, {"host": "a"}, 2]));
+        assert_eq!((&json["row_count"], &json["truncated"]), (&2.into(), &false.into()));
+        assert!(json["epoch"].is_u64() && json["elapsed_ms"].is_f64());
+        let empty = world.answer("SELECT ts FROM metrics WHERE value > 9", Format::Json).await.unwrap();
+        assert!(empty.starts_with(r#"{"columns":[{"name":"ts","type":"timestamp"}],"rows":[],"row_count":0,"#), "{empty}");
+        assert_eq!(world.answer("SELECT value v FROM metrics WHERE value > 9", Format::Csv).await.unwrap(), "v\n");
+        assert_eq!(world.answer("SELECT value v FROM metrics ORDER BY 1", Format::Ndjson).await.unwrap(), "{\"v\":1.0}\n{\"v\":2.5}\n");
+        for (sql, rows) in [("SELECT * FROM metrics", 2), ("SELECT * FROM metrics_1s WHERE count > 9", 0)] {
+            let answer = world.queries.sql(sql).await.unwrap();
+            let schema = answer.schema.clone();
+            let body = streamgauge_queries::format::body(answer, Format::Arrow, std::time::Instant::now()).await.unwrap();
+            let bytes = body.try_collect::<Vec<_>>().await.unwrap().concat();
+            let reader = arrow::ipc::reader::StreamReader::try_new(bytes.as_slice(), None).unwrap();
+            assert_eq!(reader.schema(), schema);
+            assert_eq!(reader.map(|batch| batch.unwrap().num_rows()).sum::<usize>(), rows);
+        }
+    });
+}
+
+#[test]
+fn bounds() {
+    run(async {
+        let limits = QueryLimits {
+            time_max: Duration::from_millis(300),
+            memory_bytes_max: 1 << 20,
+            json_rows_max: 10,
+            concurrent_max: 1,
+            wait_max: Duration::from_millis(50),
+            ..QueryLimits::default()
+        };
+        let world = World::with("bounds", limits, 1).await;
+        let slow = "SELECT sum(sin(a.value * b.value)) FROM generate_series(1, 100000) a, generate_series(1, 100000) b";
+        assert_eq!(code(&world.rows(slow).await.unwrap_err()), "query_time_exceeded");
+        let large = "SELECT a.value % 99991, array_agg(a.value) FROM generate_series(1, 3000000) a GROUP BY 1";
+        let error = world.rows(large).await.unwrap_err();
+        assert_eq!(code(&error), "query_memory_exceeded", "{error:?}");
+        let json = world.answer("SELECT value FROM generate_series(1, 11)", Format::Json).await.unwrap();
+        assert!(json.contains(r#""row_count":10,"#) && json.ends_with(r#""truncated":true}"#), "{json}");
+        let json = world.answer("SELECT value FROM generate_series(1, 10)", Format::Json).await.unwrap();
+        assert!(json.ends_with(r#""truncated":false}"#), "{json}");
+        let held = world.queries.sql("SELECT 1").await.unwrap();
+        assert_eq!(code(&world.rows("SELECT 1").await.unwrap_err()), "queries_busy");
+        drop(held);
+        assert_eq!(world.rows("SELECT 1").await.unwrap(), ["1"]);
+    });
+}
+
+/// While events come and are flushed, every table of one statement counts the same events.
+#[test]
+fn one_snapshot() {
+    run(async {
+        let world = Arc::new(World::with("one_snapshot", QueryLimits::default(), 2).await);
+        let stop = Arc::new(AtomicBool::new(false));
+        let writer = {
+            let (world, stop) = (world.clone(), stop.clone());
+            tokio::spawn(async move {
+                let mut sent = 0_i64;
+                while !stop.load(Ordering::SeqCst) {
+                    let events: Vec<Event> = (0..7).map(|n| event((sent * 7 + n * 977) % 5_000, 0.25)).collect();
+                    world.append(&events).await;
+                    sent += 1;
+                    if sent % 50 == 0 {
+                        world.advance(3).await;
+                    }
+                }
+                sent * 7
+            })
+        };
+        let flusher = {
+            let (world, stop) = (world.clone(), stop.clone());
+            tokio::spawn(async move {
+                while !stop.load(Ordering::SeqCst) {
+                    world.flush().await;
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                }
+            })
+        };
+        let sql = "SELECT (SELECT sum(count) FROM metrics_1s), (SELECT count(*) FROM metrics), (SELECT sum(sum) * 4 FROM metrics_1h), \
+                   (SELECT sum(count) FROM metrics_1m), (SELECT sum(count) FROM metrics_1d WHERE name = 'cpu')";
+        let mut last = 0.0;
+        for round in 0..60 {
+            let row = world.rows(sql).await.unwrap();
+            let counts: Vec<f64> = row[0].split(',').map(|count| count.parse().unwrap_or(0.0)).collect();
+            assert!(counts.iter().all(|count| *count == counts[0]), "round {round}: {row:?}");
+            assert!(counts[0] >= last, "round {round}: {row:?} after {last}");
+            last = counts[0];
+        }
+        stop.store(true, Ordering::SeqCst);
+        let sent = writer.await.unwrap();
+        flusher.await.unwrap();
+        assert_eq!(world.rows("SELECT count(*) FROM metrics").await.unwrap(), [sent.to_string()]);
+        assert!(last > 0.0);
+    });
+}
