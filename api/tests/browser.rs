@@ -3,6 +3,8 @@
 //! One of those tests wants the program restarted. Its command makes a file and waits until it is gone; meanwhile the
 //! program is killed and started again here, so that this test keeps hold of it.
 
+#![allow(clippy::unwrap_used, reason = "a test ends where something is not as it must be")]
+
 mod support;
 
 use std::path::{Path, PathBuf};

@@ -13,6 +13,7 @@
 //! - `predicate`: filters, for ClickHouse and for memory.
 //! - `capture`: the one snapshot of a statement.
 //! - `tables`: streams and rollups as tables of DataFusion.
+//! - `threads`, `yielding`: where questions are computed, and how they can be ended.
 //! - [`session`]: one SQL statement from text to batches.
 //! - [`format`]: batches as JSON, NDJSON, CSV and Arrow.
 //! - [`series`]: the series of a metric at a granularity.
@@ -32,6 +33,8 @@ mod predicate;
 pub mod series;
 pub mod session;
 mod tables;
+mod threads;
+mod yielding;
 
 pub use error::{ErrorKind, QueryError};
 pub use format::Format;

@@ -206,10 +206,8 @@ impl QueryEngine {
 
     /// The points of a question as of an epoch, and from then on its changes to `follow`.
     pub(crate) async fn points(&self, plan: &Plan, follow: Option<DeltaSender>) -> Result<(Epoch, Points), QueryError> {
-        let turn = self.turn().await?;
-        let gather = self.gather(plan, follow);
-        let gathered = tokio::time::timeout_at(turn.deadline, gather).await;
-        gathered.map_err(|_| QueryError::Time(self.limits().time_max))?
+        let (engine, plan) = (self.clone(), plan.clone());
+        self.compute(async move { engine.gather(&plan, follow).await }).await
     }
 
     async fn gather(&self, plan: &Plan, follow: Option<DeltaSender>) -> Result<(Epoch, Points), QueryError> {

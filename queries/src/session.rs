@@ -5,10 +5,13 @@
 //!                                         tables ask for what they read ──▲
 //! ```
 //!
+//! All of it is computed on the threads of this crate, and the batches come over a short channel.
+//!
 //! # Invariants
 //!
 //! 1. A statement takes one snapshot, after it is planned and before its first row.
-//! 2. A statement holds its permit, and its deadline runs, until its last row is read or it is dropped.
+//! 2. A statement holds its permit until the work on it has really ended, also when nobody waits for it any more.
+//! 3. An answer that ends without an error is whole.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -27,10 +30,10 @@ use datafusion::physical_plan::{ExecutionPlan, execute_stream};
 use datafusion::prelude::SessionConfig;
 use datafusion::sql::parser::Statement as SqlStatement;
 use datafusion::sql::sqlparser::ast::Statement as Ast;
-use futures::{Stream, StreamExt};
+use futures::{Stream, StreamExt, ready};
 use streamgauge_engine::{Engine, EngineError};
 use streamgauge_schemas::Epoch;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::time::{Instant, Sleep};
 
 use crate::capture::Capture;
@@ -38,6 +41,11 @@ use crate::error::QueryError;
 use crate::history::History;
 use crate::limits::QueryLimits;
 use crate::tables::{CATALOG, SCHEMA, Statement, StatementCatalog, table_names};
+use crate::threads::{Task, Threads};
+use crate::yielding::YieldInJoins;
+
+/// Batches that wait to be read.
+const BATCHES_WAITING_MAX: usize = 2;
 
 /// Answers questions over live and history; clones share it.
 #[derive(Clone)]
@@ -52,6 +60,7 @@ struct Inner {
     /// What every statement's session begins as: functions, rules, memory; its catalogue is empty.
     base: SessionState,
     permits: Arc<Semaphore>,
+    threads: Threads,
 }
 
 /// The rows of an answer as they come, and the epoch that they are as of.
@@ -64,30 +73,37 @@ pub struct QueryStream {
 }
 
 /// The right to run, and until when.
-pub(crate) struct Turn {
+struct Turn {
     _permit: OwnedSemaphorePermit,
-    pub(crate) deadline: Instant,
+    deadline: Instant,
 }
 
 impl QueryEngine {
     /// Makes a query engine.
     ///
     /// # Errors
-    /// [`QueryError::Bug`] when DataFusion cannot be set up.
+    /// [`QueryError::Bug`] when DataFusion cannot be set up or the threads cannot be started.
     pub fn new(engine: Engine, history: Arc<dyn History>, limits: QueryLimits) -> Result<Self, QueryError> {
         let runtime = RuntimeEnvBuilder::new()
             .with_memory_pool(Arc::new(GreedyMemoryPool::new(limits.memory_bytes_max)))
             .with_disk_manager_builder(DiskManagerBuilder::default().with_mode(DiskManagerMode::Disabled))
             .build_arc();
-        let runtime = runtime.map_err(|error| QueryError::from_datafusion(error, limits.memory_bytes_max))?;
+        let fail = |error| QueryError::from_datafusion(error, limits.memory_bytes_max);
+        let runtime = runtime.map_err(fail)?;
+        let threads = Threads::start().map_err(|error| fail(error.into()))?;
         let mut config = SessionConfig::new()
             .with_default_catalog_and_schema(CATALOG, SCHEMA)
             .with_create_default_catalog_and_schema(false)
             .with_information_schema(true);
         config.options_mut().execution.time_zone = Some("UTC".into());
-        let base = SessionStateBuilder::new().with_default_features().with_config(config).with_runtime_env(runtime);
+        let base = SessionStateBuilder::new()
+            .with_default_features()
+            .with_config(config)
+            .with_runtime_env(runtime)
+            .with_physical_optimizer_rule(Arc::new(YieldInJoins))
+            .build();
         let permits = Arc::new(Semaphore::new(limits.concurrent_max));
-        Ok(QueryEngine { inner: Arc::new(Inner { engine, history, limits, base: base.build(), permits }) })
+        Ok(QueryEngine { inner: Arc::new(Inner { engine, history, limits, base, permits, threads }) })
     }
 
     /// The bounds.
@@ -105,12 +121,26 @@ impl QueryEngine {
     }
 
     /// Waits for the right to run.
-    pub(crate) async fn turn(&self) -> Result<Turn, QueryError> {
+    async fn turn(&self) -> Result<Turn, QueryError> {
         let limits = &self.inner.limits;
         let busy = || QueryError::Busy { running: limits.concurrent_max };
         let permit = tokio::time::timeout(limits.wait_max, self.inner.permits.clone().acquire_owned()).await;
         let permit = permit.map_err(|_| busy())?.map_err(|_| busy())?;
         Ok(Turn { _permit: permit, deadline: Instant::now() + limits.time_max })
+    }
+
+    /// Waits for the right to run, computes `work`, and returns what it makes, in time or not at all.
+    pub(crate) async fn compute<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = Result<T, QueryError>> + Send + 'static,
+    ) -> Result<T, QueryError> {
+        let turn = self.turn().await?;
+        let deadline = turn.deadline;
+        let task = self.inner.threads.spawn(async move {
+            let _turn = turn; // invariant 2
+            work.await
+        });
+        tokio::time::timeout_at(deadline, task).await.map_err(|_| QueryError::Time(self.inner.limits.time_max))??
     }
 
     /// Plans a statement, captures memory as of now, and begins to answer.
@@ -119,10 +149,46 @@ impl QueryEngine {
     /// Any [`QueryError`]; those of the first rows may come as items of the stream.
     pub async fn sql(&self, sql: &str) -> Result<QueryStream, QueryError> {
         let turn = self.turn().await?;
-        let begun = tokio::time::timeout_at(turn.deadline, self.begin(sql)).await;
-        let (schema, epoch, batches) = begun.map_err(|_| QueryError::Time(self.inner.limits.time_max))??;
-        let deadline = Box::pin(tokio::time::sleep_until(turn.deadline));
-        Ok(QueryStream { schema, epoch, rows: Rows { batches: Some(batches), deadline, turn: Some(turn), engine: self.clone() } })
+        let deadline = turn.deadline;
+        let (begun, beginning) = oneshot::channel();
+        let (rows, batches) = mpsc::channel(BATCHES_WAITING_MAX);
+        let task = self.inner.threads.spawn(self.clone().answer(sql.to_owned(), turn, begun, rows));
+        let begun = tokio::time::timeout_at(deadline, beginning).await;
+        let (schema, epoch) = match begun.map_err(|_| QueryError::Time(self.inner.limits.time_max))? {
+            Ok(begun) => begun?,
+            Err(_) => return Err(task.await.err().unwrap_or(QueryError::Engine(EngineError::Stopped))),
+        };
+        let deadline = Box::pin(tokio::time::sleep_until(deadline));
+        let rows = Rows { batches, deadline, task: Some(task), limits: self.inner.limits.clone() };
+        Ok(QueryStream { schema, epoch, rows })
+    }
+
+    /// The work on a statement: says how it begins, then gives its rows until nobody wants more.
+    async fn answer(
+        self,
+        sql: String,
+        turn: Turn,
+        begun: oneshot::Sender<Result<(SchemaRef, Epoch), QueryError>>,
+        rows: mpsc::Sender<Result<RecordBatch, QueryError>>,
+    ) {
+        let _turn = turn; // invariant 2
+        let mut batches = match self.begin(&sql).await {
+            Ok((schema, epoch, batches)) => {
+                let _ = begun.send(Ok((schema, epoch))); // nobody may wait any more; then the first row is not wanted either
+                batches
+            }
+            Err(error) => {
+                let _ = begun.send(Err(error));
+                return;
+            }
+        };
+        while let Some(batch) = batches.next().await {
+            let batch = batch.map_err(|error| QueryError::from_datafusion(error, self.inner.limits.memory_bytes_max));
+            let failed = batch.is_err();
+            if rows.send(batch).await.is_err() || failed {
+                return;
+            }
+        }
     }
 
     async fn begin(&self, sql: &str) -> Result<(SchemaRef, Epoch, SendableRecordBatchStream), QueryError> {
@@ -243,7 +309,7 @@ fn distance(a: &str, b: &str) -> usize {
 impl QueryStream {
     /// The bounds of the engine that answers.
     pub(crate) fn limits(&self) -> &QueryLimits {
-        self.rows.engine.limits()
+        &self.rows.limits
     }
 }
 
@@ -255,29 +321,28 @@ impl Stream for QueryStream {
     }
 }
 
-/// The rows still to come; ended, its permit is given back.
+/// The rows still to come.
 struct Rows {
-    batches: Option<SendableRecordBatchStream>,
+    batches: mpsc::Receiver<Result<RecordBatch, QueryError>>,
     deadline: Pin<Box<Sleep>>,
-    turn: Option<Turn>,
-    engine: QueryEngine,
+    /// The work; gone once the answer has ended.
+    task: Option<Task<()>>,
+    limits: QueryLimits,
 }
 
 impl Rows {
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<RecordBatch, QueryError>>> {
-        let Some(batches) = &mut self.batches else { return Poll::Ready(None) };
-        let limits = self.engine.limits();
+        let Some(task) = &mut self.task else { return Poll::Ready(None) };
         let item = if self.deadline.as_mut().poll(context).is_ready() {
-            Some(Err(QueryError::Time(limits.time_max)))
+            Some(Err(QueryError::Time(self.limits.time_max)))
         } else {
-            match batches.poll_next_unpin(context) {
-                Poll::Pending => return Poll::Pending,
-                Poll::Ready(item) => item.map(|item| item.map_err(|e| QueryError::from_datafusion(e, limits.memory_bytes_max))),
+            match ready!(self.batches.poll_recv(context)) {
+                Some(item) => Some(item),
+                None => ready!(Pin::new(task).poll(context)).err().map(Err), // invariant 3: it has not panicked
             }
         };
         if !matches!(item, Some(Ok(_))) {
-            self.batches = None;
-            self.turn = None;
+            self.task = None;
         }
         Poll::Ready(item)
     }

@@ -110,8 +110,8 @@ impl Question {
         let granularity = self.granularity.parse().unwrap();
         let mut series: BTreeMap<String, (Value, BTreeMap<EventTime, State>)> = BTreeMap::new();
         for event in events.iter().filter(|event| event.name == metric && self.holds(event)) {
-            let key = |name: &&str| (name.to_string(), json!(event.dimensions.get(name).copied().unwrap_or_default()));
-            let dimensions = Value::Object(self.group_by.iter().map(key).collect::<Map<_, _>>());
+            let key = |name: &&str| Some((name.to_string(), json!(event.dimensions.get(name)?)));
+            let dimensions = Value::Object(self.group_by.iter().filter_map(key).collect::<Map<_, _>>());
             let (_, buckets) = series.entry(dimensions.to_string()).or_insert((dimensions, BTreeMap::new()));
             buckets.entry(event.at.floor(granularity)).or_default().add(event.value);
         }

@@ -11,6 +11,8 @@
 //! - `restart`: SIGTERM, SIGKILL, and a ClickHouse that dies.
 //! - `surface`: health, the program's own metrics, the description of the interface, the page.
 
+#![allow(clippy::unwrap_used, reason = "a test ends where something is not as it must be")]
+
 #[path = "../support/mod.rs"]
 mod support;
 

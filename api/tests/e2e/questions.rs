@@ -31,6 +31,7 @@ pub(crate) fn of_data() -> Vec<(&'static str, Question)> {
         ask("load", granularity, all, &[], &[]);
     }
     ask("load", "1h", "count", NONE, &[]);
+    ask("clock", "1h", all, &[], &["host"]); // no event has this dimension
     questions
 }
 

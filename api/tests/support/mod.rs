@@ -1,5 +1,5 @@
-//! The real program, and a client of it. Each test binary uses a part of this.
-#![allow(dead_code)]
+//! The real program, and a client of it.
+#![allow(dead_code, reason = "each test program uses its own part")]
 
 pub(crate) mod client;
 pub(crate) mod program;
