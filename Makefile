@@ -20,7 +20,6 @@ run: page clickhouse ## Build everything and run it with the example data on htt
 test: browser check clickhouse ## Check, then run all tests: unit, oracle, end to end, page, browser
 	cargo test --workspace --locked
 	cd dashboard && npm test
-	@scripts/test-browser
 
 .PHONY: check
 check: page ## Check formatting, lints, docs and types, without running tests

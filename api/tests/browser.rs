@@ -21,7 +21,8 @@ async fn the_page_works_in_chromium() {
     let dashboard = Path::new(env!("CARGO_MANIFEST_DIR")).join("../dashboard");
     let modules = dashboard.join("node_modules/playwright-core");
     assert!(modules.is_dir(), "{} is missing; `make test` installs it", modules.display());
-    let browser = browser().expect("there is no chromium on the PATH, and STREAMGAUGE_BROWSER names none; `make test` installs it");
+    let browser = browser()
+        .expect("there is no chromium on the PATH, and STREAMGAUGE_BROWSER names none; `make test` installs it");
     let data = DataDir::new();
     let mut program = Program::start(&data).await;
     let address = program.client().address().to_owned();
@@ -46,7 +47,8 @@ async fn the_page_works_in_chromium() {
             }
         }
     };
-    let output: Output = output.unwrap_or_else(|_| panic!("not done after {TIMEOUT:?}")).expect("npm starts; install Node.js");
+    let output: Output =
+        output.unwrap_or_else(|_| panic!("not done after {TIMEOUT:?}")).expect("npm starts; install Node.js");
     let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
     assert!(output.status.success(), "{said}");
     drop(program);

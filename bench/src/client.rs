@@ -108,7 +108,8 @@ impl Client {
         let text = std::fs::read_to_string(&config).with_context(|| format!("read {}", config.display()))?;
         let port = text.split_once("<http_port>").and_then(|(_, rest)| rest.split_once("</http_port>"));
         let (port, _) = port.with_context(|| format!("{} names no http_port", config.display()))?;
-        let password = std::fs::read_to_string(self.clickhouse.join("password")).context("read ClickHouse's password")?;
+        let password =
+            std::fs::read_to_string(self.clickhouse.join("password")).context("read ClickHouse's password")?;
         let request = self.http.post(format!("http://127.0.0.1:{port}/?default_format=TabSeparated"));
         let request = request.header("x-clickhouse-user", "streamgauge").header("x-clickhouse-key", password.trim());
         let request = request.header("x-clickhouse-database", "streamgauge_default");

@@ -130,7 +130,8 @@ type Groups = HashMap<(SeriesId, EventTime), State, foldhash::fast::RandomState>
 /// Aggregates decoded rows: a map of groups for each rollup, every event added to each.
 fn aggregate_in_maps(batches: &[Arc<MetricsBatch>], events: usize) -> Result<Measured> {
     let (before, began) = (CpuTime::of(std::process::id())?, Instant::now());
-    let mut rollups: Vec<(ViewDefinition, Groups)> = built_in_rollups().into_iter().map(|view| (view, Groups::default())).collect();
+    let mut rollups: Vec<(ViewDefinition, Groups)> =
+        built_in_rollups().into_iter().map(|view| (view, Groups::default())).collect();
     for batch in batches {
         for row in 0..batch.len() {
             let series = batch.series[batch.series_index[row] as usize].id;

@@ -128,7 +128,7 @@ async fn measure_once(whole: &Whole, program: &Program, events: &Bodies) -> Resu
     let memory_after_ingest = program.memory()?;
     let mut latency = None;
     if !whole.no_latency {
-        let pace = whole.latency_rate.unwrap_or(throughput.acknowledged.events_per_second / 2.0).max(1.0);
+        let pace = whole.latency_rate.unwrap_or(throughput.in_clickhouse.events_per_second / 2.0).max(1.0);
         let seconds = whole.latency_span.as_micros() as f64 / 1e6;
         let later = Shape { events: (pace * seconds).ceil() as usize, ..whole.shape.clone() };
         latency = Some(latency::measure(program, &later.bodies(1, whole.body_events), pace).await?);

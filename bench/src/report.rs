@@ -68,7 +68,11 @@ impl Report {
             shape.disorder,
             shape.seed,
         );
-        println!("posted    over {} connections, {} events a request", self.connections, grouped(self.body_events as f64));
+        println!(
+            "posted    over {} connections, {} events a request",
+            self.connections,
+            grouped(self.body_events as f64)
+        );
     }
 
     /// Prints the middle of each main figure when there are several runs.
@@ -177,7 +181,9 @@ mod tests {
 
     #[test]
     fn numbers_are_grouped() {
-        for (number, text) in [(0.0, "0"), (999.4, "999"), (999.5, "1,000"), (1_234_567.0, "1,234,567"), (12_345.0, "12,345")] {
+        for (number, text) in
+            [(0.0, "0"), (999.4, "999"), (999.5, "1,000"), (1_234_567.0, "1,234,567"), (12_345.0, "12,345")]
+        {
             assert_eq!(grouped(number), text);
         }
     }

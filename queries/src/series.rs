@@ -86,6 +86,8 @@ impl FromStr for Aggregation {
 }
 
 /// Which series of a metric: each dimension named must have one of its values.
+///
+/// The empty value also stands for a dimension that a series does not have, as in ClickHouse's maps.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct DimensionFilter(pub BTreeMap<String, Vec<String>>);
 
@@ -115,7 +117,7 @@ impl DimensionFilter {
     /// Whether the series passes.
     #[must_use]
     pub fn matches(&self, series: &Series) -> bool {
-        let has = |key: &str, values: &[String]| series.dimension(key).is_some_and(|found| values.iter().any(|v| v == found));
+        let has = |key: &str, values: &[String]| values.iter().any(|v| v == series.dimension(key).unwrap_or_default());
         self.0.iter().all(|(key, values)| has(key, values))
     }
 }
@@ -269,7 +271,7 @@ impl Plan {
         for (key, values) in &self.filter.0 {
             let key = clickhouse::text(key);
             let values: Vec<String> = values.iter().map(|value| clickhouse::text(value)).collect();
-            conditions.push_str(&format!(" AND mapContains({map}, {key}) AND {map}[{key}] IN ({})", values.join(", ")));
+            conditions.push_str(&format!(" AND {map}[{key}] IN ({})", values.join(", ")));
         }
         // The filter on the version comes after FINAL; see the rollups' table.
         format!(

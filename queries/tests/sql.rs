@@ -115,7 +115,7 @@ fn the_same_answers_wherever_the_rows_are() {
             ("SELECT * FROM metrics_1h", None),
             ("SELECT * FROM metrics_1d", None),
             ("SELECT count(*) FROM metrics_1s", Some("10")),
-            ("SELECT count(*), sum(count), sum(sum) FROM metrics_1h", Some("9,13,1015.25")),
+            ("SELECT count(*), sum(count), sum(sum) FROM metrics_1h", Some("10,13,1016.25")),
             ("SELECT bucket, count, sum, min, max, avg FROM metrics_1s WHERE name = 'cpu' AND dimensions['host'] = 'a'",
              Some("2024-05-01T00:00:00Z,3,67.0,1.0,64.0,22.333333333333332")),
             ("SELECT avg FROM metrics_1d WHERE name = 'mem'", Some("-0.25 0.75 512.0")),

@@ -49,8 +49,15 @@ pub(crate) fn events() -> Vec<Event> {
             }
         }
     }
-    for (second, value) in [(0, 1.0), (0, 2.0), (1, 4.0), (59, 8.0), (60, 16.0), (3_599, 32.0), (3_600, 64.0), (10_799, 128.0)] {
-        events.push(Event { name: "clock", dimensions: BTreeMap::new(), at: EventTime(BEGIN.0 + second * 1_000_000), value });
+    for (second, value) in
+        [(0, 1.0), (0, 2.0), (1, 4.0), (59, 8.0), (60, 16.0), (3_599, 32.0), (3_600, 64.0), (10_799, 128.0)]
+    {
+        events.push(Event {
+            name: "clock",
+            dimensions: BTreeMap::new(),
+            at: EventTime(BEGIN.0 + second * 1_000_000),
+            value,
+        });
     }
     for place in (1..events.len()).rev() {
         events.swap(place, next(place as u64 + 1) as usize);

@@ -13,7 +13,8 @@ async fn every_form_is_accepted_and_read_back() {
     let client = program.client();
     let epochs = post_every_form(client).await;
     assert!(epochs.is_sorted_by(|a, b| a < b), "epochs rise: {epochs:?}");
-    let sql = "SELECT name, value, ts, dimensions['host'], dimensions['port'], source FROM metrics ORDER BY name, value";
+    let sql =
+        "SELECT name, value, ts, dimensions['host'], dimensions['port'], source FROM metrics ORDER BY name, value";
     assert_eq!(client.sql(sql).await, expected());
 
     let sql = "SELECT name, value, formatDateTime(ts, '%Y-%m-%dT%H:%i:%S.%fZ', 'UTC'), dimensions['host'],
@@ -52,7 +53,12 @@ async fn post_every_form(client: &Client) -> Vec<u64> {
         accepted(&client.post(events, NDJSON, lines).await, 2),
         accepted(&client.post_json(events, &of_stream).await, 1),
         accepted(&client.post_gzip(events, NDJSON, packed).await, 2),
-        accepted(&client.post_gzip("/v1/metrics", JSON, &one.replace("b_single\",\"value\":30", "f_gzip\",\"value\":3")).await, 1),
+        accepted(
+            &client
+                .post_gzip("/v1/metrics", JSON, &one.replace("b_single\",\"value\":30", "f_gzip\",\"value\":3"))
+                .await,
+            1,
+        ),
     ]
 }
 
@@ -101,7 +107,12 @@ async fn an_event_without_a_time_is_of_now() {
     let client = program.client();
     let before = to_rfc3339(wall_clock());
     accepted(&client.post("/v1/metrics", JSON, r#"{"name":"now","value":1}"#).await, 1);
-    accepted(&client.post_json("/api/v1/ingest", &json!({"data_points": [{"metric": "now", "timestamp": null, "value": 2}]})).await, 1);
+    accepted(
+        &client
+            .post_json("/api/v1/ingest", &json!({"data_points": [{"metric": "now", "timestamp": null, "value": 2}]}))
+            .await,
+        1,
+    );
     let sql = format!("SELECT count(*) FROM metrics WHERE name = 'now' AND ts BETWEEN TIMESTAMP '{before}' AND now()");
     assert_eq!(client.sql(&sql).await, json!([[2.0]]));
     let recent = client.data("now", "start_time=now-1m&granularity=1d&aggregation=count,sum").await;

@@ -128,9 +128,7 @@ async fn subscriptions_are_filtered_and_end() {
     let client = program.client();
     accepted(&client.post_json("/v1/metrics", &event(0, "a", 1.0)).await, 1);
     let mut socket = Socket::connect(client).await;
-    let subscribe = |id: &str, filter: &str| {
-        json!({"type": "subscribe", "id": id, "metric": "cpu", "granularity": "1m", "filter": filter, "aggregations": ["count"]})
-    };
+    let subscribe = |id: &str, filter: &str| json!({"type": "subscribe", "id": id, "metric": "cpu", "granularity": "1m", "filter": filter, "aggregations": ["count"]});
     socket.send(subscribe("of-a", "host:a")).await;
     assert_eq!(socket.next().await["id"], "of-a");
     socket.send(subscribe("of-b", "host:b")).await;
@@ -169,7 +167,10 @@ async fn a_heartbeat_comes_each_second_and_the_end_is_said() {
     assert!(last["epoch"].as_f64().unwrap() >= epoch as f64, "{last}");
     assert!(last["time"].as_str().unwrap() > to_rfc3339(EventTime(wall_clock().0 - 60_000_000)).as_str(), "{last}");
     let (status, took) = program.terminate().await;
-    assert!(status.success() && took < Duration::from_secs(15), "{status} after {took:?}: an open socket does not hold it up");
+    assert!(
+        status.success() && took < Duration::from_secs(15),
+        "{status} after {took:?}: an open socket does not hold it up"
+    );
     let end = tokio::time::timeout(PATIENCE, socket.0.collect::<Vec<_>>()).await.expect("the connection ends");
     assert!(end.iter().any(|message| matches!(message, Ok(Message::Close(_)))), "{end:?}");
 }

@@ -9,8 +9,8 @@ use arrow::array::{AsArray, RecordBatch};
 use arrow::datatypes::Float64Type;
 use arrow::ipc::reader::StreamReader;
 use serde_json::{Value, json};
-use streamgauge_schemas::time::{to_rfc3339, wall_clock};
 use streamgauge_schemas::EventTime;
+use streamgauge_schemas::time::{to_rfc3339, wall_clock};
 
 use crate::dataset::{self, BEGIN, END};
 use crate::questions::{self, OF_CLICKHOUSE};
@@ -25,7 +25,8 @@ async fn answers_do_not_depend_on_where_the_data_is() {
     let (early, late) = events.split_at(events.len() / 2);
     dataset::post(client, early).await;
     questions::check_data(client, early, "in memory").await;
-    eventually("the first half in ClickHouse", questions::of_clickhouse(early), || client.clickhouse(OF_CLICKHOUSE)).await;
+    eventually("the first half in ClickHouse", questions::of_clickhouse(early), || client.clickhouse(OF_CLICKHOUSE))
+        .await;
     questions::check_data(client, early, "flushed").await;
 
     dataset::post(client, late).await;
@@ -40,7 +41,8 @@ async fn answers_do_not_depend_on_where_the_data_is() {
     dataset::post(client, early).await; // late for good: every second begins a new generation
     let twice = [&events[..], early].concat();
     questions::check_data(client, &twice, "late for rows that were final").await;
-    eventually("late events in ClickHouse", questions::of_clickhouse(&twice), || client.clickhouse(OF_CLICKHOUSE)).await;
+    eventually("late events in ClickHouse", questions::of_clickhouse(&twice), || client.clickhouse(OF_CLICKHOUSE))
+        .await;
     questions::check_data(client, &twice, "late, and flushed").await;
 }
 
@@ -84,7 +86,15 @@ async fn a_question_sees_one_snapshot() {
 /// Every raw event is there as it was posted.
 fn check_raw(answers: &BTreeMap<String, Value>, events: &[dataset::Event]) {
     let mut expected: Vec<Value> = (events.iter())
-        .map(|event| json!([to_rfc3339(event.at), event.name, event.value, event.dimensions.get("host"), event.dimensions.get("zone")]))
+        .map(|event| {
+            json!([
+                to_rfc3339(event.at),
+                event.name,
+                event.value,
+                event.dimensions.get("host"),
+                event.dimensions.get("zone")
+            ])
+        })
         .collect();
     let mut found = answers[questions::OF_SQL[1]].as_array().unwrap().clone();
     found.iter_mut().for_each(|row| row.as_array_mut().unwrap().truncate(5)); // the source says in which form it came
@@ -140,12 +150,17 @@ async fn sql_answers_in_every_format() {
     let csv = ask("csv").await;
     assert!(csv.header("content-type").starts_with("text/csv"), "{}", csv.header("content-type"));
     let lines: Vec<&str> = csv.text().lines().collect();
-    let expected = ["ts,name,value,nothing", r#"2024-05-01T00:00:00Z,"a,""b""",1.5,"#, r#"2024-05-01T00:00:01.250Z,"a,""b""",-2.0,"#];
+    let expected = [
+        "ts,name,value,nothing",
+        r#"2024-05-01T00:00:00Z,"a,""b""",1.5,"#,
+        r#"2024-05-01T00:00:01.250Z,"a,""b""",-2.0,"#,
+    ];
     assert_eq!(lines, expected);
 
     let arrow = ask("arrow").await;
     let batches: Vec<RecordBatch> = StreamReader::try_new(&arrow.body[..], None).unwrap().map(Result::unwrap).collect();
-    let values = |batch: &RecordBatch| batch.column_by_name("value").unwrap().as_primitive::<Float64Type>().values().to_vec();
+    let values =
+        |batch: &RecordBatch| batch.column_by_name("value").unwrap().as_primitive::<Float64Type>().values().to_vec();
     assert_eq!(batches.iter().flat_map(values).collect::<Vec<_>>(), [1.5, -2.0]);
 }
 
@@ -156,7 +171,8 @@ async fn times_of_a_question_have_many_forms() {
     let client = program.client();
     let now = wall_clock();
     let ago = |seconds: i64| EventTime(now.0 - seconds * 1_000_000);
-    let events: Vec<Value> = [30, 90, 5_400].map(|seconds| json!({"timestamp": ago(seconds).0, "name": "recent", "value": 1})).into();
+    let events: Vec<Value> =
+        [30, 90, 5_400].map(|seconds| json!({"timestamp": ago(seconds).0, "name": "recent", "value": 1})).into();
     accepted(&client.post_json("/v1/metrics", &json!(events)).await, 3);
     accepted(&client.post_json("/v1/metrics", &json!({"timestamp": BEGIN.0, "name": "old", "value": 1})).await, 1);
     let count = async |metric: &str, query: &str| {

@@ -13,7 +13,8 @@ async fn unusable_requests_are_refused_with_the_place() {
     let events = "/api/v1/streams/metrics/events";
 
     for (path, begin) in [("/api/v1/ingest", r#"{"data_points":["#), ("/v1/metrics", ""), ("/api/v1/metrics", "")] {
-        let detail = client.post(path, JSON, format!(r#"{begin}{{"name": "a", "value": }}"#)).await.problem(400, "not_json");
+        let detail =
+            client.post(path, JSON, format!(r#"{begin}{{"name": "a", "value": }}"#)).await.problem(400, "not_json");
         assert!(detail.contains(&format!("byte {}", begin.len() + 23)), "{path}: {detail}");
         client.post(path, JSON, "").await.problem(400, "empty_body");
         client.post(path, JSON, &b"{\"name\": \"\xff\"}"[..]).await.problem(400, "not_utf8");
@@ -38,7 +39,10 @@ async fn unusable_requests_are_refused_with_the_place() {
     client.get("/api/v1/nothing").await.problem(404, "not_found");
     client.get("/api/v1/ingest").await.problem(405, "method_not_allowed");
     let of_another_site = [("content-type", JSON), ("origin", "https://example.org")];
-    client.request("POST", "/v1/metrics", &of_another_site, r#"{"name":"a","value":1}"#).await.problem(403, "cross_origin");
+    client
+        .request("POST", "/v1/metrics", &of_another_site, r#"{"name":"a","value":1}"#)
+        .await
+        .problem(403, "cross_origin");
     assert_eq!(client.sql("SELECT count(*) FROM metrics").await, json!([[0.0]]), "nothing of all that was taken");
 }
 

@@ -17,7 +17,8 @@ use crate::support::{Client, DataDir, Program, eventually};
 async fn make_stream(client: &Client) {
     let definition = json!({"name": "visits", "time_column": "at", "columns": [{"name": "page", "type": "text"}, {"name": "took", "type": "i64"}]});
     client.post_json("/api/v1/streams", &definition).await.expect(201);
-    let visits: Vec<Value> = (0..40).map(|i| json!({"at": 1_714_557_600 + i, "page": format!("/{}", i % 7), "took": i})).collect();
+    let visits: Vec<Value> =
+        (0..40).map(|i| json!({"at": 1_714_557_600 + i, "page": format!("/{}", i % 7), "took": i})).collect();
     accepted(&client.post_json("/api/v1/streams/visits/events", &json!(visits)).await, 40);
 }
 
@@ -122,7 +123,8 @@ async fn exactly_what_was_acknowledged_survives_an_end_in_a_stream_of_posts() {
         let first = all.sent.iter().map(|(_, number)| number + 1).max().unwrap_or(0);
         let start = |poster| tokio::spawn(post_until_the_end(program.client().clone(), poster, first, done.clone()));
         let posters: Vec<_> = (0..POSTERS).map(start).collect();
-        eventually("bodies are acknowledged", true, || async { done.load(Ordering::Relaxed) >= acknowledged_min }).await;
+        eventually("bodies are acknowledged", true, || async { done.load(Ordering::Relaxed) >= acknowledged_min })
+            .await;
         if gracefully {
             let (status, took) = program.terminate().await;
             assert!(status.success() && took < Duration::from_secs(15), "{status} after {took:?}");
@@ -162,7 +164,8 @@ async fn check_posted(client: &Client, all: &Posted) {
     }
     let raw = client.sql("SELECT dimensions['poster'], count(*), sum(value) FROM metrics GROUP BY 1 ORDER BY 1").await;
     for rollup in ["metrics_1s", "metrics_1m", "metrics_1h", "metrics_1d"] {
-        let sql = format!("SELECT dimensions['poster'], sum(\"count\"), sum(\"sum\") FROM {rollup} GROUP BY 1 ORDER BY 1");
+        let sql =
+            format!("SELECT dimensions['poster'], sum(\"count\"), sum(\"sum\") FROM {rollup} GROUP BY 1 ORDER BY 1");
         assert_eq!(client.sql(&sql).await, raw, "{rollup} and the raw events");
     }
 }
@@ -246,17 +249,20 @@ async fn streams_are_what_they_were_when_the_program_was_killed() {
     let program = Program::start(&data).await;
     let client = program.client();
     let listed = client.get("/api/v1/streams").await.expect(200);
-    let names: BTreeSet<&str> = listed["streams"].as_array().unwrap().iter().map(|stream| stream["name"].as_str().unwrap()).collect();
+    let names: BTreeSet<&str> =
+        listed["streams"].as_array().unwrap().iter().map(|stream| stream["name"].as_str().unwrap()).collect();
     assert_eq!(names, ["changed", "kept", "metrics", "new"].into());
     let check = async |when: &str| {
-        for (name, values) in [("kept", json!([[1.0], [2.0]])), ("changed", json!([["two"]])), ("new", json!([[true]]))] {
+        for (name, values) in [("kept", json!([[1.0], [2.0]])), ("changed", json!([["two"]])), ("new", json!([[true]]))]
+        {
             assert_eq!(client.sql(&format!("SELECT value FROM {name} ORDER BY value")).await, values, "{when}: {name}");
         }
         assert_eq!(client.post_json("/api/v1/sql", &json!({"sql": "SELECT * FROM gone"})).await.status, 400, "{when}");
     };
     check("after the kill").await;
     post(client, "changed", json!("three")).await;
-    let tables = "SELECT (SELECT count() FROM kept) = 2 AND (SELECT count() FROM changed) = 2 AND (SELECT count() FROM new) = 1";
+    let tables =
+        "SELECT (SELECT count() FROM kept) = 2 AND (SELECT count() FROM changed) = 2 AND (SELECT count() FROM new) = 1";
     let there = "SELECT count() = 3 FROM system.tables WHERE database = currentDatabase() AND name IN ('kept', 'changed', 'new', 'gone')";
     eventually("the tables in ClickHouse", json!([[1.0]]), || client.clickhouse(there)).await;
     eventually("the events in ClickHouse", json!([[1.0]]), || client.clickhouse(tables)).await;

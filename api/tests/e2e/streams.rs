@@ -33,7 +33,11 @@ async fn a_stream_is_made_filled_read_and_deleted() {
         assert_eq!(&made[key], value, "{key}");
     }
     assert_eq!(made["built_in"], false);
-    assert_eq!(client.post_json("/api/v1/streams", &orders()).await.expect(200), made, "the same again changes nothing");
+    assert_eq!(
+        client.post_json("/api/v1/streams", &orders()).await.expect(200),
+        made,
+        "the same again changes nothing"
+    );
     assert_eq!(client.get("/api/v1/streams/orders").await.expect(200), made);
     let listed = client.get("/api/v1/streams").await.expect(200);
     let names: Vec<&Value> = listed["streams"].as_array().unwrap().iter().map(|stream| &stream["name"]).collect();
@@ -53,7 +57,15 @@ async fn a_stream_is_made_filled_read_and_deleted() {
     accepted(&client.post_json(path, &array).await, 1);
     let rows = json!([
         ["2024-05-01T09:00:00Z", "Ada", null, null, null, null, null],
-        ["2024-05-01T10:00:00.000001Z", "Zoë", "9007199254740993", 12.5, true, "2024-05-01T10:00:00Z", r#"{"b":[1,null],"a":"x"}"#],
+        [
+            "2024-05-01T10:00:00.000001Z",
+            "Zoë",
+            "9007199254740993",
+            12.5,
+            true,
+            "2024-05-01T10:00:00Z",
+            r#"{"b":[1,null],"a":"x"}"#
+        ],
         ["2024-05-01T11:00:00Z", "Ada", "-1", 0.0, false, null, "\"plain\""],
     ]);
     let sql = "SELECT placed_at, customer, CAST(items AS TEXT), total, paid, shipped_at, details FROM orders ORDER BY placed_at";
@@ -88,7 +100,11 @@ async fn a_stream_is_made_filled_read_and_deleted() {
 
     let again = client.post_json("/api/v1/streams", &orders()).await.expect(201);
     assert_ne!(again["id"], made["id"]);
-    assert_eq!(client.sql("SELECT count(*) FROM orders").await, json!([[0.0]]), "a new stream has nothing of the old one");
+    assert_eq!(
+        client.sql("SELECT count(*) FROM orders").await,
+        json!([[0.0]]),
+        "a new stream has nothing of the old one"
+    );
     accepted(&client.post_json(path, &array).await, 1);
     eventually("the new orders in ClickHouse", json!([[1.0]]), || {
         client.clickhouse("SELECT toFloat64(count()) FROM orders")

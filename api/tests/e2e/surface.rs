@@ -16,18 +16,28 @@ async fn the_program_tells_how_it_is() {
     let epoch = accepted(&client.post_json("/v1/metrics", &json!({"name": "cpu", "value": 1})).await, 1);
     assert_eq!((client.get("/healthz").await.status, client.get("/readyz").await.status), (200, 200));
     let status = client.get("/api/v1/status").await.expect(200);
-    assert_eq!((&status["version"], &status["events_total"]), (&json!(env!("CARGO_PKG_VERSION")), &json!(1)), "{status}");
+    assert_eq!(
+        (&status["version"], &status["events_total"]),
+        (&json!(env!("CARGO_PKG_VERSION")), &json!(1)),
+        "{status}"
+    );
     assert!(status["epoch"].as_u64().unwrap() >= epoch, "{status}");
-    assert_eq!((&status["clickhouse"]["mode"], &status["clickhouse"]["healthy"]), (&json!("embedded"), &json!(true)), "{status}");
+    assert_eq!(
+        (&status["clickhouse"]["mode"], &status["clickhouse"]["healthy"]),
+        (&json!("embedded"), &json!(true)),
+        "{status}"
+    );
     assert!(!status["clickhouse"]["version"].as_str().unwrap().is_empty(), "{status}");
     assert!(status["memory_bytes"].as_u64().unwrap() > 1 << 20, "{status}");
-    let items: Vec<&str> = status["flush"].as_array().unwrap().iter().map(|item| item["item"].as_str().unwrap()).collect();
+    let items: Vec<&str> =
+        status["flush"].as_array().unwrap().iter().map(|item| item["item"].as_str().unwrap()).collect();
     for item in ["catalog", "stream/0", "view/metrics_1s", "view/metrics_1m", "view/metrics_1h", "view/metrics_1d"] {
         assert!(items.contains(&item), "{item}: {status}");
     }
     let own = client.get("/metrics").await;
     assert!(own.header("content-type").starts_with("text/plain"), "{}", own.header("content-type"));
-    let counted = own.text().lines().find(|line| line.starts_with("streamgauge_ingest_events_total")).map(str::to_owned);
+    let counted =
+        own.text().lines().find(|line| line.starts_with("streamgauge_ingest_events_total")).map(str::to_owned);
     assert!(counted.as_deref().is_some_and(|line| line.ends_with(" 1")), "{counted:?}\n{}", own.text());
 
     let page = client.get("/").await;
@@ -64,7 +74,10 @@ async fn the_described_interface_is_the_golden_one() {
 async fn a_start_that_cannot_be_says_why() {
     let data = DataDir::new();
     let (status, output) = run_to_end(&data, &["--clickhouse-library", "/nonexistent/libchdb.so"]).await;
-    assert!(!status.success() && output.contains("/nonexistent/libchdb.so") && !output.contains("panicked"), "{output}");
+    assert!(
+        !status.success() && output.contains("/nonexistent/libchdb.so") && !output.contains("panicked"),
+        "{output}"
+    );
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
     let output = tokio::process::Command::new(PROGRAM)

@@ -46,7 +46,8 @@ pub(crate) fn difference(found: &Value, expected: &Value) -> Option<String> {
     match (found, expected) {
         (Value::Array(a), Value::Array(b)) => {
             let inside = a.iter().zip(b).enumerate();
-            let inside = inside.filter_map(|(index, (a, b))| difference(a, b).map(|text| format!("[{index}]{text}"))).next();
+            let inside =
+                inside.filter_map(|(index, (a, b))| difference(a, b).map(|text| format!("[{index}]{text}"))).next();
             inside.or_else(|| (a.len() != b.len()).then(|| format!(": {} items, expected {}", a.len(), b.len())))
         }
         (Value::Object(a), Value::Object(b)) if a.keys().eq(b.keys()) => {
