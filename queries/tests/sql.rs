@@ -151,6 +151,35 @@ fn the_same_answers_wherever_the_rows_are() {
     });
 }
 
+/// Filters, columns and limits reach ClickHouse, also where DataFusion rewrites a statement on the way.
+#[test]
+fn what_clickhouse_is_asked() {
+    run(async {
+        let world = World::new("asked").await;
+        world.append(&events()[0]).await;
+        world.bury().await;
+        world.append(&events()[1]).await;
+        let host = "if(mapContains(t.`dimensions`, 'host'), t.`dimensions`['host'], NULL)";
+        for (sql, parts) in [
+            ("SELECT count(*) FROM metrics", vec!["SELECT count() FROM"]),
+            ("SELECT value FROM metrics LIMIT 3", vec!["SELECT t.`value` FROM", " LIMIT 3 "]),
+            ("SELECT value FROM metrics WHERE name = 'cpu' AND value > 1", vec!["AND (t.`name` = 'cpu') AND (t.`value` > 1e0)"]),
+            ("SELECT dimensions['zone'], count(*) FROM metrics WHERE dimensions['host'] = 'a' GROUP BY 1", vec![host, " = 'a'"]),
+            ("SELECT value FROM metrics WHERE ts >= '2024-05-01T00:00:01Z'", vec!["t.`ts` >= fromUnixTimestamp64Micro(toInt64(1714521601000000), 'UTC')"]),
+            ("SELECT value FROM metrics WHERE ts > now() - interval '1 hour'", vec!["t.`ts` > fromUnixTimestamp64Micro("]),
+            ("SELECT a.value FROM metrics a JOIN metrics_1s b ON a.ts = b.bucket WHERE b.name = 'mem' AND a.name = 'cpu'",
+             vec!["t.`name` = 'cpu'", "s.`name` = 'mem'"]),
+            ("SELECT sum(count) FROM metrics_1m WHERE bucket >= '2024-05-01' AND count > 1", vec!["s.bucket AS g_bucket, s.series AS g_series, sum(s.count) AS g_count FROM", "s.`bucket` >= from"]),
+            ("SELECT * FROM (SELECT name, max FROM metrics_1h) WHERE name IN ('a', 'b')", vec!["s.`name` = 'a' OR s.`name` = 'b'"]),
+        ] {
+            world.asked.lock().clear();
+            world.rows(sql).await.unwrap();
+            let asked = world.asked.lock().join("\n");
+            assert!(parts.iter().all(|part| asked.contains(part)), "{sql} asked {asked}, not {parts:?}");
+        }
+    });
+}
+
 #[test]
 fn streams_of_the_users_own() {
     run(async {

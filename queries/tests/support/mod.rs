@@ -9,6 +9,7 @@ use std::sync::{Arc, LazyLock, Once};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use parking_lot::Mutex;
 use futures::{StreamExt, TryStreamExt};
 use streamgauge_engine::{Engine, EngineConfig, Recovered};
 use streamgauge_queries::history::HistoryStream;
@@ -77,7 +78,7 @@ async fn database(name: &str) -> ClickHouse {
     clickhouse
 }
 
-struct OverClickHouse(ClickHouse);
+struct OverClickHouse(ClickHouse, Arc<Mutex<Vec<String>>>);
 
 fn history_error(error: SinkError) -> HistoryError {
     match &error {
@@ -90,6 +91,7 @@ fn history_error(error: SinkError) -> HistoryError {
 #[async_trait]
 impl History for OverClickHouse {
     async fn query(&self, sql: &str) -> Result<HistoryStream, HistoryError> {
+        self.1.lock().push(sql.to_owned());
         let batches = self.0.query_arrow(sql).await.map_err(history_error)?;
         Ok(batches.map_err(history_error).boxed())
     }
@@ -129,6 +131,8 @@ pub(crate) struct World {
     pub(crate) engine: Engine,
     pub(crate) queries: QueryEngine,
     pub(crate) clickhouse: ClickHouse,
+    /// What ClickHouse was asked.
+    pub(crate) asked: Arc<Mutex<Vec<String>>>,
     clock: Arc<AtomicU64>,
     _log: tempfile::TempDir,
 }
@@ -151,9 +155,10 @@ impl World {
         };
         let engine = Engine::open(&config, Recovered::default()).unwrap();
         let clickhouse = database(name).await;
-        let history = Arc::new(OverClickHouse(clickhouse.clone()));
+        let asked = Arc::default();
+        let history = Arc::new(OverClickHouse(clickhouse.clone(), Arc::clone(&asked)));
         let queries = QueryEngine::new(engine.clone(), history, limits).unwrap();
-        World { engine, queries, clickhouse, clock, _log: log }
+        World { engine, queries, clickhouse, asked, clock, _log: log }
     }
 
     pub(crate) async fn append(&self, events: &[Event]) -> Epoch {
