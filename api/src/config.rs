@@ -190,7 +190,8 @@ impl ServeArgs {
             anyhow::ensure!(file.is_file(), "the configuration file {} is not there", file.display());
             figment = figment.merge(Toml::file_exact(file));
         }
-        let config: Config = figment.merge(Serialized::defaults(&self)).extract().context("the settings do not make sense")?;
+        let config: Config =
+            figment.merge(Serialized::defaults(&self)).extract().context("the settings do not make sense")?;
         config.check()?;
         Ok(config)
     }
@@ -225,7 +226,8 @@ mod tests {
     }
 
     fn resolve(arguments: &[&str]) -> Result<Config, String> {
-        let cli = Cli::try_parse_from(std::iter::once("serve").chain(arguments.iter().copied())).map_err(|e| e.to_string())?;
+        let cli = Cli::try_parse_from(std::iter::once("serve").chain(arguments.iter().copied()))
+            .map_err(|e| e.to_string())?;
         cli.serve.resolve().map_err(|error| format!("{error:#}"))
     }
 
@@ -235,7 +237,10 @@ mod tests {
         let file = dir.path().join("streamgauge.toml");
         std::fs::write(&file, "workers = 3\nskew_max = \"1h\"\nlog_format = \"json\"\n").unwrap();
         let config = resolve(&["--config", file.to_str().unwrap(), "--workers", "2"]).unwrap();
-        assert_eq!((config.workers, config.skew_max, config.log_format), (2, Duration::from_secs(3600), LogFormat::Json));
+        assert_eq!(
+            (config.workers, config.skew_max, config.log_format),
+            (2, Duration::from_secs(3600), LogFormat::Json)
+        );
         assert_eq!(config.http, Config::default().http);
     }
 

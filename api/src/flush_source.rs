@@ -5,7 +5,9 @@ use std::time::Duration;
 use async_trait::async_trait;
 use streamgauge_engine::Engine;
 use streamgauge_schemas::{Epoch, StreamId};
-use streamgauge_sinks::{BoxError, CATALOG_ITEM, FlushItem, FlushKind, FlushSource, FlushUnit, StreamTable, stream_item, view_item};
+use streamgauge_sinks::{
+    BoxError, CATALOG_ITEM, FlushItem, FlushKind, FlushSource, FlushUnit, StreamTable, stream_item, view_item,
+};
 
 /// How often new events are written: ClickHouse likes few large inserts.
 const STREAM_INTERVAL: Duration = Duration::from_secs(1);
@@ -67,7 +69,8 @@ impl FlushSource for EngineFlushes {
         let catalog = self.engine.catalog();
         let streams = std::iter::once(StreamId::METRICS).chain(catalog.streams.iter().map(|stream| stream.id));
         let stream = |id| FlushItem { name: stream_item(id), interval: STREAM_INTERVAL, kind: FlushKind::Stream };
-        let mut items = vec![FlushItem { name: CATALOG_ITEM.into(), interval: CATALOG_INTERVAL, kind: FlushKind::Catalog }];
+        let mut items =
+            vec![FlushItem { name: CATALOG_ITEM.into(), interval: CATALOG_INTERVAL, kind: FlushKind::Catalog }];
         items.extend(streams.map(stream));
         items.extend(self.engine.views().iter().map(|view| FlushItem {
             name: view_item(view),

@@ -35,7 +35,10 @@ pub(crate) fn recovered(found: streamgauge_sinks::Recovered, views: &[ViewDefini
 }
 
 /// All series that history knows of, from the coarsest rollup, whose rows are fewest.
-pub(crate) async fn known_series(clickhouse: &ClickHouse, coarsest: &ViewDefinition) -> anyhow::Result<Vec<Arc<Series>>> {
+pub(crate) async fn known_series(
+    clickhouse: &ClickHouse,
+    coarsest: &ViewDefinition,
+) -> anyhow::Result<Vec<Arc<Series>>> {
     let table = clickhouse.table(&coarsest.states_table());
     let sql = format!("SELECT name, any(dimensions) AS dimensions FROM {table} GROUP BY name, series");
     let batches = clickhouse.query_batches(&sql).await.context("the series could not be read from ClickHouse")?;

@@ -19,7 +19,8 @@ use streamgauge_engine::{Engine, EngineConfig};
 use streamgauge_queries::{QueryEngine, QueryLimits};
 use streamgauge_schemas::{Epoch, time};
 use streamgauge_sinks::{
-    CATALOG_ITEM, FlushStatus, Flusher, Server, ServerConfig, ServerMode, ServerState, migrations, stream_item, view_item,
+    CATALOG_ITEM, FlushStatus, Flusher, Server, ServerConfig, ServerMode, ServerState, migrations, stream_item,
+    view_item,
 };
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -36,7 +37,8 @@ use crate::restart;
 pub(crate) fn run(args: ServeArgs) -> anyhow::Result<()> {
     let config = args.resolve()?;
     crate::logging::start(&config)?;
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("no threads for the server")?;
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().enable_all().build().context("no threads for the server")?;
     runtime.block_on(serve(config))
 }
 
@@ -49,7 +51,9 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     let (address, listener) = listen(&config).await?;
     let server = {
         let (router, stopping) = (http::router(app.clone()), stopping.clone());
-        tokio::spawn(async move { axum::serve(listener, router).with_graceful_shutdown(stopping.cancelled_owned()).await })
+        tokio::spawn(
+            async move { axum::serve(listener, router).with_graceful_shutdown(stopping.cancelled_owned()).await },
+        )
     };
     let upkeep = tokio::spawn(async move {
         loop {
@@ -70,14 +74,18 @@ async fn serve(config: Config) -> anyhow::Result<()> {
 
 /// One program a data folder.
 fn lock(data_dir: &Path) -> anyhow::Result<File> {
-    std::fs::create_dir_all(data_dir).with_context(|| format!("the data folder {} cannot be made", data_dir.display()))?;
+    std::fs::create_dir_all(data_dir)
+        .with_context(|| format!("the data folder {} cannot be made", data_dir.display()))?;
     let path = data_dir.join("lock");
     let file = File::options().create(true).truncate(false).write(true).open(&path);
     let file = file.with_context(|| format!("the data folder {} cannot be written", data_dir.display()))?;
     match file.try_lock() {
         Ok(()) => Ok(file),
         Err(TryLockError::WouldBlock) => {
-            anyhow::bail!("the data folder {} is in use by another streamgauge; stop it, or choose another --data-dir", data_dir.display())
+            anyhow::bail!(
+                "the data folder {} is in use by another streamgauge; stop it, or choose another --data-dir",
+                data_dir.display()
+            )
         }
         Err(TryLockError::Error(error)) => Err(error).with_context(|| format!("{} cannot be locked", path.display())),
     }
@@ -104,7 +112,9 @@ fn watch_signals(stopping: CancellationToken) -> anyhow::Result<()> {
                 _ = terminate.recv() => {}
             }
             if first {
-                tracing::info!("stopping: flushing to ClickHouse; a second signal ends at once, and loses nothing that was acknowledged");
+                tracing::info!(
+                    "stopping: flushing to ClickHouse; a second signal ends at once, and loses nothing that was acknowledged"
+                );
                 stopping.cancel();
             } else {
                 std::process::exit(130);
@@ -140,10 +150,13 @@ async fn start(config: &Config, app: &Arc<App>, stopping: CancellationToken) -> 
         recovered.series.extend(restart::known_series(&client, coarsest).await?);
     }
     app.starting("replaying the log");
-    let engine = tokio::task::spawn_blocking(move || Engine::open(&engine_config, recovered)).await?.context("the engine did not start")?;
+    let engine = tokio::task::spawn_blocking(move || Engine::open(&engine_config, recovered))
+        .await?
+        .context("the engine did not start")?;
     restart::restore_last_values(&client, &engine).await;
     let boot = Epoch(time::wall_clock().0.max(0) as u64);
-    let flusher = Arc::new(Flusher::start(client.clone(), Arc::new(EngineFlushes::new(engine.clone())), boot, &flushed));
+    let flusher =
+        Arc::new(Flusher::start(client.clone(), Arc::new(EngineFlushes::new(engine.clone())), boot, &flushed));
     let limits = QueryLimits {
         time_max: config.query_timeout.into(),
         json_rows_max: config.rows_max,
@@ -157,7 +170,12 @@ async fn start(config: &Config, app: &Arc<App>, stopping: CancellationToken) -> 
         started: Instant::now(),
         rate: Rate::new(engine.status().events_total),
         stopping,
-        health: Box::new(ProgramHealth { mode: clickhouse.mode(), state: clickhouse.state(), flusher: flusher.clone(), engine: engine.clone() }),
+        health: Box::new(ProgramHealth {
+            mode: clickhouse.mode(),
+            state: clickhouse.state(),
+            flusher: flusher.clone(),
+            engine: engine.clone(),
+        }),
         engine,
     });
     app.ready(running.clone());
@@ -209,7 +227,9 @@ async fn stop(config: &Config, parts: Parts, server: tokio::task::JoinHandle<std
     }
     parts.ticker.abort();
     if !parts.flusher.flush_now_and_stop(config.stop_timeout.into()).await {
-        tracing::warn!("not everything was flushed in time; the log has the rest, and the next start goes on from there");
+        tracing::warn!(
+            "not everything was flushed in time; the log has the rest, and the next start goes on from there"
+        );
     }
     parts.clickhouse.stop().await;
     tracing::info!("stopped");

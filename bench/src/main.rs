@@ -69,7 +69,8 @@ struct Whole {
     /// Runs of the whole measurement, each on an empty data folder
     #[arg(long, value_name = "N", default_value_t = 1)]
     repeat: usize,
-    /// The pace of the latency measurement in events per second [default: half of the measured rate]
+    /// The pace of the latency measurement in events per second [default: half of the measured rate, from
+    /// the first byte posted until all are in ClickHouse]
     #[arg(long, value_name = "RATE")]
     latency_rate: Option<f64>,
     /// How long the latency is measured

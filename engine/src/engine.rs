@@ -5,9 +5,7 @@ use std::sync::Arc;
 
 use futures_channel::mpsc;
 use streamgauge_schemas::stream::{Catalog, CatalogChange, Stream};
-use streamgauge_schemas::{
-    Epoch, EventBatch, Rows, Series, SeriesId, StreamDefinition, StreamId, ViewDefinition,
-};
+use streamgauge_schemas::{Epoch, EventBatch, Rows, Series, SeriesId, StreamDefinition, StreamId, ViewDefinition};
 
 use crate::config::EngineConfig;
 use crate::error::EngineError;
@@ -96,7 +94,8 @@ impl Engine {
         let pending = Pending::new(config.pending_bytes_max);
         let sequencer = Arc::new(Sequencer::new(workers, views.len(), registry.clone(), pending));
         let floor = recovery::replay(&log, recovered, &views, &sequencer, &registry)?;
-        let options = CommitterOptions { clock: config.clock.clone(), epoch_floor: floor, ..CommitterOptions::default() };
+        let options =
+            CommitterOptions { clock: config.clock.clone(), epoch_floor: floor, ..CommitterOptions::default() };
         let committer = Committer::start(log, options, Box::new(OnCommit(sequencer.clone())))?;
         let flush_rows_max = config.flush_rows_max;
         Ok(Engine { inner: Arc::new(Inner { committer, sequencer, registry, views, flush_rows_max }) })
@@ -227,7 +226,8 @@ impl Engine {
         let mut last = None;
         for id in &rows.series {
             if last != Some(*id) && !named.contains_key(id) {
-                let series = self.inner.registry.get(*id).expect("a series is registered before its events are appended");
+                let series =
+                    self.inner.registry.get(*id).expect("a series is registered before its events are appended");
                 named.insert(*id, series);
             }
             last = Some(*id);

@@ -11,7 +11,7 @@
 //! - `workers`, `dataflow`: timely workers that maintain the views.
 //! - [`registry`]: names and dimensions of series.
 //! - [`snapshot`]: consistent reads, and following a view.
-//! - [`recovery`]: restart.
+//! - [`recovery`]: what a restart does.
 //! - [`engine`]: all of it behind one type.
 //! - [`config`], [`error`].
 

@@ -62,7 +62,12 @@ impl SeriesRegistry {
     pub fn register(&self, batch: &MetricsBatch) -> Result<(), TooManySeries> {
         let missing = {
             let inner = self.inner.read();
-            batch.series.iter().filter(|s| !inner.by_id.contains_key(&s.id)).map(|s| s.series.clone()).collect::<Vec<_>>()
+            batch
+                .series
+                .iter()
+                .filter(|s| !inner.by_id.contains_key(&s.id))
+                .map(|s| s.series.clone())
+                .collect::<Vec<_>>()
         };
         if !missing.is_empty() {
             let mut inner = self.inner.write();
@@ -128,9 +133,16 @@ impl SeriesRegistry {
     #[must_use]
     pub fn metrics(&self, prefix: &str, limit: usize) -> Vec<MetricSummary> {
         let inner = self.inner.read();
-        let from = inner.by_name.range::<str, _>((Bound::Included(prefix), Bound::Unbounded)).take_while(|(name, _)| name.starts_with(prefix));
+        let from = inner
+            .by_name
+            .range::<str, _>((Bound::Included(prefix), Bound::Unbounded))
+            .take_while(|(name, _)| name.starts_with(prefix));
         from.take(limit)
-            .map(|(name, metric)| MetricSummary { name: name.clone(), series_count: metric.series.len(), last: metric.last })
+            .map(|(name, metric)| MetricSummary {
+                name: name.clone(),
+                series_count: metric.series.len(),
+                last: metric.last,
+            })
             .collect()
     }
 

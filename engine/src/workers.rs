@@ -51,7 +51,11 @@ pub(crate) struct Workers {
 
 impl Workers {
     /// Starts `count` workers with the views' dataflows.
-    pub(crate) fn start(count: usize, views: Arc<[Arc<ViewDefinition>]>, registry: Arc<SeriesRegistry>) -> std::io::Result<Self> {
+    pub(crate) fn start(
+        count: usize,
+        views: Arc<[Arc<ViewDefinition>]>,
+        registry: Arc<SeriesRegistry>,
+    ) -> std::io::Result<Self> {
         let (senders, receivers): (Vec<_>, Vec<_>) = (0..count).map(|_| crossbeam_channel::unbounded()).unzip();
         let main = move || {
             let config = timely::Config {
@@ -122,7 +126,11 @@ fn run(
         let mut connected = true;
         for _ in 0..EPOCHS_PER_STEP_MAX {
             // A worker that is done with everything sleeps until the next command; others only look.
-            let command = if state.caught_up() { commands.recv().map_err(|_| TryRecvError::Disconnected) } else { commands.try_recv() };
+            let command = if state.caught_up() {
+                commands.recv().map_err(|_| TryRecvError::Disconnected)
+            } else {
+                commands.try_recv()
+            };
             match command {
                 Ok(command) => state.handle(worker, command),
                 Err(TryRecvError::Empty) => break,
@@ -182,7 +190,9 @@ impl WorkerState {
                 self.dataflow.input.advance_to(epoch.0 + 1);
                 self.tickets.borrow_mut().push(ticket);
             }
-            Command::Advance { epoch } => self.dataflow.input.advance_to((epoch.0 + 1).max(*self.dataflow.input.time())),
+            Command::Advance { epoch } => {
+                self.dataflow.input.advance_to((epoch.0 + 1).max(*self.dataflow.input.time()))
+            }
             Command::Load { view, rows, flushed } => self.load(view, &rows, flushed),
             Command::Read { views, reply } => {
                 self.catch_up(worker);
@@ -239,7 +249,8 @@ impl WorkerState {
         let mut rows = Rows::default();
         let held = self.dataflow.views[view].arrangement.flush(self.flushed[view], horizon, &mut rows);
         let name = self.dataflow.views[view].definition.name.clone();
-        metrics::gauge!("streamgauge_view_rows", "view" => name, "worker" => self.share.index.to_string()).set(held as f64);
+        metrics::gauge!("streamgauge_view_rows", "view" => name, "worker" => self.share.index.to_string())
+            .set(held as f64);
         Part { horizon, rows }
     }
 }

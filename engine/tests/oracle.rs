@@ -1,6 +1,8 @@
 //! Every view equals a plain recomputation, at every epoch, for 1, 2 and 4 workers: with late and unordered events,
 //! flushes at any moment, queries that a flush overtakes, half-done flushes, and restarts.
 
+#![allow(clippy::unwrap_used, reason = "a test ends where something is not as it must be")]
+
 mod support;
 
 use std::sync::Arc;
@@ -42,12 +44,24 @@ fn views() -> Vec<ViewDefinition> {
 
 fn event() -> impl Strategy<Value = Event> {
     // Near bucket edges of each length, before and after 1970, with disorder of up to a day.
-    let base = prop_oneof![Just(0i64), Just(59), Just(60), Just(3_599), Just(3_600), Just(86_399), Just(-1), Just(-86_400), 0i64..90_000];
-    (0u8..6, base, prop_oneof![Just(0i64), Just(999_999), Just(1), 0i64..1_000_000], -40i32..40).prop_map(|(series, s, us, v)| Event {
-        series,
-        ts: EventTime(s * 1_000_000 + us),
-        value: f64::from(v) / 4.0, // sums of quarters are exact, whatever their order
-    })
+    let base = prop_oneof![
+        Just(0i64),
+        Just(59),
+        Just(60),
+        Just(3_599),
+        Just(3_600),
+        Just(86_399),
+        Just(-1),
+        Just(-86_400),
+        0i64..90_000
+    ];
+    (0u8..6, base, prop_oneof![Just(0i64), Just(999_999), Just(1), 0i64..1_000_000], -40i32..40).prop_map(
+        |(series, s, us, v)| Event {
+            series,
+            ts: EventTime(s * 1_000_000 + us),
+            value: f64::from(v) / 4.0, // sums of quarters are exact, whatever their order
+        },
+    )
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -77,8 +91,15 @@ impl Run {
     fn new(workers: usize) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let clock = Arc::new(AtomicU64::new(1_000_000));
-        let mut run =
-            Run { dir, clock, workers, engine: None, store: Store::default(), acknowledged: Vec::new(), begun: vec![None; 4] };
+        let mut run = Run {
+            dir,
+            clock,
+            workers,
+            engine: None,
+            store: Store::default(),
+            acknowledged: Vec::new(),
+            begun: vec![None; 4],
+        };
         run.open();
         run
     }

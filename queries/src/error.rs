@@ -155,9 +155,9 @@ impl QueryError {
         let message = || error.find_root().strip_backtrace();
         match error.find_root() {
             DataFusionError::ResourcesExhausted(_) => QueryError::Memory { bytes_max: memory_bytes_max },
-            DataFusionError::Plan(text) | DataFusionError::NotImplemented(text) | DataFusionError::Configuration(text) => {
-                QueryError::Sql { message: without_backtrace(text) }
-            }
+            DataFusionError::Plan(text)
+            | DataFusionError::NotImplemented(text)
+            | DataFusionError::Configuration(text) => QueryError::Sql { message: without_backtrace(text) },
             DataFusionError::SQL(..) | DataFusionError::SchemaError(..) | DataFusionError::Collection(_) => {
                 QueryError::Sql { message: message() }
             }
@@ -185,7 +185,9 @@ fn without_backtrace(text: &str) -> String {
     text.split(DataFusionError::BACK_TRACE_SEP).next().unwrap_or_default().to_owned()
 }
 
-fn causes<'a>(error: &'a (dyn std::error::Error + 'static)) -> impl Iterator<Item = &'a (dyn std::error::Error + 'static)> {
+fn causes<'a>(
+    error: &'a (dyn std::error::Error + 'static),
+) -> impl Iterator<Item = &'a (dyn std::error::Error + 'static)> {
     std::iter::successors(Some(error), |error| match error.downcast_ref::<DataFusionError>() {
         Some(DataFusionError::External(inner)) => Some(inner.as_ref()),
         Some(DataFusionError::Shared(inner)) => Some(inner.as_ref()),

@@ -15,8 +15,8 @@ use arrow::csv::WriterBuilder as CsvBuilder;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow::error::ArrowError;
 use arrow::ipc::writer::StreamWriter;
-use arrow::json::writer::{LineDelimited, WriterBuilder as JsonBuilder, make_encoder};
 use arrow::json::writer::{EncoderOptions, NullableEncoder};
+use arrow::json::writer::{LineDelimited, WriterBuilder as JsonBuilder, make_encoder};
 use bytes::Bytes;
 use futures::stream::{self, BoxStream};
 use futures::{Stream, StreamExt};
@@ -134,13 +134,19 @@ pub fn type_name(kind: &DataType) -> &'static str {
         DataType::Int64 | DataType::UInt32 | DataType::UInt64 => "bigint",
         DataType::Float16 | DataType::Float32 => "real",
         DataType::Float64 => "double",
-        DataType::Decimal32(..) | DataType::Decimal64(..) | DataType::Decimal128(..) | DataType::Decimal256(..) => "numeric",
+        DataType::Decimal32(..) | DataType::Decimal64(..) | DataType::Decimal128(..) | DataType::Decimal256(..) => {
+            "numeric"
+        }
         DataType::Boolean => "boolean",
         DataType::Timestamp(..) => "timestamp",
         DataType::Date32 | DataType::Date64 => "date",
         DataType::Time32(_) | DataType::Time64(_) => "time",
         DataType::Interval(_) | DataType::Duration(_) => "interval",
-        DataType::Map(..) | DataType::Struct(_) | DataType::List(_) | DataType::LargeList(_) | DataType::FixedSizeList(..) => "json",
+        DataType::Map(..)
+        | DataType::Struct(_)
+        | DataType::List(_)
+        | DataType::LargeList(_)
+        | DataType::FixedSizeList(..) => "json",
         DataType::Dictionary(_, value) => type_name(value),
         DataType::Null => "null",
         _ => "bytes",
@@ -188,8 +194,7 @@ fn csv(batch: &RecordBatch, header: bool) -> Result<Bytes, QueryError> {
 /// The schema comes first, also of an answer without rows.
 async fn arrow_stream(mut answer: QueryStream) -> Result<Body, QueryError> {
     let first = answer.next().await.transpose()?;
-    let mut writer =
-        StreamWriter::try_new(Vec::new(), &answer.schema).map_err(|error| unwritable(&error))?;
+    let mut writer = StreamWriter::try_new(Vec::new(), &answer.schema).map_err(|error| unwritable(&error))?;
     let mut write = move |batch: Option<RecordBatch>| -> Result<Bytes, QueryError> {
         let written = match batch {
             Some(batch) => writer.write(&batch),
@@ -205,7 +210,9 @@ async fn arrow_stream(mut answer: QueryStream) -> Result<Body, QueryError> {
 }
 
 /// Nothing follows an error, so that an answer cut short does not look whole.
-fn until_error(body: impl Stream<Item = Result<Bytes, QueryError>> + Send) -> impl Stream<Item = Result<Bytes, QueryError>> + Send {
+fn until_error(
+    body: impl Stream<Item = Result<Bytes, QueryError>> + Send,
+) -> impl Stream<Item = Result<Bytes, QueryError>> + Send {
     body.scan(false, |failed, item| {
         let passed = (!*failed).then(|| {
             *failed = item.is_err();

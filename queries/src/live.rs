@@ -17,7 +17,9 @@ use streamgauge_schemas::time::wall_clock;
 use streamgauge_schemas::{Duration, Epoch, EventTime, Series, State};
 
 use crate::error::QueryError;
-use crate::series::{Aggregation, DimensionFilter, Group, Plan, Points, SeriesAnswer, SeriesPoints, SeriesQuery, chosen_granularity};
+use crate::series::{
+    Aggregation, DimensionFilter, Group, Plan, Points, SeriesAnswer, SeriesPoints, SeriesQuery, chosen_granularity,
+};
 use crate::session::QueryEngine;
 
 /// A question for the series of a metric that goes on.
@@ -84,7 +86,8 @@ impl QueryEngine {
         let (sender, deltas) = mpsc::channel(self.limits().follow_queue_max);
         let (epoch, points) = self.points(&plan, Some(sender)).await?;
         let answer = plan.answer(epoch, &points, query.aggregations.clone());
-        let live = LiveSeries { plan, range: query.range, epoch, points, groups: HashMap::new(), deltas, now: wall_clock };
+        let live =
+            LiveSeries { plan, range: query.range, epoch, points, groups: HashMap::new(), deltas, now: wall_clock };
         Ok((answer, live))
     }
 }
@@ -132,7 +135,9 @@ impl LiveSeries {
 
     /// The lower bound of the window's first bucket.
     fn lower(&self) -> EventTime {
-        EventTime((self.now)().0.saturating_sub(self.range.as_micros())).floor(self.plan.granularity).max(self.plan.lower)
+        EventTime((self.now)().0.saturating_sub(self.range.as_micros()))
+            .floor(self.plan.granularity)
+            .max(self.plan.lower)
     }
 
     fn take(

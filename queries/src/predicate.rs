@@ -67,7 +67,8 @@ pub(crate) enum Value {
 impl Predicate {
     /// Translates a filter on a table of `schema`; `None` when it is to be left to DataFusion.
     pub(crate) fn of(expr: &Expr, schema: &Schema) -> Option<Predicate> {
-        let not = |predicate: Predicate, negated: bool| if negated { Predicate::Not(Box::new(predicate)) } else { predicate };
+        let not =
+            |predicate: Predicate, negated: bool| if negated { Predicate::Not(Box::new(predicate)) } else { predicate };
         Some(match expr {
             Expr::Alias(alias) => Predicate::of(&alias.expr, schema)?,
             Expr::BinaryExpr(BinaryExpr { left, op, right }) => match op {
@@ -117,7 +118,11 @@ impl Predicate {
                 out.push_str(&format!("startsWith({}, {})", of(operand), clickhouse::text(prefix)));
             }
             Predicate::IsNull(Operand::Dimension(key)) => {
-                out.push_str(&format!("NOT mapContains({}, {})", column_sql(alias, "dimensions"), clickhouse::text(key)));
+                out.push_str(&format!(
+                    "NOT mapContains({}, {})",
+                    column_sql(alias, "dimensions"),
+                    clickhouse::text(key)
+                ));
             }
             Predicate::IsNull(operand) => out.push_str(&format!("{} IS NULL", of(operand))),
             Predicate::Truth(operand) => out.push_str(&of(operand)),
@@ -190,7 +195,9 @@ pub(crate) fn row_filter(predicates: &[Predicate]) -> RowFilter {
                 filter.lower = filter.lower.max(both.lower);
                 filter.upper = [filter.upper, both.upper].into_iter().flatten().min();
             }
-            Predicate::Compare(Operand::Column(column), Comparison::Equal, Value::Text(text)) if column == "name" && name.is_none() => {
+            Predicate::Compare(Operand::Column(column), Comparison::Equal, Value::Text(text))
+                if column == "name" && name.is_none() =>
+            {
                 name = Some(text.clone());
             }
             other if other.only(&["name", "dimensions"]) => tests.push(other.clone()),
@@ -336,7 +343,9 @@ fn value(expr: &Expr, kind: &DataType) -> Option<Value> {
     match (literal, kind) {
         (ScalarValue::Int64(Some(integer)), DataType::Int64) => Some(Value::Integer(*integer)),
         // Invariant 2.
-        (ScalarValue::Float64(Some(float)), DataType::Float64) if float.is_finite() && *float != 0.0 => Some(Value::Float(*float)),
+        (ScalarValue::Float64(Some(float)), DataType::Float64) if float.is_finite() && *float != 0.0 => {
+            Some(Value::Float(*float))
+        }
         (ScalarValue::Boolean(Some(boolean)), DataType::Boolean) => Some(Value::Boolean(*boolean)),
         (ScalarValue::TimestampMicrosecond(Some(micros), _), kind) if *kind == timestamp_type() => time(*micros),
         (text, DataType::Utf8) => Some(Value::Text(text.try_as_str().flatten()?.to_owned())),

@@ -40,7 +40,8 @@ pub enum Aggregation {
 
 impl Aggregation {
     /// All of them.
-    pub const ALL: [Aggregation; 5] = [Aggregation::Avg, Aggregation::Sum, Aggregation::Min, Aggregation::Max, Aggregation::Count];
+    pub const ALL: [Aggregation; 5] =
+        [Aggregation::Avg, Aggregation::Sum, Aggregation::Min, Aggregation::Max, Aggregation::Count];
 
     /// The name in requests and answers.
     #[must_use]
@@ -264,7 +265,8 @@ impl Plan {
         };
         let groups: String = self.group_by.iter().enumerate().map(group).collect();
         let names: String = (0..self.group_by.len()).map(|place| format!("g{place}, ")).collect();
-        let mut conditions = format!("s.name = {} AND s.bucket >= {}", clickhouse::text(&self.metric), clickhouse::time(self.lower));
+        let mut conditions =
+            format!("s.name = {} AND s.bucket >= {}", clickhouse::text(&self.metric), clickhouse::time(self.lower));
         if let Some(upper) = self.upper {
             conditions.push_str(&format!(" AND s.bucket < {}", clickhouse::time(upper)));
         }
@@ -369,7 +371,8 @@ impl Points {
         let maxs = column(4).as_primitive_opt::<Float64Type>().ok_or_else(wrong)?;
         for row in 0..batch.num_rows() {
             let group: Group = groups.iter().map(|g| g.is_valid(row).then(|| g.value(row).to_owned())).collect();
-            let state = State { count: counts.value(row), sum: sums.value(row), min: mins.value(row), max: maxs.value(row) };
+            let state =
+                State { count: counts.value(row), sum: sums.value(row), min: mins.value(row), max: maxs.value(row) };
             self.merge(&group, EventTime(times.value(row)), &state)?;
         }
         Ok(())

@@ -236,7 +236,10 @@ impl QueryEngine {
             };
             let function = reference.schema().is_none() && state.table_functions().contains_key(reference.table());
             if !(here && known || function) {
-                return Err(QueryError::UnknownTable { name: reference.to_string(), hint: hint(reference.table(), &names) });
+                return Err(QueryError::UnknownTable {
+                    name: reference.to_string(),
+                    hint: hint(reference.table(), &names),
+                });
             }
         }
         Ok(())
@@ -280,8 +283,12 @@ fn first_word(sql: &str) -> String {
 fn hint(name: &str, names: &[String]) -> String {
     let mut near: Vec<(usize, &String)> = names.iter().map(|other| (distance(name, other), other)).collect();
     near.sort();
-    let close: Vec<&str> =
-        near.iter().filter(|(distance, _)| *distance <= name.len() / 3 + 1).take(3).map(|(_, name)| name.as_str()).collect();
+    let close: Vec<&str> = near
+        .iter()
+        .filter(|(distance, _)| *distance <= name.len() / 3 + 1)
+        .take(3)
+        .map(|(_, name)| name.as_str())
+        .collect();
     if close.is_empty() {
         let all: Vec<&str> = names.iter().take(20).map(String::as_str).collect();
         format!("there are {}", all.join(", "))

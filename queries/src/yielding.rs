@@ -17,7 +17,11 @@ impl PhysicalOptimizerRule for YieldInJoins {
     fn optimize(&self, plan: Arc<dyn ExecutionPlan>, _config: &ConfigOptions) -> Result<Arc<dyn ExecutionPlan>> {
         let wrapped = plan.transform_up(|plan| {
             let multiplies = plan.name().ends_with("JoinExec") || plan.name() == "UnnestExec";
-            Ok(if multiplies { Transformed::yes(Arc::new(CooperativeExec::new(plan)) as _) } else { Transformed::no(plan) })
+            Ok(if multiplies {
+                Transformed::yes(Arc::new(CooperativeExec::new(plan)) as _)
+            } else {
+                Transformed::no(plan)
+            })
         })?;
         Ok(wrapped.data)
     }

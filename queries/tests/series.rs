@@ -1,19 +1,28 @@
 //! The series of a metric, against a plain recomputation, and following them while events come.
 
+#![allow(clippy::unwrap_used, reason = "a test ends where something is not as it must be")]
+
 mod support;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use streamgauge_queries::{Aggregation, DimensionFilter, FollowQuery, QueryError, QueryLimits, SeriesAnswer, SeriesPoints, SeriesQuery};
+use streamgauge_queries::{
+    Aggregation, DimensionFilter, FollowQuery, QueryError, QueryLimits, SeriesAnswer, SeriesPoints, SeriesQuery,
+};
 use streamgauge_schemas::time::wall_clock;
 use streamgauge_schemas::{self as schemas, EventTime, State};
 use support::{Event, World, run};
 
 const SECOND: i64 = 1_000_000;
-const HOSTS: [&[(&str, &str)]; 5] =
-    [&[("host", "a"), ("zone", "1")], &[("host", "b"), ("zone", "1")], &[("host", "a"), ("zone", "2")], &[("zone", "2")], &[("host", "")]];
+const HOSTS: [&[(&str, &str)]; 5] = [
+    &[("host", "a"), ("zone", "1")],
+    &[("host", "b"), ("zone", "1")],
+    &[("host", "a"), ("zone", "2")],
+    &[("zone", "2")],
+    &[("host", "")],
+];
 
 /// Events of two metrics around `around`, in no order.
 fn events(around: EventTime, len: i64) -> Vec<Event> {
@@ -158,7 +167,9 @@ fn follow_is_snapshot_and_changes() {
             })
         };
         let mut followers = Vec::new();
-        for (granularity, group_by) in [("1s", &["host"][..]), ("1m", &[]), ("7s", &["host", "zone"]), ("1h", &["zone"])] {
+        for (granularity, group_by) in
+            [("1s", &["host"][..]), ("1m", &[]), ("7s", &["host", "zone"]), ("1h", &["zone"])]
+        {
             tokio::time::sleep(Duration::from_millis(50)).await;
             let (snapshot, live) = world.queries.follow(&follow_query("30d", granularity, group_by)).await.unwrap();
             followers.push((granularity, group_by, snapshot, live));
@@ -200,11 +211,17 @@ fn a_slow_follower_lags_and_a_window_moves() {
         let limits = QueryLimits { follow_queue_max: 2, ..QueryLimits::default() };
         let world = World::with("lag", limits, 1).await;
         let now = wall_clock();
-        let event = |seconds: i64, value: f64| Event { name: "cpu", dimensions: vec![], ts: EventTime(now.0 + seconds * SECOND), value };
+        let event = |seconds: i64, value: f64| Event {
+            name: "cpu",
+            dimensions: vec![],
+            ts: EventTime(now.0 + seconds * SECOND),
+            value,
+        };
         let (_, mut live) = world.queries.follow(&follow_query("5s", "1s", &[])).await.unwrap();
         world.append(&[event(-60, 1.0), event(-1, 2.0)]).await;
         let change = live.next_change().await.unwrap();
-        let points: Vec<f64> = change.series.iter().flat_map(|series| &series.points).map(|(_, state)| state.sum).collect();
+        let points: Vec<f64> =
+            change.series.iter().flat_map(|series| &series.points).map(|(_, state)| state.sum).collect();
         assert_eq!(points, [2.0], "an event before the window is no change");
         for n in 0..20 {
             world.append(&[event(0, n as f64)]).await;

@@ -1,5 +1,7 @@
 //! One statement: what is refused, what is bounded, how answers are written, and that it sees one snapshot.
 
+#![allow(clippy::unwrap_used, reason = "a test ends where something is not as it must be")]
+
 mod support;
 
 use std::sync::Arc;
@@ -75,9 +77,18 @@ fn questions_about_the_tables() {
         }
         let columns = world.rows("DESCRIBE metrics_1s").await.unwrap();
         assert!(columns.iter().any(|row| row.starts_with("bucket,")) && columns.len() == 8, "{columns:?}");
-        assert_eq!(world.rows("SELECT count(*) FROM information_schema.columns WHERE table_name = 'metrics'").await.unwrap(), ["5"]);
+        assert_eq!(
+            world.rows("SELECT count(*) FROM information_schema.columns WHERE table_name = 'metrics'").await.unwrap(),
+            ["5"]
+        );
         assert_eq!(world.rows("VALUES (1, 'a'), (2, 'b')").await.unwrap(), ["1,a", "2,b"]);
-        assert!(world.answer("EXPLAIN SELECT * FROM metrics WHERE name = 'cpu'", Format::Csv).await.unwrap().contains("plan"));
+        assert!(
+            world
+                .answer("EXPLAIN SELECT * FROM metrics WHERE name = 'cpu'", Format::Csv)
+                .await
+                .unwrap()
+                .contains("plan")
+        );
         assert!(world.answer("EXPLAIN ANALYZE SELECT * FROM metrics_1s", Format::Csv).await.unwrap().contains("plan"));
         let answer = world.queries.sql("SELECT 1").await.unwrap();
         assert!(answer.epoch >= epoch);
@@ -90,7 +101,10 @@ fn formats() {
     run(async {
         let world = World::new("formats").await;
         world.append(&[event(0, 1.0), event(1, 2.5)]).await;
-        let json = world.answer("SELECT ts, value, dimensions, count(*) OVER () AS n FROM metrics ORDER BY ts", Format::Json).await.unwrap();
+        let json = world
+            .answer("SELECT ts, value, dimensions, count(*) OVER () AS n FROM metrics ORDER BY ts", Format::Json)
+            .await
+            .unwrap();
         let json: serde_json::Value = serde_json::from_str(&json).unwrap();
         assert_eq!(
             json["columns"],
@@ -103,13 +117,20 @@ fn formats() {
         assert_eq!((&json["row_count"], &json["truncated"]), (&2.into(), &false.into()));
         assert!(json["epoch"].is_u64() && json["elapsed_ms"].is_f64());
         let empty = world.answer("SELECT ts FROM metrics WHERE value > 9", Format::Json).await.unwrap();
-        assert!(empty.starts_with(r#"{"columns":[{"name":"ts","type":"timestamp"}],"rows":[],"row_count":0,"#), "{empty}");
+        assert!(
+            empty.starts_with(r#"{"columns":[{"name":"ts","type":"timestamp"}],"rows":[],"row_count":0,"#),
+            "{empty}"
+        );
         assert_eq!(world.answer("SELECT value v FROM metrics WHERE value > 9", Format::Csv).await.unwrap(), "v\n");
-        assert_eq!(world.answer("SELECT value v FROM metrics ORDER BY 1", Format::Ndjson).await.unwrap(), "{\"v\":1.0}\n{\"v\":2.5}\n");
+        assert_eq!(
+            world.answer("SELECT value v FROM metrics ORDER BY 1", Format::Ndjson).await.unwrap(),
+            "{\"v\":1.0}\n{\"v\":2.5}\n"
+        );
         for (sql, rows) in [("SELECT * FROM metrics", 2), ("SELECT * FROM metrics_1s WHERE count > 9", 0)] {
             let answer = world.queries.sql(sql).await.unwrap();
             let schema = answer.schema.clone();
-            let body = streamgauge_queries::format::body(answer, Format::Arrow, std::time::Instant::now()).await.unwrap();
+            let body =
+                streamgauge_queries::format::body(answer, Format::Arrow, std::time::Instant::now()).await.unwrap();
             let bytes = body.try_collect::<Vec<_>>().await.unwrap().concat();
             let reader = arrow::ipc::reader::StreamReader::try_new(bytes.as_slice(), None).unwrap();
             assert_eq!(reader.schema(), schema);

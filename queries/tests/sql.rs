@@ -1,11 +1,13 @@
 //! SQL over memory only, history only, and across the seam: the same rows give the same answers.
 
+#![allow(clippy::unwrap_used, reason = "a test ends where something is not as it must be")]
+
 mod support;
 
+use std::sync::Arc;
 use streamgauge_queries::ErrorKind;
 use streamgauge_schemas::stream::Stream;
 use streamgauge_schemas::{Column, ColumnType, EventBatch, EventTime, StreamDefinition, TableBatch};
-use std::sync::Arc;
 use support::{Event, World, run};
 
 /// 2024-05-01T00:00:00Z.
@@ -88,21 +90,39 @@ fn the_same_answers_wherever_the_rows_are() {
             ("SELECT value FROM metrics WHERE dimensions['host'] = ''", Some("32.0")),
             ("SELECT value FROM metrics WHERE dimensions['host'] <> 'a'", Some("-4.0 128.0 256.0 32.0 8.0")),
             ("SELECT value FROM metrics WHERE dimensions['host'] IS NULL AND name = 'cpu'", Some("16.0")),
-            ("SELECT value FROM metrics WHERE dimensions['host'] IS NOT NULL AND name = 'cpu' AND value > 20", Some("128.0 256.0 32.0 64.0")),
+            (
+                "SELECT value FROM metrics WHERE dimensions['host'] IS NOT NULL AND name = 'cpu' AND value > 20",
+                Some("128.0 256.0 32.0 64.0"),
+            ),
             ("SELECT value FROM metrics WHERE dimensions['host'] IN ('b', 'c')", Some("128.0 256.0 8.0")),
-            ("SELECT value FROM metrics WHERE dimensions['host'] NOT IN ('b', 'c') AND name = 'cpu'", Some("1.0 2.0 32.0 64.0")),
+            (
+                "SELECT value FROM metrics WHERE dimensions['host'] NOT IN ('b', 'c') AND name = 'cpu'",
+                Some("1.0 2.0 32.0 64.0"),
+            ),
             ("SELECT value FROM metrics WHERE dimensions['host'] LIKE 'a%'", Some("-4.0 1.0 2.0 64.0")),
             ("SELECT value FROM metrics WHERE dimensions['host'] = 'a`''\"'", Some("-4.0")),
             ("SELECT value FROM metrics WHERE dimensions['it''s'] IS NULL AND name = 'mem'", None),
-            ("SELECT value FROM metrics WHERE NOT (dimensions['host'] = 'a') AND dimensions['zone'] = '1'", Some("128.0 8.0")),
-            ("SELECT value FROM metrics WHERE dimensions['host'] = 'a' OR dimensions['zone'] = '2'", Some("1.0 16.0 2.0 64.0")),
-            ("SELECT value FROM metrics WHERE ts >= '2024-05-01T00:00:01Z' AND ts < '2024-05-01T01:00:00Z'", Some("-4.0 16.0 256.0 32.0")),
+            (
+                "SELECT value FROM metrics WHERE NOT (dimensions['host'] = 'a') AND dimensions['zone'] = '1'",
+                Some("128.0 8.0"),
+            ),
+            (
+                "SELECT value FROM metrics WHERE dimensions['host'] = 'a' OR dimensions['zone'] = '2'",
+                Some("1.0 16.0 2.0 64.0"),
+            ),
+            (
+                "SELECT value FROM metrics WHERE ts >= '2024-05-01T00:00:01Z' AND ts < '2024-05-01T01:00:00Z'",
+                Some("-4.0 16.0 256.0 32.0"),
+            ),
             ("SELECT value FROM metrics WHERE ts = TIMESTAMP '2024-05-01 01:00:00'", Some("0.0 1.5")),
             ("SELECT value FROM metrics WHERE ts < '2024-05-01'", Some("-0.25 512.0")),
             ("SELECT count(*) FROM metrics WHERE ts < now()", Some("13")),
             ("SELECT count(*) FROM metrics WHERE ts > now() - interval '1 hour'", Some("0")),
             ("SELECT count(*) FROM metrics WHERE ts < '2262-01-01'", Some("13")),
-            ("SELECT dimensions['zone'] AS zone, count(*) FROM metrics GROUP BY dimensions['zone']", Some("1,5 2,1 ,7")),
+            (
+                "SELECT dimensions['zone'] AS zone, count(*) FROM metrics GROUP BY dimensions['zone']",
+                Some("1,5 2,1 ,7"),
+            ),
             ("SELECT source, count(*) FROM metrics GROUP BY source", Some("test,13")),
             ("SELECT value FROM metrics ORDER BY value DESC LIMIT 2", Some("256.0 512.0")),
             ("SELECT count(*) FROM (SELECT * FROM metrics LIMIT 5)", Some("5")),
@@ -116,24 +136,50 @@ fn the_same_answers_wherever_the_rows_are() {
             ("SELECT * FROM metrics_1d", None),
             ("SELECT count(*) FROM metrics_1s", Some("10")),
             ("SELECT count(*), sum(count), sum(sum) FROM metrics_1h", Some("10,13,1016.25")),
-            ("SELECT bucket, count, sum, min, max, avg FROM metrics_1s WHERE name = 'cpu' AND dimensions['host'] = 'a'",
-             Some("2024-05-01T00:00:00Z,3,67.0,1.0,64.0,22.333333333333332")),
+            (
+                "SELECT bucket, count, sum, min, max, avg FROM metrics_1s WHERE name = 'cpu' AND dimensions['host'] = 'a'",
+                Some("2024-05-01T00:00:00Z,3,67.0,1.0,64.0,22.333333333333332"),
+            ),
             ("SELECT avg FROM metrics_1d WHERE name = 'mem'", Some("-0.25 0.75 512.0")),
-            ("SELECT bucket FROM metrics_1d WHERE name = 'mem'", Some("2024-04-29T00:00:00Z 2024-04-30T00:00:00Z 2024-05-01T00:00:00Z")),
+            (
+                "SELECT bucket FROM metrics_1d WHERE name = 'mem'",
+                Some("2024-04-29T00:00:00Z 2024-04-30T00:00:00Z 2024-05-01T00:00:00Z"),
+            ),
             ("SELECT max FROM metrics_1m WHERE count > 1", None),
             ("SELECT count FROM metrics_1s WHERE count = 2 AND bucket >= '2024-05-01T01:00:00Z'", Some("2")),
-            ("SELECT sum FROM metrics_1m WHERE bucket > '2024-05-01T00:00:00Z' AND bucket <= '2024-05-01T00:01:00Z'", Some("-4.0")),
-            ("SELECT sum FROM metrics_1m WHERE bucket BETWEEN '2024-05-01T00:01:00Z' AND '2024-05-01T00:59:00Z'", Some("-4.0")),
-            ("SELECT sum FROM metrics_1m WHERE bucket = '2024-05-01T00:01:00Z' OR name = 'mem'", Some("-0.25 -4.0 1.5 512.0")),
+            (
+                "SELECT sum FROM metrics_1m WHERE bucket > '2024-05-01T00:00:00Z' AND bucket <= '2024-05-01T00:01:00Z'",
+                Some("-4.0"),
+            ),
+            (
+                "SELECT sum FROM metrics_1m WHERE bucket BETWEEN '2024-05-01T00:01:00Z' AND '2024-05-01T00:59:00Z'",
+                Some("-4.0"),
+            ),
+            (
+                "SELECT sum FROM metrics_1m WHERE bucket = '2024-05-01T00:01:00Z' OR name = 'mem'",
+                Some("-0.25 -4.0 1.5 512.0"),
+            ),
             ("SELECT sum FROM metrics_1h WHERE dimensions['host'] IS NULL", Some("-0.25 1.5 16.0 512.0")),
-            ("SELECT sum FROM metrics_1h WHERE dimensions['host'] <> 'a' AND name = 'cpu'", Some("128.0 256.0 32.0 8.0")),
-            ("SELECT sum FROM metrics_1h WHERE NOT (dimensions['host'] = 'a' AND sum > 0) AND name = 'cpu'", Some("128.0 256.0 32.0 8.0")),
+            (
+                "SELECT sum FROM metrics_1h WHERE dimensions['host'] <> 'a' AND name = 'cpu'",
+                Some("128.0 256.0 32.0 8.0"),
+            ),
+            (
+                "SELECT sum FROM metrics_1h WHERE NOT (dimensions['host'] = 'a' AND sum > 0) AND name = 'cpu'",
+                Some("128.0 256.0 32.0 8.0"),
+            ),
             ("SELECT sum FROM metrics_1h WHERE name IN ('mem') AND bucket < '2024-05-01'", Some("-0.25 512.0")),
             ("SELECT sum FROM metrics_1h WHERE name LIKE 'c%' AND dimensions['zone'] IN ('2')", Some("16.0")),
             ("SELECT name, sum(sum) / sum(count) FROM metrics_1d GROUP BY name", None),
             ("SELECT count(*) FROM (SELECT * FROM metrics_1s LIMIT 4)", Some("4")),
-            ("SELECT h.sum - (SELECT sum(s.sum) FROM metrics_1s s WHERE s.name = 'mem') FROM metrics_1h h WHERE h.name = 'disk''\\'", Some("-517.25")),
-            ("WITH s AS (SELECT name, sum(count) AS n FROM metrics_1s GROUP BY name), m AS (SELECT name, count(*) AS n FROM metrics GROUP BY name) SELECT s.name, s.n - m.n FROM s JOIN m ON s.name = m.name", None),
+            (
+                "SELECT h.sum - (SELECT sum(s.sum) FROM metrics_1s s WHERE s.name = 'mem') FROM metrics_1h h WHERE h.name = 'disk''\\'",
+                Some("-517.25"),
+            ),
+            (
+                "WITH s AS (SELECT name, sum(count) AS n FROM metrics_1s GROUP BY name), m AS (SELECT name, count(*) AS n FROM metrics GROUP BY name) SELECT s.name, s.n - m.n FROM s JOIN m ON s.name = m.name",
+                None,
+            ),
         ];
         for (sql, expected) in cases {
             let mut first: Option<Vec<String>> = None;
@@ -163,14 +209,34 @@ fn what_clickhouse_is_asked() {
         for (sql, parts) in [
             ("SELECT count(*) FROM metrics", vec!["SELECT count() FROM"]),
             ("SELECT value FROM metrics LIMIT 3", vec!["SELECT t.`value` FROM", " LIMIT 3 "]),
-            ("SELECT value FROM metrics WHERE name = 'cpu' AND value > 1", vec!["AND (t.`name` = 'cpu') AND (t.`value` > 1e0)"]),
-            ("SELECT dimensions['zone'], count(*) FROM metrics WHERE dimensions['host'] = 'a' GROUP BY 1", vec![host, " = 'a'"]),
-            ("SELECT value FROM metrics WHERE ts >= '2024-05-01T00:00:01Z'", vec!["t.`ts` >= fromUnixTimestamp64Micro(toInt64(1714521601000000), 'UTC')"]),
-            ("SELECT value FROM metrics WHERE ts > now() - interval '1 hour'", vec!["t.`ts` > fromUnixTimestamp64Micro("]),
-            ("SELECT a.value FROM metrics a JOIN metrics_1s b ON a.ts = b.bucket WHERE b.name = 'mem' AND a.name = 'cpu'",
-             vec!["t.`name` = 'cpu'", "s.`name` = 'mem'"]),
-            ("SELECT sum(count) FROM metrics_1m WHERE bucket >= '2024-05-01' AND count > 1", vec!["s.bucket AS g_bucket, s.series AS g_series, sum(s.count) AS g_count FROM", "s.`bucket` >= from"]),
-            ("SELECT * FROM (SELECT name, max FROM metrics_1h) WHERE name IN ('a', 'b')", vec!["s.`name` = 'a' OR s.`name` = 'b'"]),
+            (
+                "SELECT value FROM metrics WHERE name = 'cpu' AND value > 1",
+                vec!["AND (t.`name` = 'cpu') AND (t.`value` > 1e0)"],
+            ),
+            (
+                "SELECT dimensions['zone'], count(*) FROM metrics WHERE dimensions['host'] = 'a' GROUP BY 1",
+                vec![host, " = 'a'"],
+            ),
+            (
+                "SELECT value FROM metrics WHERE ts >= '2024-05-01T00:00:01Z'",
+                vec!["t.`ts` >= fromUnixTimestamp64Micro(toInt64(1714521601000000), 'UTC')"],
+            ),
+            (
+                "SELECT value FROM metrics WHERE ts > now() - interval '1 hour'",
+                vec!["t.`ts` > fromUnixTimestamp64Micro("],
+            ),
+            (
+                "SELECT a.value FROM metrics a JOIN metrics_1s b ON a.ts = b.bucket WHERE b.name = 'mem' AND a.name = 'cpu'",
+                vec!["t.`name` = 'cpu'", "s.`name` = 'mem'"],
+            ),
+            (
+                "SELECT sum(count) FROM metrics_1m WHERE bucket >= '2024-05-01' AND count > 1",
+                vec!["s.bucket AS g_bucket, s.series AS g_series, sum(s.count) AS g_count FROM", "s.`bucket` >= from"],
+            ),
+            (
+                "SELECT * FROM (SELECT name, max FROM metrics_1h) WHERE name IN ('a', 'b')",
+                vec!["s.`name` = 'a' OR s.`name` = 'b'"],
+            ),
         ] {
             world.asked.lock().clear();
             world.rows(sql).await.unwrap();
@@ -242,16 +308,24 @@ fn streams_of_the_users_own() {
 
 fn flights(stream: &Stream, range: std::ops::Range<i64>) -> EventBatch {
     use arrow::array::{BooleanArray, Float64Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray};
-    let at = TimestampMicrosecondArray::from_iter_values(range.clone().map(|n| T0 + n * 1_000_000)).with_timezone("UTC");
+    let at =
+        TimestampMicrosecondArray::from_iter_values(range.clone().map(|n| T0 + n * 1_000_000)).with_timezone("UTC");
     let tail: StringArray = range.clone().map(|n| (n != 1).then(|| format!("N{n}"))).collect();
     let seats = Int64Array::from_iter_values(range.clone());
     let fare = Float64Array::from_iter_values(range.clone().map(|n| n as f64));
     let full: BooleanArray = range.clone().map(|n| (n % 2 == 0).then_some(n == 2)).collect::<Vec<_>>().into();
-    let full = BooleanArray::from(full.iter().zip(range.clone()).map(|(f, n)| if n == 1 { Some(true) } else { f }).collect::<Vec<_>>());
+    let full = BooleanArray::from(
+        full.iter().zip(range.clone()).map(|(f, n)| if n == 1 { Some(true) } else { f }).collect::<Vec<_>>(),
+    );
     let extra: StringArray = range.clone().map(|n| Some(format!("{{\"n\":{n}}}"))).collect();
     let landed: TimestampMicrosecondArray = range.map(|n| (n % 2 == 0).then_some(T0 + n * 3_000_000 + 1)).collect();
     let columns: Vec<arrow::array::ArrayRef> = vec![
-        Arc::new(at), Arc::new(tail), Arc::new(seats), Arc::new(fare), Arc::new(full), Arc::new(extra),
+        Arc::new(at),
+        Arc::new(tail),
+        Arc::new(seats),
+        Arc::new(fare),
+        Arc::new(full),
+        Arc::new(extra),
         Arc::new(landed.with_timezone("UTC")),
     ];
     let rows = RecordBatch::try_new(stream.definition.schema(), columns).unwrap();

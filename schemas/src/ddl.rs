@@ -15,14 +15,18 @@ pub struct Migration {
 }
 
 /// All steps, in order.
-pub const MIGRATIONS: &[Migration] =
-    &[Migration { version: 1, title: "streams, metrics and its rollups", sql: include_str!("../sql/0001_streams_and_rollups.sql") }];
+pub const MIGRATIONS: &[Migration] = &[Migration {
+    version: 1,
+    title: "streams, metrics and its rollups",
+    sql: include_str!("../sql/0001_streams_and_rollups.sql"),
+}];
 
 impl Migration {
     /// The statements of the step in order, without comments, for the database of that (quoted) name.
     #[must_use]
     pub fn statements(&self, quoted_database: &str) -> Vec<String> {
-        let without_comments: Vec<&str> = self.sql.lines().filter(|line| !line.trim_start().starts_with("--")).collect();
+        let without_comments: Vec<&str> =
+            self.sql.lines().filter(|line| !line.trim_start().starts_with("--")).collect();
         (without_comments.join("\n").split(";\n"))
             .map(|statement| statement.trim().trim_end_matches(';').replace("{database}", quoted_database))
             .filter(|statement| !statement.is_empty())

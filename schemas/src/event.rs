@@ -7,7 +7,9 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, Float64Array, MapBuilder, RecordBatch, StringBuilder, TimestampMicrosecondArray, UInt32Array};
+use arrow::array::{
+    ArrayRef, Float64Array, MapBuilder, RecordBatch, StringBuilder, TimestampMicrosecondArray, UInt32Array,
+};
 use arrow::compute::take;
 use arrow::ipc::{reader::StreamReader, writer::StreamWriter};
 
@@ -189,7 +191,8 @@ impl MetricsBatch {
             let dimensions_len = reader.u32("the number of dimensions")?;
             let mut dimensions = Vec::new();
             for _ in 0..dimensions_len {
-                dimensions.push((reader.text("a dimension")?.to_owned(), reader.text("a dimension's value")?.to_owned()));
+                dimensions
+                    .push((reader.text("a dimension")?.to_owned(), reader.text("a dimension's value")?.to_owned()));
             }
             let series = Arc::new(Series::new(name, dimensions));
             let source = sources.entry(source).or_insert_with_key(|text| text.as_str().into()).clone();
@@ -246,8 +249,11 @@ pub fn dimensions_builder() -> MapBuilder<StringBuilder, StringBuilder> {
     use arrow::array::MapFieldNames;
     use arrow::datatypes::{DataType, Field};
     let names = MapFieldNames { entry: "entries".into(), key: "key".into(), value: "value".into() };
-    MapBuilder::new(Some(names), StringBuilder::new(), StringBuilder::new())
-        .with_values_field(Field::new("value", DataType::Utf8, false))
+    MapBuilder::new(Some(names), StringBuilder::new(), StringBuilder::new()).with_values_field(Field::new(
+        "value",
+        DataType::Utf8,
+        false,
+    ))
 }
 
 /// Appends the dimensions of a series to the column `dimensions`.

@@ -142,7 +142,8 @@ impl StreamDefinition {
     pub fn validate(mut self) -> Result<Self, SchemaError> {
         check_name("stream", &self.name)?;
         let definition = |reason: String| SchemaError::Definition { stream: self.name.clone(), reason };
-        if RESERVED.contains(&self.name.as_str()) || self.name.starts_with("metrics_") || self.name.ends_with("_states") {
+        if RESERVED.contains(&self.name.as_str()) || self.name.starts_with("metrics_") || self.name.ends_with("_states")
+        {
             return Err(definition("the name is taken by a built-in table; choose another".into()));
         }
         if self.columns.is_empty() || self.columns.len() > COLUMNS_MAX {
@@ -156,7 +157,9 @@ impl StreamDefinition {
         }
         match self.columns.iter().find(|column| column.name == self.time_column) {
             Some(column) if column.kind == ColumnType::Timestamp => {}
-            Some(_) => return Err(definition(format!("the time column {:?} must be of type timestamp", self.time_column))),
+            Some(_) => {
+                return Err(definition(format!("the time column {:?} must be of type timestamp", self.time_column)));
+            }
             None => {
                 check_name("column", &self.time_column)?;
                 self.columns.insert(0, Column { name: self.time_column.clone(), kind: ColumnType::Timestamp });

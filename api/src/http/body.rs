@@ -10,12 +10,18 @@ use super::problem::Problem;
 /// Reads a body that may be compressed with gzip (unpacked already by a layer).
 pub(crate) async fn read(body: Body, bytes_max: usize) -> Result<Bytes, Problem> {
     to_bytes(body, bytes_max).await.map_err(|error| {
-        let too_large = std::error::Error::source(&error).is_some_and(|source| source.is::<http_body_util::LengthLimitError>());
+        let too_large =
+            std::error::Error::source(&error).is_some_and(|source| source.is::<http_body_util::LengthLimitError>());
         if too_large {
-            let detail = format!("the body is larger than {bytes_max} bytes unpacked; send it in parts, or raise body_bytes_max");
+            let detail = format!(
+                "the body is larger than {bytes_max} bytes unpacked; send it in parts, or raise body_bytes_max"
+            );
             Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", detail)
         } else {
-            Problem::bad_request("broken_body", format!("the body could not be read: {}", super::problem::chain(&error)))
+            Problem::bad_request(
+                "broken_body",
+                format!("the body could not be read: {}", super::problem::chain(&error)),
+            )
         }
     })
 }
@@ -27,8 +33,12 @@ pub(crate) fn format(headers: &HeaderMap) -> Result<Format, Problem> {
     let Some(value) = headers.get(header::CONTENT_TYPE) else { return Ok(Format::Detect) };
     let text = value.to_str().unwrap_or_default();
     match text.split(';').next().unwrap_or_default().trim().to_ascii_lowercase().as_str() {
-        "" | "application/json" | "application/x-www-form-urlencoded" | "text/plain" | "text/json" => Ok(Format::Detect),
-        "application/x-ndjson" | "application/ndjson" | "application/jsonl" | "application/x-jsonlines" => Ok(Format::Ndjson),
+        "" | "application/json" | "application/x-www-form-urlencoded" | "text/plain" | "text/json" => {
+            Ok(Format::Detect)
+        }
+        "application/x-ndjson" | "application/ndjson" | "application/jsonl" | "application/x-jsonlines" => {
+            Ok(Format::Ndjson)
+        }
         _ => {
             let detail = format!("content type {text:?} is not known; send application/json or application/x-ndjson");
             Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", detail))

@@ -72,7 +72,9 @@ async fn ingest(
     responses((status = 200, body = IngestAnswer), (status = 400, body = Problem), (status = 413, body = Problem),
         (status = 415, body = Problem), (status = 429, body = Problem), (status = 503, body = Problem)))]
 pub(crate) async fn data_points(
-    Ready(running): Ready, headers: HeaderMap, body: Body,
+    Ready(running): Ready,
+    headers: HeaderMap,
+    body: Body,
 ) -> Result<Json<IngestAnswer>, Problem> {
     body::format(&headers)?;
     let bytes = body::read(body, running.body_bytes_max).await?;
@@ -86,7 +88,9 @@ pub(crate) async fn data_points(
     responses((status = 200, body = IngestAnswer), (status = 400, body = Problem), (status = 413, body = Problem),
         (status = 415, body = Problem), (status = 429, body = Problem), (status = 503, body = Problem)))]
 pub(crate) async fn points(
-    Ready(running): Ready, headers: HeaderMap, body: Body,
+    Ready(running): Ready,
+    headers: HeaderMap,
+    body: Body,
 ) -> Result<Json<IngestAnswer>, Problem> {
     let format = body::format(&headers)?;
     let bytes = body::read(body, running.body_bytes_max).await?;
@@ -105,7 +109,10 @@ pub(crate) async fn points(
     responses((status = 200, body = IngestAnswer), (status = 400, body = Problem), (status = 404, body = Problem),
         (status = 413, body = Problem), (status = 415, body = Problem), (status = 429, body = Problem), (status = 503, body = Problem)))]
 pub(crate) async fn events(
-    Ready(running): Ready, Path(name): Path<String>, headers: HeaderMap, body: Body,
+    Ready(running): Ready,
+    Path(name): Path<String>,
+    headers: HeaderMap,
+    body: Body,
 ) -> Result<Json<IngestAnswer>, Problem> {
     let format = body::format(&headers)?;
     if name == METRICS {

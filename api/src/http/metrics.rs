@@ -75,7 +75,8 @@ pub(crate) struct Parameters(Vec<(String, String)>);
 
 impl Parameters {
     pub(crate) fn parse(query: Option<&str>, known: &[&str]) -> Result<Self, Problem> {
-        let pairs: Vec<(String, String)> = form_urlencoded::parse(query.unwrap_or_default().as_bytes()).into_owned().collect();
+        let pairs: Vec<(String, String)> =
+            form_urlencoded::parse(query.unwrap_or_default().as_bytes()).into_owned().collect();
         match pairs.iter().find(|(name, _)| !known.contains(&name.as_str())) {
             Some((name, _)) => {
                 let detail = format!("parameter {name:?} is not known; there are {}", known.join(", "));
@@ -125,7 +126,10 @@ pub(crate) async fn list(Ready(running): Ready, RawQuery(query): RawQuery) -> Re
 #[utoipa::path(
     get, path = "/api/v1/metrics/{name}/dimensions", operation_id = "metric_dimensions", tag = "metrics", params(("name" = String, Path,)),
     responses((status = 200, body = DimensionList), (status = 404, body = Problem)))]
-pub(crate) async fn dimensions(Ready(running): Ready, Path(name): Path<String>) -> Result<Json<DimensionList>, Problem> {
+pub(crate) async fn dimensions(
+    Ready(running): Ready,
+    Path(name): Path<String>,
+) -> Result<Json<DimensionList>, Problem> {
     let dimensions = running.queries.dimensions(&name, VALUES_MAX)?;
     Ok(Json(DimensionList { metric: name, dimensions }))
 }
@@ -143,7 +147,9 @@ pub(crate) async fn dimensions(Ready(running): Ready, Path(name): Path<String>) 
         ("group_by" = Option<String>, Query, description = "dimensions, with commas: one series for each of their values")),
     responses((status = 200, body = DataAnswer), (status = 400, body = Problem), (status = 404, body = Problem), (status = 503, body = Problem)))]
 pub(crate) async fn data(
-    Ready(running): Ready, Path(name): Path<String>, RawQuery(query): RawQuery,
+    Ready(running): Ready,
+    Path(name): Path<String>,
+    RawQuery(query): RawQuery,
 ) -> Result<Response, Problem> {
     let known = ["start_time", "end_time", "granularity", "aggregation", "filter", "group_by"];
     let parameters = Parameters::parse(query.as_deref(), &known)?;
@@ -213,9 +219,10 @@ mod tests {
 
     #[test]
     fn parameters_are_read_and_unknown_ones_named() {
-        let parameters = Parameters::parse(Some("filter=host:a&filter=zone:1&granularity=&start_time=now-1h&start_time=now-2h"), &[
-            "filter", "granularity", "start_time",
-        ]);
+        let parameters = Parameters::parse(
+            Some("filter=host:a&filter=zone:1&granularity=&start_time=now-1h&start_time=now-2h"),
+            &["filter", "granularity", "start_time"],
+        );
         let parameters = parameters.unwrap();
         assert_eq!(parameters.all("filter").collect::<Vec<_>>(), ["host:a", "zone:1"]);
         assert_eq!(parameters.one("granularity"), None);
@@ -228,7 +235,10 @@ mod tests {
     #[test]
     fn points_carry_one_value_an_aggregation() {
         let state = State { count: 4, sum: 10.0, min: 1.0, max: 4.0 };
-        let series = SeriesPoints { dimensions: BTreeMap::from([("host".into(), "a".into())]), points: vec![(EventTime(0), state)] };
+        let series = SeriesPoints {
+            dimensions: BTreeMap::from([("host".into(), "a".into())]),
+            points: vec![(EventTime(0), state)],
+        };
         let json = series_json(&[series], &[Aggregation::Avg, Aggregation::Count, Aggregation::Max]);
         assert_eq!(json[0], json!({"dimensions": {"host": "a"}, "points": [["1970-01-01T00:00:00Z", 2.5, 4, 4.0]]}));
     }

@@ -108,7 +108,9 @@ impl FromRequestParts<Arc<App>> for Ready {
 
     async fn from_request_parts(_parts: &mut Parts, app: &Arc<App>) -> Result<Self, Problem> {
         match app.running.get() {
-            Some(running) if running.stopping.is_cancelled() => Err(Problem::unavailable("stopping", "the program is stopping", 5)),
+            Some(running) if running.stopping.is_cancelled() => {
+                Err(Problem::unavailable("stopping", "the program is stopping", 5))
+            }
             Some(running) => Ok(Ready(running.clone())),
             None => Err(Problem::unavailable("starting", app.starting.lock().clone(), 1)),
         }
@@ -141,8 +143,12 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .layer(middleware::from_fn(same_origin))
         .layer(CatchPanicLayer::custom(|_panic: Box<dyn std::any::Any + Send>| {
             use axum::response::IntoResponse;
-            Problem::new(axum::http::StatusCode::INTERNAL_SERVER_ERROR, "internal", "the request failed here; the program's log says why")
-                .into_response()
+            Problem::new(
+                axum::http::StatusCode::INTERNAL_SERVER_ERROR,
+                "internal",
+                "the request failed here; the program's log says why",
+            )
+            .into_response()
         }))
         .with_state(app)
 }
@@ -174,7 +180,10 @@ fn foreign_origin(headers: &HeaderMap) -> Option<String> {
 
 async fn measure(request: Request, next: Next) -> Response {
     let method = request.method().clone();
-    let route = request.extensions().get::<axum::extract::MatchedPath>().map_or("other".to_owned(), |path| path.as_str().to_owned());
+    let route = request
+        .extensions()
+        .get::<axum::extract::MatchedPath>()
+        .map_or("other".to_owned(), |path| path.as_str().to_owned());
     let started = Instant::now();
     let response = next.run(request).await;
     let labels = [("method", method.to_string()), ("route", route), ("status", response.status().as_u16().to_string())];

@@ -15,7 +15,12 @@ struct Page;
 pub(crate) async fn serve(uri: Uri) -> Response {
     let path = uri.path().trim_start_matches('/');
     if path.starts_with("api/") || path.starts_with("v1/") {
-        return Problem::new(StatusCode::NOT_FOUND, "not_found", format!("there is nothing at /{path}; /docs lists what there is")).into_response();
+        return Problem::new(
+            StatusCode::NOT_FOUND,
+            "not_found",
+            format!("there is nothing at /{path}; /docs lists what there is"),
+        )
+        .into_response();
     }
     match (Page::get(path), Page::get("index.html")) {
         (Some(file), _) => {
@@ -25,9 +30,12 @@ pub(crate) async fn serve(uri: Uri) -> Response {
             ([(header::CONTENT_TYPE, kind), (header::CACHE_CONTROL, cache.into())], file.data).into_response()
         }
         (None, Some(index)) if !path.contains('.') => {
-            ([(header::CONTENT_TYPE, "text/html; charset=utf-8"), (header::CACHE_CONTROL, "no-cache")], index.data).into_response()
+            ([(header::CONTENT_TYPE, "text/html; charset=utf-8"), (header::CACHE_CONTROL, "no-cache")], index.data)
+                .into_response()
         }
-        (None, Some(_)) => Problem::new(StatusCode::NOT_FOUND, "not_found", format!("there is no file /{path}")).into_response(),
+        (None, Some(_)) => {
+            Problem::new(StatusCode::NOT_FOUND, "not_found", format!("there is no file /{path}")).into_response()
+        }
         (None, None) => {
             let detail = "the page was not built into this program; build it with `make page`, then the program again; the API works, see /docs";
             Problem::new(StatusCode::NOT_FOUND, "page_not_built", detail).into_response()

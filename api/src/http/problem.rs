@@ -52,7 +52,11 @@ impl Problem {
     /// A bug of ours: the cause goes to the log, and the client learns where to look.
     pub(crate) fn internal(error: &dyn std::error::Error) -> Self {
         tracing::error!(error = %chain(error), "a request failed");
-        Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "the request failed here; the program's log says why")
+        Problem::new(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "internal",
+            "the request failed here; the program's log says why",
+        )
     }
 }
 
@@ -91,7 +95,9 @@ impl From<DecodeError> for Problem {
             DecodeError::TooManyEvents { .. } => {
                 return Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "too_many_events", error.to_string());
             }
-            DecodeError::TooLarge { .. } => return Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", error.to_string()),
+            DecodeError::TooLarge { .. } => {
+                return Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", error.to_string());
+            }
             DecodeError::WrongShape { .. } => "wrong_shape",
         };
         Problem::bad_request(code, error.to_string())
@@ -128,7 +134,9 @@ impl From<EngineError> for Problem {
 impl From<QueryError> for Problem {
     fn from(error: QueryError) -> Self {
         match (error.kind(), &error) {
-            (_, QueryError::UnknownMetric { .. }) => Problem::new(StatusCode::NOT_FOUND, "unknown_metric", error.to_string()),
+            (_, QueryError::UnknownMetric { .. }) => {
+                Problem::new(StatusCode::NOT_FOUND, "unknown_metric", error.to_string())
+            }
             (ErrorKind::Caller { code }, _) => Problem::bad_request(code, chain(&error)),
             (ErrorKind::Limit { code }, _) => {
                 let retry_after_s = error.is_retryable().then_some(1);

@@ -83,7 +83,12 @@ pub(crate) async fn status(Ready(running): Ready) -> Json<Status> {
         clickhouse: ClickHouseStatus { mode: clickhouse.0, version: clickhouse.1, healthy: clickhouse.2 },
         flush: flush
             .into_iter()
-            .map(|(item, epoch, error)| FlushState { item, epoch: epoch.0, lag_ms: now.saturating_sub(epoch.0) / 1_000, error })
+            .map(|(item, epoch, error)| FlushState {
+                item,
+                epoch: epoch.0,
+                lag_ms: now.saturating_sub(epoch.0) / 1_000,
+                error,
+            })
             .collect(),
     })
 }

@@ -67,12 +67,17 @@ pub(crate) struct StreamList {
 impl From<&Stream> for StreamInfo {
     fn from(stream: &Stream) -> Self {
         let definition = &stream.definition;
-        let kind = |kind| serde_json::to_value(kind).ok().and_then(|v| v.as_str().map(str::to_owned)).unwrap_or_default();
+        let kind =
+            |kind| serde_json::to_value(kind).ok().and_then(|v| v.as_str().map(str::to_owned)).unwrap_or_default();
         StreamInfo {
             name: definition.name.clone(),
             id: stream.id.0,
             time_column: definition.time_column.clone(),
-            columns: definition.columns.iter().map(|c| ColumnInfo { name: c.name.clone(), kind: kind(c.kind) }).collect(),
+            columns: definition
+                .columns
+                .iter()
+                .map(|c| ColumnInfo { name: c.name.clone(), kind: kind(c.kind) })
+                .collect(),
             order_by: definition.order_by.clone(),
             retention: definition.retention().to_string(),
             built_in: false,
@@ -97,8 +102,10 @@ fn built_in() -> StreamInfo {
 /// The answer to a name that is no stream.
 pub(crate) fn unknown(running: &Running, name: &str) -> Problem {
     let catalog = running.engine.catalog();
-    let names: Vec<&str> = std::iter::once(METRICS).chain(catalog.streams.iter().map(|s| s.definition.name.as_str())).collect();
-    let detail = format!("there is no stream {name:?}; there are {}; make one with POST /api/v1/streams", names.join(", "));
+    let names: Vec<&str> =
+        std::iter::once(METRICS).chain(catalog.streams.iter().map(|s| s.definition.name.as_str())).collect();
+    let detail =
+        format!("there is no stream {name:?}; there are {}; make one with POST /api/v1/streams", names.join(", "));
     Problem::new(StatusCode::NOT_FOUND, "unknown_stream", detail)
 }
 
@@ -142,7 +149,11 @@ pub(crate) async fn describe(Ready(running): Ready, Path(name): Path<String>) ->
     responses((status = 204), (status = 404, body = Problem), (status = 409, body = Problem)))]
 pub(crate) async fn delete(Ready(running): Ready, Path(name): Path<String>) -> Result<StatusCode, Problem> {
     if name == METRICS {
-        return Err(Problem::new(StatusCode::CONFLICT, "built_in", "the stream metrics is part of the program and cannot be deleted"));
+        return Err(Problem::new(
+            StatusCode::CONFLICT,
+            "built_in",
+            "the stream metrics is part of the program and cannot be deleted",
+        ));
     }
     if running.engine.stream(&name).is_none() {
         return Err(unknown(&running, &name));

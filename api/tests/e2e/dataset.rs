@@ -80,6 +80,23 @@ pub(crate) async fn post(client: &Client, events: &[Event]) {
     }
 }
 
+/// The rows of a rollup in any order, recomputed from the events: bucket, name, host, zone and the five aggregates.
+pub(crate) fn rollup(bucket: &str, events: &[Event]) -> Vec<Value> {
+    let bucket = bucket.parse().unwrap();
+    let mut groups: BTreeMap<(EventTime, &str, &BTreeMap<&str, &str>), State> = BTreeMap::new();
+    for event in events {
+        groups.entry((event.at.floor(bucket), event.name, &event.dimensions)).or_default().add(event.value);
+    }
+    let row = |((at, name, dimensions), state): (&(EventTime, &str, &BTreeMap<&str, &str>), &State)| {
+        let State { count, sum, min, max } = *state;
+        let (host, zone, count) = (dimensions.get("host"), dimensions.get("zone"), count as f64);
+        // Read as an answer is read: serde_json may be off by the last bit.
+        let text = json!([to_rfc3339(*at), name, host, zone, count, sum, min, max, sum / count]).to_string();
+        serde_json::from_str(&text).unwrap()
+    };
+    groups.iter().map(row).collect()
+}
+
 /// A question to the data endpoint.
 #[derive(Clone, Debug)]
 pub(crate) struct Question {

@@ -15,7 +15,7 @@ use streamgauge_schemas::time::{to_rfc3339, wall_clock};
 use crate::dataset::{self, BEGIN, END};
 use crate::questions::{self, OF_CLICKHOUSE};
 use crate::support::client::accepted;
-use crate::support::{Client, DataDir, Program, eventually};
+use crate::support::{Client, DataDir, Program, difference, eventually};
 
 #[tokio::test]
 async fn answers_do_not_depend_on_where_the_data_is() {
@@ -32,7 +32,7 @@ async fn answers_do_not_depend_on_where_the_data_is() {
     dataset::post(client, late).await;
     questions::check_data(client, &events, "half of it late").await;
     let answers = questions::all_answers(client).await;
-    check_raw(&answers, &events);
+    check_sql(&answers, &events);
     eventually("all in ClickHouse", questions::of_clickhouse(&events), || client.clickhouse(OF_CLICKHOUSE)).await;
     questions::assert_same(&answers, &questions::all_answers(client).await, "when all was flushed");
 
@@ -44,6 +44,7 @@ async fn answers_do_not_depend_on_where_the_data_is() {
     eventually("late events in ClickHouse", questions::of_clickhouse(&twice), || client.clickhouse(OF_CLICKHOUSE))
         .await;
     questions::check_data(client, &twice, "late, and flushed").await;
+    check_sql(&questions::all_answers(client).await, &twice);
 }
 
 /// Raw events and all rollups, asked for in one statement, are of one moment while events arrive, are flushed, and
@@ -83,24 +84,25 @@ async fn a_question_sees_one_snapshot() {
     poster.abort();
 }
 
-/// Every raw event is there as it was posted.
-fn check_raw(answers: &BTreeMap<String, Value>, events: &[dataset::Event]) {
-    let mut expected: Vec<Value> = (events.iter())
-        .map(|event| {
-            json!([
-                to_rfc3339(event.at),
-                event.name,
-                event.value,
-                event.dimensions.get("host"),
-                event.dimensions.get("zone")
-            ])
-        })
-        .collect();
-    let mut found = answers[questions::OF_SQL[1]].as_array().unwrap().clone();
+/// Every raw event is there as it was posted, and every rollup is that of all events.
+fn check_sql(answers: &BTreeMap<String, Value>, events: &[dataset::Event]) {
+    let raw = |event: &dataset::Event| {
+        let (host, zone) = (event.dimensions.get("host"), event.dimensions.get("zone"));
+        json!([to_rfc3339(event.at), event.name, event.value, host, zone])
+    };
+    let mut found = sorted(answers[questions::OF_SQL[1]].as_array().unwrap().clone());
     found.iter_mut().for_each(|row| row.as_array_mut().unwrap().truncate(5)); // the source says in which form it came
-    expected.sort_by_key(Value::to_string);
-    found.sort_by_key(Value::to_string);
-    assert_eq!(found, expected);
+    assert_eq!(difference(&json!(sorted(found)), &json!(sorted(events.iter().map(raw).collect()))), None);
+    for (sql, bucket) in questions::OF_SQL[3..7].iter().zip(["1s", "1m", "1h", "1d"]) {
+        let found = sorted(answers[*sql].as_array().unwrap().clone());
+        let expected = sorted(dataset::rollup(bucket, events));
+        assert_eq!(difference(&json!(found), &json!(expected)), None, "{sql}");
+    }
+}
+
+fn sorted(mut rows: Vec<Value>) -> Vec<Value> {
+    rows.sort_by_key(Value::to_string);
+    rows
 }
 
 /// Waits until the rows of `metrics_1s` are final, and so in ClickHouse only: flushed 5 s beyond their last change.

@@ -126,7 +126,8 @@ impl Pass<'_> {
 
     fn merge(&mut self, touched: &[(GroupKey, Epoch, State)], updates: &mut Vec<Update>) {
         // Rows patched in the same pass are not in the arrangement yet, so they are kept beside it.
-        let mut patched: Vec<(GroupKey, Row, isize)> = updates.iter().map(|((key, row), _, diff)| (*key, *row, *diff)).collect();
+        let mut patched: Vec<(GroupKey, Row, isize)> =
+            updates.iter().map(|((key, row), _, diff)| (*key, *row, *diff)).collect();
         patched.sort_unstable();
         let batches = self.reader.batches_through(Antichain::new().borrow()).expect("all batches can be read");
         let (mut cursor, storage) = cursor_list(batches);
@@ -144,7 +145,9 @@ impl Pass<'_> {
                 }
             }
             let from = patched.partition_point(|(other, ..)| *other < key);
-            rows.extend(patched[from..].iter().take_while(|(other, ..)| *other == key).map(|(_, row, diff)| (*row, *diff)));
+            rows.extend(
+                patched[from..].iter().take_while(|(other, ..)| *other == key).map(|(_, row, diff)| (*row, *diff)),
+            );
             let mut current = live_rows(&mut rows);
             for (_, epoch, state) in group {
                 apply(&mut current, *epoch, state, self.idle_us);
@@ -165,7 +168,7 @@ struct Current {
     changed: bool,
 }
 
-fn live_rows(rows: &mut Vec<(Row, isize)>) -> Vec<Current> {
+fn live_rows(rows: &mut [(Row, isize)]) -> Vec<Current> {
     rows.sort_unstable();
     let mut live: Vec<Current> = Vec::new();
     for same in rows.chunk_by(|a, b| a.0 == b.0) {

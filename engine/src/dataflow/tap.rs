@@ -39,7 +39,11 @@ impl Followers {
         self.0.retain_mut(|follower| {
             let changes = follower.select(partials);
             let delta = Delta { epoch: partials.epoch, changes };
-            if delta.changes.is_empty() { !follower.sender.is_closed() } else { follower.sender.try_send(delta).is_ok() }
+            if delta.changes.is_empty() {
+                !follower.sender.is_closed()
+            } else {
+                follower.sender.try_send(delta).is_ok()
+            }
         });
     }
 }
@@ -52,9 +56,9 @@ impl Follower {
             if !filter.holds_bucket(key.bucket) {
                 continue;
             }
-            let series = passes.entry(key.series).or_insert_with(|| {
-                registry.get(key.series).filter(|series| filter.series.matches(series))
-            });
+            let series = passes
+                .entry(key.series)
+                .or_insert_with(|| registry.get(key.series).filter(|series| filter.series.matches(series)));
             if let Some(series) = series {
                 selected.push((series.clone(), key.bucket, *state));
             }

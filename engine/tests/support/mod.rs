@@ -6,7 +6,9 @@ use std::sync::Arc;
 
 use streamgauge_engine::{Recovered, Snapshot, ViewFlush};
 use streamgauge_schemas::event::BatchSeries;
-use streamgauge_schemas::{Epoch, EventBatch, EventTime, MetricsBatch, Row, Rows, Series, SeriesId, State, StreamId, ViewDefinition};
+use streamgauge_schemas::{
+    Epoch, EventBatch, EventTime, MetricsBatch, Row, Rows, Series, SeriesId, State, StreamId, ViewDefinition,
+};
 
 /// An event of a test.
 #[derive(Clone, Copy, Debug)]
@@ -75,7 +77,10 @@ impl Store {
     }
 
     pub(crate) fn write_stream(&mut self, flush: &streamgauge_engine::StreamFlush) {
-        assert!(flush.after >= self.raw_flushed || flush.after == Epoch::ZERO, "a flush continues where the last ended");
+        assert!(
+            flush.after >= self.raw_flushed || flush.after == Epoch::ZERO,
+            "a flush continues where the last ended"
+        );
         assert!(flush.batches.iter().all(|(epoch, _)| *epoch > flush.after && *epoch <= flush.upto));
         self.raw.retain(|(epoch, _)| *epoch <= flush.after); // the same range again replaces itself
         self.raw.extend(flush.batches.iter().cloned());

@@ -1,4 +1,6 @@
-use arrow::array::{BooleanArray, Float64Array, Int64Array, StringArray, TimestampMicrosecondArray, TimestampNanosecondArray};
+use arrow::array::{
+    BooleanArray, Float64Array, Int64Array, StringArray, TimestampMicrosecondArray, TimestampNanosecondArray,
+};
 use streamgauge_schemas::Series;
 use streamgauge_schemas::event::{append_dimensions, dimensions_builder};
 
@@ -9,7 +11,13 @@ fn batch() -> RecordBatch {
     append_dimensions(&mut dimensions, &Series::new("", [("host", "a\""), ("zone", "1")]));
     append_dimensions(&mut dimensions, &Series::new("", Vec::<(String, String)>::new()));
     let columns: Vec<(&str, ArrayRef)> = vec![
-        ("ts", Arc::new(TimestampMicrosecondArray::from(vec![1_714_521_600_000_000, 1_714_521_600_500_001]).with_timezone("UTC"))),
+        (
+            "ts",
+            Arc::new(
+                TimestampMicrosecondArray::from(vec![1_714_521_600_000_000, 1_714_521_600_500_001])
+                    .with_timezone("UTC"),
+            ),
+        ),
         ("plain", Arc::new(TimestampNanosecondArray::from(vec![Some(0), None]))),
         ("text", Arc::new(StringArray::from(vec![Some("a,\"b\"\n"), None]))),
         ("int", Arc::new(Int64Array::from(vec![i64::MIN, 1]))),

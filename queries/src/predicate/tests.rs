@@ -1,8 +1,8 @@
+use arrow::datatypes::Field;
 use datafusion::functions::core::expr_fn::get_field;
 use datafusion::logical_expr::{cast, lit};
 use datafusion::prelude::col;
 use streamgauge_schemas::stream::dimensions_type;
-use arrow::datatypes::Field;
 
 use super::*;
 
@@ -54,7 +54,10 @@ fn what_is_sent_to_clickhouse() {
         (host().eq(lit("a")).or(col("value").eq(col("value"))), None),
         (col("bucket").gt_eq(micros(5)), Some(format!("t.`bucket` >= {}", time(5)))),
         (col("bucket").gt_eq(micros(i64::MAX)), None),
-        (col("bucket").between(micros(1), micros(2)), Some(format!("(t.`bucket` >= {} AND t.`bucket` <= {})", time(1), time(2)))),
+        (
+            col("bucket").between(micros(1), micros(2)),
+            Some(format!("(t.`bucket` >= {} AND t.`bucket` <= {})", time(1), time(2))),
+        ),
         (bucket_nanos().lt(nanos(1_500)), Some(format!("t.`bucket` <= {}", time(1)))),
         (bucket_nanos().lt(nanos(2_000)), Some(format!("t.`bucket` < {}", time(2)))),
         (bucket_nanos().gt_eq(nanos(1_500)), Some(format!("t.`bucket` > {}", time(1)))),
@@ -76,7 +79,8 @@ fn what_is_sent_to_clickhouse() {
 
 #[test]
 fn what_memory_is_asked_for() {
-    let filter = |exprs: &[Expr]| row_filter(&exprs.iter().filter_map(|e| Predicate::of(e, &schema())).collect::<Vec<_>>());
+    let filter =
+        |exprs: &[Expr]| row_filter(&exprs.iter().filter_map(|e| Predicate::of(e, &schema())).collect::<Vec<_>>());
     let series = Series::new("cpu", [("host", "a")]);
     let bare = Series::new("cpu", Vec::<(String, String)>::new());
     let other = Series::new("mem", [("host", "a")]);
@@ -110,7 +114,10 @@ fn buckets_that_memory_is_asked_for() {
     let bucket = || col("bucket");
     assert_eq!(bounds(&[]), (None, None));
     assert_eq!(bounds(&[bucket().gt(micros(5)), bucket().lt_eq(micros(9))]), (Some(6), Some(10)));
-    assert_eq!(bounds(&[bucket().gt_eq(micros(5)), bucket().gt_eq(micros(3)), bucket().lt(micros(9))]), (Some(5), Some(9)));
+    assert_eq!(
+        bounds(&[bucket().gt_eq(micros(5)), bucket().gt_eq(micros(3)), bucket().lt(micros(9))]),
+        (Some(5), Some(9))
+    );
     assert_eq!(bounds(&[bucket().eq(micros(5))]), (Some(5), Some(6)));
     assert_eq!(bounds(&[bucket().between(micros(5), micros(7))]), (Some(5), Some(8)));
     assert_eq!(bounds(&[bucket().not_between(micros(5), micros(7))]), (None, None));

@@ -10,8 +10,7 @@ use crate::error::QueryError;
 const POINTS: i64 = 1_000;
 
 /// Lengths that people read easily, in seconds.
-const NICE_SECS: [i64; 14] =
-    [1, 5, 10, 30, 60, 300, 900, 1_800, 3_600, 10_800, 21_600, 43_200, 86_400, 604_800];
+const NICE_SECS: [i64; 14] = [1, 5, 10, 30, 60, 300, 900, 1_800, 3_600, 10_800, 21_600, 43_200, 86_400, 604_800];
 
 /// The granularity asked for, if a rollup serves it; or one that gives at most about 1,000 points over `range`.
 ///

@@ -69,7 +69,8 @@ impl SchemaProvider for StatementCatalog {
             return Ok(Some(Arc::new(ViewTable::new(statement.clone(), place))));
         }
         let table = |stream: Arc<streamgauge_schemas::stream::Stream>| {
-            Arc::new(StreamTable::new(statement.clone(), stream.id, name, stream.definition.schema())) as Arc<dyn TableProvider>
+            Arc::new(StreamTable::new(statement.clone(), stream.id, name, stream.definition.schema()))
+                as Arc<dyn TableProvider>
         };
         Ok(statement.engine.stream(name).map(table))
     }

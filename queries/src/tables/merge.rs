@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use arrow::array::{
-    ArrayRef, AsArray, Float64Array, Int64Array, RecordBatch, RecordBatchOptions, StringBuilder, TimestampMicrosecondArray,
+    ArrayRef, AsArray, Float64Array, Int64Array, RecordBatch, RecordBatchOptions, StringBuilder,
+    TimestampMicrosecondArray,
 };
 use arrow::datatypes::{DataType, Float64Type, SchemaRef, TimestampMicrosecondType, UInt64Type};
 use datafusion::error::{DataFusionError, Result};
@@ -137,7 +138,8 @@ impl MemoryGroups {
     }
 
     fn field_type(&self, column: ViewColumn) -> &DataType {
-        let place = self.columns.iter().position(|other| *other == column).expect("only columns of the schema are made");
+        let place =
+            self.columns.iter().position(|other| *other == column).expect("only columns of the schema are made");
         self.schema.field(place).data_type()
     }
 
@@ -147,9 +149,12 @@ impl MemoryGroups {
         states: &[State],
         key_column: impl Fn(ViewColumn) -> Result<ArrayRef, arrow::error::ArrowError>,
     ) -> Result<RecordBatch> {
-        let floats = |of: fn(&State) -> f64| Arc::new(Float64Array::from_iter_values(states.iter().map(of))) as ArrayRef;
+        let floats =
+            |of: fn(&State) -> f64| Arc::new(Float64Array::from_iter_values(states.iter().map(of))) as ArrayRef;
         let columns = self.columns.iter().map(|column| match column {
-            ViewColumn::Count => Ok(Arc::new(Int64Array::from_iter_values(states.iter().map(|state| state.count as i64))) as _),
+            ViewColumn::Count => {
+                Ok(Arc::new(Int64Array::from_iter_values(states.iter().map(|state| state.count as i64))) as _)
+            }
             ViewColumn::Sum => Ok(floats(|state| state.sum)),
             ViewColumn::Min => Ok(floats(|state| state.min)),
             ViewColumn::Max => Ok(floats(|state| state.max)),
@@ -175,7 +180,8 @@ struct HistoryGroups<'a> {
 impl<'a> HistoryGroups<'a> {
     fn of(batch: &'a RecordBatch) -> Result<Self> {
         let bucket = named(batch, "g_bucket")?.as_primitive_opt::<TimestampMicrosecondType>();
-        let floats = |name: &str| batch.column_by_name(name).and_then(|column| column.as_primitive_opt::<Float64Type>());
+        let floats =
+            |name: &str| batch.column_by_name(name).and_then(|column| column.as_primitive_opt::<Float64Type>());
         Ok(HistoryGroups {
             bucket: bucket.ok_or_else(|| unexpected("g_bucket", batch))?.clone(),
             series: match batch.column_by_name("g_series") {

@@ -9,8 +9,8 @@ use std::sync::{Arc, LazyLock, Once};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use parking_lot::Mutex;
 use futures::{StreamExt, TryStreamExt};
+use parking_lot::Mutex;
 use streamgauge_engine::{Engine, EngineConfig, Recovered};
 use streamgauge_queries::history::HistoryStream;
 use streamgauge_queries::{Format, History, HistoryError, QueryEngine, QueryError, QueryLimits};
@@ -40,7 +40,9 @@ fn prepare(once: &'static Once, what: &Path, command: impl FnOnce() -> Command) 
 fn library() -> PathBuf {
     static FETCH: Once = Once::new();
     let library = cached_library().expect("a cache folder");
-    prepare(&FETCH, &library, || Command::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("../scripts/fetch-clickhouse")));
+    prepare(&FETCH, &library, || {
+        Command::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("../scripts/fetch-clickhouse"))
+    });
     library
 }
 

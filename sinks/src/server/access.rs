@@ -61,9 +61,11 @@ impl Folder {
         write_private(&self.config, &self.config_xml(config, port))
     }
 
-    /// Pools are small: merges and mutations get as many threads as there are cores, but at least two.
+    /// Pools are small. Merges and mutations get half of the cores, so that they never hold up the queries of a page on
+    /// all of them.
     fn config_xml(&self, config: &ServerConfig, port: u16) -> String {
         let cores = std::thread::available_parallelism().map_or(2, usize::from).clamp(2, 16);
+        let merges = cores / 2;
         let memory = config.memory_bytes_max;
         let path = |path: &Path| xml_text(&path.to_string_lossy());
         format!(
@@ -84,7 +86,7 @@ impl Folder {
     <mark_cache_size>{mark_cache}</mark_cache_size>
     <uncompressed_cache_size>0</uncompressed_cache_size>
     <max_concurrent_queries>100</max_concurrent_queries>
-    <background_pool_size>{cores}</background_pool_size>
+    <background_pool_size>{merges}</background_pool_size>
     <background_merges_mutations_concurrency_ratio>1</background_merges_mutations_concurrency_ratio>
     <background_schedule_pool_size>{cores}</background_schedule_pool_size>
     <background_common_pool_size>{cores}</background_common_pool_size>
