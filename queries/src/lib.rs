@@ -15,7 +15,7 @@
 //! - `tables`: streams and rollups as tables of DataFusion.
 //! - `threads`, `yielding`: where questions are computed, and how they can be ended.
 //! - [`session`]: one SQL statement from text to batches.
-//! - [`format`]: batches as JSON, NDJSON, CSV and Arrow.
+//! - [`mod@format`]: batches as JSON, NDJSON, CSV and Arrow.
 //! - [`series`]: the series of a metric at a granularity.
 //! - [`live`]: following such series.
 //! - [`metrics`]: which metrics and dimensions there are.

@@ -208,7 +208,7 @@ fn what_clickhouse_is_asked() {
         let host = "if(mapContains(t.`dimensions`, 'host'), t.`dimensions`['host'], NULL)";
         for (sql, parts) in [
             ("SELECT count(*) FROM metrics", vec!["SELECT count() FROM"]),
-            ("SELECT value FROM metrics LIMIT 3", vec!["SELECT t.`value` FROM", " LIMIT 3 "]),
+            ("SELECT value FROM metrics LIMIT 300", vec!["SELECT t.`value` FROM", " LIMIT 300 "]),
             (
                 "SELECT value FROM metrics WHERE name = 'cpu' AND value > 1",
                 vec!["AND (t.`name` = 'cpu') AND (t.`value` > 1e0)"],

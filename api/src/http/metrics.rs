@@ -98,7 +98,7 @@ impl Parameters {
 }
 
 fn bad(name: &str, detail: impl std::fmt::Display) -> Problem {
-    Problem::bad_request("bad_parameter", format!("parameter {name:?}: {detail}"))
+    Problem::bad_request("parameter_invalid", format!("parameter {name:?}: {detail}"))
 }
 
 /// List metrics.
@@ -145,7 +145,7 @@ pub(crate) async fn dimensions(
         ("aggregation" = Option<String>, Query, description = "`avg` (default), `sum`, `min`, `max`, `count`, or several with commas"),
         ("filter" = Option<String>, Query, description = "`dimension:value`, several with commas or repeated; values of one dimension are alternatives"),
         ("group_by" = Option<String>, Query, description = "dimensions, with commas: one series for each of their values")),
-    responses((status = 200, body = DataAnswer), (status = 400, body = Problem), (status = 404, body = Problem), (status = 503, body = Problem)))]
+    responses((status = 200, body = DataAnswer), (status = 400, body = Problem), (status = 422, body = Problem), (status = 429, body = Problem), (status = 503, body = Problem)))]
 pub(crate) async fn data(
     Ready(running): Ready,
     Path(name): Path<String>,

@@ -138,10 +138,11 @@ impl From<QueryError> for Problem {
                 Problem::new(StatusCode::NOT_FOUND, "unknown_metric", error.to_string())
             }
             (ErrorKind::Caller { code }, _) => Problem::bad_request(code, chain(&error)),
-            (ErrorKind::Limit { code }, _) => {
-                let retry_after_s = error.is_retryable().then_some(1);
-                Problem { retry_after_s, ..Problem::new(StatusCode::TOO_MANY_REQUESTS, code, chain(&error)) }
+            // A bound that others fill passes; one that the question itself exceeds does not.
+            (ErrorKind::Limit { code }, _) if error.is_retryable() => {
+                Problem { retry_after_s: Some(1), ..Problem::new(StatusCode::TOO_MANY_REQUESTS, code, chain(&error)) }
             }
+            (ErrorKind::Limit { code }, _) => Problem::new(StatusCode::UNPROCESSABLE_ENTITY, code, chain(&error)),
             (ErrorKind::Upstream, _) => {
                 tracing::warn!(error = %chain(&error), "a query could not be answered");
                 Problem::unavailable("history_unavailable", chain(&error), 2)

@@ -71,7 +71,7 @@ pub(crate) struct SqlAnswer {
 #[utoipa::path(
     post, path = "/api/v1/sql", operation_id = "ask_sql", tag = "queries", request_body = SqlRequest,
     responses((status = 200, body = SqlAnswer, description = "JSON; the other formats are plain bodies"), (status = 400, body = Problem),
-        (status = 429, body = Problem), (status = 503, body = Problem)))]
+        (status = 422, body = Problem), (status = 429, body = Problem), (status = 503, body = Problem)))]
 pub(crate) async fn query(Ready(running): Ready, body: Body) -> Result<Response, Problem> {
     let bytes = body::read(body, running.body_bytes_max).await?;
     let request: SqlRequest = serde_json::from_slice(&bytes).map_err(|error| {
