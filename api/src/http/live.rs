@@ -84,7 +84,7 @@ async fn serve(running: Arc<Running>, socket: WebSocket) {
             message = incoming.next() => match message {
                 Some(Ok(Message::Text(text))) => match handle(&running, &text, &frames, &mut subscriptions) {
                     Ok(()) => continue,
-                    Err((id, problem)) => error_frame(id.as_deref(), &problem),
+                    Err(frame) => frame,
                 },
                 Some(Ok(Message::Close(_)) | Err(_)) | None => break,
                 Some(Ok(_)) => continue,
@@ -112,9 +112,9 @@ fn handle(
     text: &str,
     frames: &mpsc::Sender<Value>,
     subscriptions: &mut HashMap<String, AbortHandle>,
-) -> Result<(), (Option<String>, Problem)> {
-    let request: Request =
-        serde_json::from_str(text).map_err(|error| (None, Problem::bad_request("bad_message", error.to_string())))?;
+) -> Result<(), Value> {
+    let request: Request = serde_json::from_str(text)
+        .map_err(|error| error_frame(None, &Problem::bad_request("bad_message", error.to_string())))?;
     subscriptions.retain(|_, task| !task.is_finished());
     match request {
         Request::Unsubscribe { id } => {
@@ -124,13 +124,13 @@ fn handle(
         }
         Request::Subscribe(subscribe) => {
             let id = subscribe.id.clone();
-            let query = parse(subscribe).map_err(|problem| (Some(id.clone()), problem))?;
+            let query = parse(subscribe).map_err(|problem| error_frame(Some(&id), &problem))?;
             if let Some(task) = subscriptions.remove(&id) {
                 task.abort(); // the same id again replaces the subscription
             }
             if subscriptions.len() >= SUBSCRIPTIONS_MAX {
                 let detail = format!("a connection has at most {SUBSCRIPTIONS_MAX} subscriptions");
-                return Err((Some(id), Problem::bad_request("too_many_subscriptions", detail)));
+                return Err(error_frame(Some(&id), &Problem::bad_request("too_many_subscriptions", detail)));
             }
             let task = tokio::spawn(follow(running.clone(), id.clone(), query, frames.clone()));
             subscriptions.insert(id, task.abort_handle());
