@@ -14,8 +14,8 @@
 //!
 //! - [`access`]: the password and the configuration files of a child.
 //! - [`child`]: what the child process does; the only place with `unsafe`.
-//! - [`supervisor`]: starts the child, watches it, starts it again, ends it.
-//! - [`probe`]: watches a server that is not ours.
+//! - `supervisor`: starts the child, watches it, starts it again, ends it.
+//! - `probe`: watches a server that is not ours.
 //!
 //! # Failure
 //!
