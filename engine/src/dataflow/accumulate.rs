@@ -19,7 +19,8 @@
 //! 2. A row's version grows; an epoch at or below it is in it already and is skipped (replay after a restart).
 //! 3. **Idle rule.** A row last changed `K` or more epochs ago is never touched; the event begins a new generation.
 //! 4. Only rows at or below the horizon are dropped, and such a row is never touched again (3, as `H ≤ now − K`).
-//! 5. Epochs that ClickHouse had at start are skipped whole: their rows may have been final, and not loaded.
+//! 5. Epochs that ClickHouse had at start are skipped whole. This saves work only: rows built anew from them would lie at
+//!    or below the horizon, and be shown to nobody.
 
 use std::cell::RefCell;
 use std::rc::Rc;
