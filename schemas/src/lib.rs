@@ -14,12 +14,14 @@
 //! - [`view`]: maintained rollups and their pace.
 //! - [`row`]: the rows of a view: group, generation, version and state.
 //! - [`ddl`]: the ClickHouse schema as numbered migrations.
+//! - [`fault`]: places where a test makes a durable step fail.
 //! - [`error`]: what can be wrong with the words themselves.
 
 pub mod ddl;
 pub mod epoch;
 pub mod error;
 pub mod event;
+pub mod fault;
 pub mod reject;
 pub mod row;
 pub mod series;

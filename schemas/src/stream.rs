@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Duration, Epoch, SchemaError};
 
-/// The identity of a stream: the epoch of its creation; 0 is the built-in stream `metrics`.
+/// The identity of a stream: the epoch of its creation; those of built-in streams are small numbers, which no epoch is.
 ///
 /// A stream that is deleted and made again gets another identity, so records of the old one stay its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -17,6 +17,16 @@ pub struct StreamId(pub u64);
 impl StreamId {
     /// The built-in stream `metrics`.
     pub const METRICS: StreamId = StreamId(0);
+    /// The built-in stream `rejects`.
+    pub const REJECTS: StreamId = StreamId(1);
+    /// The built-in stream `requests`.
+    pub const REQUESTS: StreamId = StreamId(2);
+
+    /// Whether the stream is there from the beginning and stays.
+    #[must_use]
+    pub fn is_built_in(self) -> bool {
+        self.0 <= StreamId::REQUESTS.0
+    }
 }
 
 /// The name of the built-in stream.
@@ -120,7 +130,7 @@ pub const DEFAULT_RETENTION: Duration = Duration::from_secs(365 * 86_400);
 const NAME_RULE: &str = "use 1 to 63 of a-z, 0-9 and _, beginning with a letter";
 const COLUMNS_MAX: usize = 1_000;
 /// Names that built-in tables and schemas take, or that their sink tables end in.
-const RESERVED: [&str; 7] = ["metrics", "rejects", "system", "information_schema", "pg_catalog", "streams", "default"];
+const RESERVED: [&str; 8] = ["metrics", "rejects", "requests", "system", "information_schema", "pg_catalog", "streams", "default"];
 
 impl StreamDefinition {
     /// The definition of the built-in stream `metrics`, for listing; its batches have a form of their own.
@@ -220,8 +230,79 @@ pub enum CatalogChange {
     DropStream(StreamId),
 }
 
-/// All streams of the user's own, in order of creation, as of an epoch.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+/// The stream of events that were not accepted, each with its reason and its text.
+///
+/// | column | what |
+/// |---|---|
+/// | `at` | when it arrived |
+/// | `stream` | which stream it was meant for |
+/// | `source` | who sent it, as far as it was said |
+/// | `position` | its place among the events of its request, from 0 |
+/// | `reason` | what was wrong with it |
+/// | `event` | its text, as it was sent |
+/// | `id` | tells it from every other reject |
+#[must_use]
+pub fn rejects() -> Arc<Stream> {
+    built_in(
+        StreamId::REJECTS,
+        "rejects",
+        &[
+            ("at", ColumnType::Timestamp),
+            ("stream", ColumnType::Text),
+            ("source", ColumnType::Text),
+            ("position", ColumnType::I64),
+            ("reason", ColumnType::Text),
+            ("event", ColumnType::Text),
+            ("id", ColumnType::Text),
+        ],
+    )
+}
+
+/// The stream of ingest requests that named themselves, so that a repeat is known.
+///
+/// | column | what |
+/// |---|---|
+/// | `at` | when it arrived |
+/// | `stream` | where its events went |
+/// | `key` | its `Idempotency-Key`; null when it has a producer and a sequence number |
+/// | `producer`, `sequence` | who sent it, and as which of theirs |
+/// | `body_hash` | XXH3-128 of stream and body, as 32 hexadecimal digits |
+/// | `accepted` | how many of its events were accepted |
+/// | `rejected` | the others: a JSON array of `{"index", "reason"}` |
+#[must_use]
+pub fn requests() -> Arc<Stream> {
+    built_in(
+        StreamId::REQUESTS,
+        "requests",
+        &[
+            ("at", ColumnType::Timestamp),
+            ("stream", ColumnType::Text),
+            ("key", ColumnType::Text),
+            ("producer", ColumnType::Text),
+            ("sequence", ColumnType::I64),
+            ("body_hash", ColumnType::Text),
+            ("accepted", ColumnType::I64),
+            ("rejected", ColumnType::Json),
+        ],
+    )
+}
+
+fn built_in(id: StreamId, name: &str, columns: &[(&str, ColumnType)]) -> Arc<Stream> {
+    let definition = StreamDefinition {
+        name: name.to_owned(),
+        time_column: "at".to_owned(),
+        columns: columns.iter().map(|(name, kind)| Column { name: (*name).to_owned(), kind: *kind }).collect(),
+        order_by: vec!["at".to_owned()],
+        retention: Some(BUILT_IN_RETENTION),
+    };
+    Arc::new(Stream { id, definition })
+}
+
+/// How long ClickHouse keeps rejects and requests: 30 days after they arrived.
+pub const BUILT_IN_RETENTION: Duration = Duration::from_secs(30 * 86_400);
+
+/// All streams but `metrics`, as of an epoch: `rejects` and `requests`, then the user's own in order of creation.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Catalog {
     /// Every change at or before this epoch is in.
     pub epoch: Epoch,
@@ -229,7 +310,24 @@ pub struct Catalog {
     pub streams: Vec<Arc<Stream>>,
 }
 
+impl Default for Catalog {
+    fn default() -> Self {
+        Catalog::new(Epoch::ZERO, Vec::new())
+    }
+}
+
 impl Catalog {
+    /// The catalog of these streams of the user's own.
+    #[must_use]
+    pub fn new(epoch: Epoch, own: Vec<Arc<Stream>>) -> Self {
+        Catalog { epoch, streams: [rejects(), requests()].into_iter().chain(own).collect() }
+    }
+
+    /// The streams that the user made.
+    pub fn own(&self) -> impl Iterator<Item = &Arc<Stream>> {
+        self.streams.iter().filter(|stream| !stream.id.is_built_in())
+    }
+
     /// The stream of that name.
     #[must_use]
     pub fn by_name(&self, name: &str) -> Option<&Arc<Stream>> {
@@ -261,7 +359,7 @@ impl Catalog {
             }
             CatalogChange::DropStream(id) => {
                 let before = self.streams.len();
-                self.streams.retain(|stream| stream.id != *id);
+                self.streams.retain(|stream| stream.id != *id || id.is_built_in());
                 self.streams.len() < before
             }
         }
