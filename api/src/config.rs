@@ -78,6 +78,30 @@ pub(crate) struct ServeArgs {
     #[arg(long, env = "STREAMGAUGE_PENDING_BYTES_MAX", value_name = "BYTES")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pending_bytes_max: Option<usize>,
+    /// Memory of the rows of views, about; beyond it, ingest is answered with 503 [default: 2147483648]
+    #[arg(long, env = "STREAMGAUGE_STATE_BYTES_MAX", value_name = "BYTES")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    state_bytes_max: Option<usize>,
+    /// The log on disk; beyond it, ingest is answered with 503 until ClickHouse has taken its events [default: 8589934592]
+    #[arg(long, env = "STREAMGAUGE_LOG_BYTES_MAX", value_name = "BYTES")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    log_bytes_max: Option<u64>,
+    /// Bodies of open requests together; beyond it, they are answered with 429 [default: 536870912]
+    #[arg(long, env = "STREAMGAUGE_INFLIGHT_BYTES_MAX", value_name = "BYTES")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    inflight_bytes_max: Option<usize>,
+    /// Requests that are open at a time; beyond it, they are answered with 429 [default: 1024]
+    #[arg(long, env = "STREAMGAUGE_REQUESTS_MAX", value_name = "N")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    requests_max: Option<usize>,
+    /// For how long a request with an Idempotency-Key, or with a producer and a sequence number, is known [default: 1d]
+    #[arg(long, env = "STREAMGAUGE_IDEMPOTENCY_WINDOW", value_name = "DURATION")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    idempotency_window: Option<Duration>,
+    /// How many such requests are known at most [default: 1000000]
+    #[arg(long, env = "STREAMGAUGE_IDEMPOTENCY_KEYS_MAX", value_name = "N")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    idempotency_keys_max: Option<usize>,
     /// Distinct series (name with dimensions) in all [default: 1000000]
     #[arg(long, env = "STREAMGAUGE_SERIES_MAX", value_name = "N")]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -112,6 +136,11 @@ pub(crate) struct ServeArgs {
     log_format: Option<LogFormat>,
 }
 
+/// The log is removed by whole segments of 64 MiB, never the newest.
+const LOG_BYTES_LEAST: u64 = 4 * (64 << 20);
+const MANY: usize = 1_000_000;
+const IDEMPOTENCY_WINDOW_MOST: Duration = streamgauge_schemas::stream::BUILT_IN_RETENTION;
+
 /// How log lines are printed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
@@ -141,6 +170,12 @@ pub(crate) struct Config {
     pub(crate) body_bytes_max: usize,
     pub(crate) skew_max: Duration,
     pub(crate) pending_bytes_max: usize,
+    pub(crate) state_bytes_max: usize,
+    pub(crate) log_bytes_max: u64,
+    pub(crate) inflight_bytes_max: usize,
+    pub(crate) requests_max: usize,
+    pub(crate) idempotency_window: Duration,
+    pub(crate) idempotency_keys_max: usize,
     pub(crate) series_max: usize,
     pub(crate) query_timeout: Duration,
     pub(crate) query_memory_bytes_max: usize,
@@ -170,6 +205,12 @@ impl Default for Config {
             body_bytes_max: 64 << 20,
             skew_max: Duration::from_secs(600),
             pending_bytes_max: 1 << 30,
+            state_bytes_max: 2 << 30,
+            log_bytes_max: 8 << 30,
+            inflight_bytes_max: 512 << 20,
+            requests_max: 1_024,
+            idempotency_window: Duration::from_secs(86_400),
+            idempotency_keys_max: 1_000_000,
             series_max: 1_000_000,
             query_timeout: Duration::from_secs(60),
             query_memory_bytes_max: 1 << 30,
@@ -205,6 +246,27 @@ impl Config {
             "http = {}: without authentication the program listens on loopback only; put a proxy that authenticates in \
              front, or say --allow-remote if everybody who reaches the port may do everything",
             self.http
+        );
+        anyhow::ensure!(
+            self.inflight_bytes_max >= self.body_bytes_max,
+            "inflight_bytes_max = {}: it must be at least body_bytes_max, which is {}, or the largest body would never fit",
+            self.inflight_bytes_max,
+            self.body_bytes_max
+        );
+        anyhow::ensure!(
+            self.log_bytes_max >= LOG_BYTES_LEAST,
+            "log_bytes_max = {}: use at least {LOG_BYTES_LEAST}, four segments of the log",
+            self.log_bytes_max
+        );
+        anyhow::ensure!(
+            (1..=MANY).contains(&self.requests_max),
+            "requests_max = {}: use 1 to {MANY}",
+            self.requests_max
+        );
+        anyhow::ensure!(
+            self.idempotency_window <= IDEMPOTENCY_WINDOW_MOST,
+            "idempotency_window = {}: use at most {IDEMPOTENCY_WINDOW_MOST}, since requests are kept that long",
+            self.idempotency_window
         );
         let ways = [self.clickhouse_url.is_some(), self.clickhouse_library.is_some(), self.clickhouse_binary.is_some()];
         let ways = ways.into_iter().filter(|way| *way).count();
@@ -253,6 +315,10 @@ mod tests {
             (vec!["--http", "0.0.0.0:8080"], "loopback only"),
             (vec!["--workers", "0"], "use 1 to 64"),
             (vec!["--skew-max", "5"], "not a duration"),
+            (vec!["--inflight-bytes-max", "1000"], "at least body_bytes_max"),
+            (vec!["--log-bytes-max", "1000"], "four segments"),
+            (vec!["--requests-max", "0"], "use 1 to"),
+            (vec!["--idempotency-window", "31d"], "use at most 30d"),
             (vec!["--config", "/no/such/file.toml"], "is not there"),
             (vec!["--config", file.to_str().unwrap()], "wrokers"),
             (vec!["--clickhouse-url", "http://a:1", "--clickhouse-binary", "b"], "choose one"),

@@ -17,7 +17,7 @@ use metrics_exporter_prometheus::PrometheusBuilder;
 use streamgauge_engine::decode::DecodeLimits;
 use streamgauge_engine::{Engine, EngineConfig};
 use streamgauge_queries::{QueryEngine, QueryLimits};
-use streamgauge_schemas::{Epoch, time};
+use streamgauge_schemas::{Epoch, fault, time};
 use streamgauge_sinks::{
     CATALOG_ITEM, FlushStatus, Flusher, Server, ServerConfig, ServerMode, ServerState, migrations, stream_item,
     view_item,
@@ -29,14 +29,19 @@ use tokio_util::sync::CancellationToken;
 use crate::config::{Config, ServeArgs};
 use crate::flush_source::EngineFlushes;
 use crate::history::ClickHouseHistory;
-use crate::http::{self, App, Health, Running};
+use crate::http::{self, App, Bounds, Health, Running};
 use crate::rate::Rate;
 use crate::restart;
+
+/// Where tests say which faults they want.
+const FAULTS: &str = "STREAMGAUGE_FAULTS";
 
 /// Runs the server until it is told to stop.
 pub(crate) fn run(args: ServeArgs) -> anyhow::Result<()> {
     let config = args.resolve()?;
     crate::logging::start(&config)?;
+    let faults = std::env::var(FAULTS).unwrap_or_default();
+    fault::arm(&faults).map_err(|reason| anyhow::anyhow!("{FAULTS}: {reason}"))?;
     let runtime =
         tokio::runtime::Builder::new_multi_thread().enable_all().build().context("no threads for the server")?;
     runtime.block_on(serve(config))
@@ -142,6 +147,10 @@ async fn start(config: &Config, app: &Arc<App>, stopping: CancellationToken) -> 
     engine_config.log_sync = config.log_sync;
     engine_config.pending_bytes_max = config.pending_bytes_max;
     engine_config.series_max = config.series_max;
+    engine_config.state_bytes_max = config.state_bytes_max;
+    engine_config.log_bytes_max = config.log_bytes_max;
+    engine_config.idempotency_window = config.idempotency_window;
+    engine_config.idempotency_keys_max = config.idempotency_keys_max;
     app.starting("reading from ClickHouse what memory must hold");
     let found = streamgauge_sinks::recover(&client, &engine_config.views).await?;
     let flushed = found.flushed.clone();
@@ -167,6 +176,7 @@ async fn start(config: &Config, app: &Arc<App>, stopping: CancellationToken) -> 
         queries: Arc::new(QueryEngine::new(engine.clone(), Arc::new(ClickHouseHistory::new(client)), limits)?),
         decode_limits: DecodeLimits { skew: config.skew_max, ..DecodeLimits::at(time::wall_clock()) },
         body_bytes_max: config.body_bytes_max,
+        bounds: Arc::new(Bounds::new(config.requests_max, config.inflight_bytes_max)),
         started: Instant::now(),
         rate: Rate::new(engine.status().events_total),
         stopping,
@@ -211,6 +221,10 @@ async fn tick(running: Arc<Running>) {
         let status = running.engine.status();
         running.rate.note(status.events_total);
         metrics::gauge!("streamgauge_pending_bytes").set(status.pending_bytes as f64);
+        metrics::gauge!("streamgauge_state_bytes").set(status.state_bytes as f64);
+        metrics::gauge!("streamgauge_inflight_bytes").set(running.bounds.inflight_bytes() as f64);
+        metrics::gauge!("streamgauge_open_requests").set(running.bounds.requests_open() as f64);
+        metrics::gauge!("streamgauge_requests_known").set(status.requests_known as f64);
         metrics::gauge!("streamgauge_series").set(status.series as f64);
         metrics::gauge!("streamgauge_epoch").set(status.epoch.0 as f64);
         tokio::time::sleep(Duration::from_secs(1)).await;

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use streamgauge_schemas::{ViewDefinition, view};
+use streamgauge_schemas::{Duration, ViewDefinition, view};
 
 /// The wall clock in microseconds since 1970; injected, so that tests decide what time it is.
 pub type Clock = Arc<dyn Fn() -> u64 + Send + Sync>;
@@ -23,6 +23,14 @@ pub struct EngineConfig {
     pub views: Vec<ViewDefinition>,
     /// Events in memory that ClickHouse does not have: at this bound, ingest is pushed back.
     pub pending_bytes_max: usize,
+    /// Memory of the views' rows, about: at this bound, ingest is pushed back.
+    pub state_bytes_max: usize,
+    /// The log on disk: at this bound, ingest is pushed back. At least four segments.
+    pub log_bytes_max: u64,
+    /// For how long a request that named itself is known, and how many are at most.
+    pub idempotency_window: Duration,
+    /// See `idempotency_window`.
+    pub idempotency_keys_max: usize,
     /// Series in all: at this bound, events of new series are refused.
     pub series_max: usize,
     /// Events of one flush of a stream, about.
@@ -41,6 +49,10 @@ impl EngineConfig {
             workers: 1,
             views: view::built_in_rollups(),
             pending_bytes_max: 1 << 30,
+            state_bytes_max: 2 << 30,
+            log_bytes_max: 8 << 30,
+            idempotency_window: Duration::from_secs(86_400),
+            idempotency_keys_max: 1_000_000,
             series_max: 1_000_000,
             flush_rows_max: 1_000_000,
             clock: Arc::new(|| streamgauge_schemas::time::wall_clock().0.max(0) as u64),

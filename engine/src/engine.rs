@@ -5,14 +5,17 @@ use std::sync::Arc;
 
 use futures_channel::mpsc;
 use streamgauge_schemas::stream::{Catalog, CatalogChange, Stream};
-use streamgauge_schemas::{Epoch, EventBatch, Rows, Series, SeriesId, StreamDefinition, StreamId, ViewDefinition};
+use streamgauge_schemas::{Epoch, EventBatch, EventTime, Reject, Rows, Series, SeriesId, StreamDefinition, StreamId, ViewDefinition};
 
 use crate::config::EngineConfig;
 use crate::error::EngineError;
-use crate::log::{Committer, CommitterOptions, Log, LogOptions, Submission};
+use crate::decode::Decoded;
+use crate::log::{Committer, CommitterOptions, Log, LogOptions, Request, Submission};
 use crate::pending::Pending;
 use crate::recovery::{self, Recovered};
 use crate::registry::SeriesRegistry;
+use crate::rejects::{self, Origin};
+use crate::requests::{self, Begun, Claim, Claimed, NotBegun, RequestName, Requests};
 use crate::sequencer::{OnCommit, Sequencer};
 use crate::snapshot::{Snapshot, SnapshotRequest, ViewSnapshot};
 use crate::tail::StreamFlush;
@@ -64,6 +67,35 @@ pub struct Flushed {
     pub views: Vec<Epoch>,
 }
 
+/// A decoded request on its way into the log.
+pub struct Ingest<'a> {
+    /// Which stream it is for.
+    pub stream: &'a str,
+    /// When it arrived.
+    pub at: EventTime,
+    /// Its body, which holds the texts of rejects.
+    pub body: &'a [u8],
+    /// What the body held.
+    pub decoded: Decoded,
+    /// Who sent it, if the body does not say.
+    pub source: &'a str,
+    /// Whether rejects are kept in the stream `rejects`.
+    pub keep_rejects: bool,
+    /// The claim on its name, if it has one.
+    pub claim: Option<Claim>,
+}
+
+/// What became of a request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ingested {
+    /// The epoch of all that it brought; `None` when that was nothing.
+    pub epoch: Option<Epoch>,
+    /// How many events were accepted.
+    pub accepted: u64,
+    /// The others.
+    pub rejected: Arc<[Reject]>,
+}
+
 /// Where the engine stands.
 #[derive(Clone, Debug)]
 pub struct EngineStatus {
@@ -73,6 +105,12 @@ pub struct EngineStatus {
     pub events_total: u64,
     /// Bytes of events in memory that ClickHouse or the dataflow still needs.
     pub pending_bytes: usize,
+    /// Bytes that the rows of the views take, about.
+    pub state_bytes: usize,
+    /// Bytes of the log on disk.
+    pub log_bytes: u64,
+    /// Requests that named themselves and are known.
+    pub requests_known: usize,
     /// Workers that run.
     pub workers: usize,
     /// Series known.
@@ -89,13 +127,19 @@ impl Engine {
         let log = Log::open(&config.log_dir, options)?;
         let views: Arc<[Arc<ViewDefinition>]> = config.views.iter().cloned().map(Arc::new).collect();
         let registry = Arc::new(SeriesRegistry::new(config.series_max));
-        let workers = Workers::start(config.workers.max(1), views.clone(), registry.clone());
+        let pending = Pending::new(config.pending_bytes_max, config.state_bytes_max);
+        let state_bytes = pending.state_counter();
+        let workers = Workers::start(config.workers.max(1), views.clone(), registry.clone(), state_bytes);
         let workers = workers.map_err(|source| EngineError::Workers(Arc::new(source)))?;
-        let pending = Pending::new(config.pending_bytes_max);
-        let sequencer = Arc::new(Sequencer::new(workers, views.len(), registry.clone(), pending));
+        let requests = Requests::new(config.idempotency_window, config.idempotency_keys_max);
+        let sequencer = Arc::new(Sequencer::new(workers, views.len(), registry.clone(), requests, pending));
         let floor = recovery::replay(&log, recovered, &views, &sequencer, &registry)?;
-        let options =
-            CommitterOptions { clock: config.clock.clone(), epoch_floor: floor, ..CommitterOptions::default() };
+        let options = CommitterOptions {
+            clock: config.clock.clone(),
+            epoch_floor: floor,
+            log_bytes_max: config.log_bytes_max.max(4 * config.log_segment_bytes_max),
+            ..CommitterOptions::default()
+        };
         let committer = Committer::start(log, options, Box::new(OnCommit(sequencer.clone())))?;
         let flush_rows_max = config.flush_rows_max;
         Ok(Engine { inner: Arc::new(Inner { committer, sequencer, registry, views, flush_rows_max }) })
@@ -107,15 +151,81 @@ impl Engine {
     /// # Errors
     /// [`EngineError::Busy`] and a full [`EngineError::Submit`] are to be retried later; nothing was taken then.
     pub async fn append(&self, batch: EventBatch) -> Result<Epoch, EngineError> {
-        let pending = &self.inner.sequencer.pending;
-        if pending.is_full() {
-            return Err(EngineError::Busy { pending_bytes: pending.bytes(), bound_bytes: pending.bound() });
+        self.append_request(Request { batches: vec![batch], claim: None }).await
+    }
+
+    /// Whether events would be taken now; asked before the work of reading and decoding them.
+    ///
+    /// # Errors
+    /// The bound that is reached, as [`Engine::append`] would answer.
+    pub fn admits(&self) -> Result<(), EngineError> {
+        self.inner.sequencer.pending.check()?;
+        Ok(self.inner.committer.admits()?)
+    }
+
+    async fn append_request(&self, request: Request) -> Result<Epoch, EngineError> {
+        self.inner.sequencer.pending.check()?;
+        for batch in &request.batches {
+            if let EventBatch::Metrics(batch) = batch {
+                let known = self.inner.registry.register(batch);
+                known.map_err(|too_many| EngineError::TooManySeries { max: too_many.max })?;
+            }
         }
-        if let EventBatch::Metrics(batch) = &batch {
-            let known = self.inner.registry.register(batch);
-            known.map_err(|too_many| EngineError::TooManySeries { max: too_many.max })?;
+        self.submit(Submission::Events(request)).await
+    }
+
+    /// Whether a request of that name and body is new; waits for one that is being worked on.
+    ///
+    /// # Errors
+    /// [`EngineError::NameReused`] when another request has the name, [`EngineError::SequenceTooOld`] when it is not known
+    /// any more whether this one was taken.
+    pub async fn claim(&self, name: &RequestName, body_hash: u128) -> Result<Claimed, EngineError> {
+        loop {
+            let now = self.inner.sequencer.with(|ordered| ordered.last);
+            match self.inner.sequencer.requests.begin(name, body_hash, now) {
+                Ok(Begun::New(claim)) => return Ok(Claimed::New(claim)),
+                Ok(Begun::Repeat(known)) => return Ok(Claimed::Repeat(known)),
+                Ok(Begun::Running(ended)) => drop(ended.await), // however it ended, look again
+                Err(NotBegun::Reused) => return Err(EngineError::NameReused),
+                Err(NotBegun::TooOld { forgotten }) => return Err(EngineError::SequenceTooOld { forgotten }),
+            }
         }
-        self.submit(Submission::Events(batch)).await
+    }
+
+    /// Makes what a request brought durable: its events, its rejects, and itself if it has a name; all of it or nothing.
+    ///
+    /// A request that brings nothing is not in the log, and a name that it has is free again.
+    ///
+    /// # Errors
+    /// As [`Engine::append`].
+    pub async fn ingest(&self, ingest: Ingest<'_>) -> Result<Ingested, EngineError> {
+        let Ingest { stream, at, body, decoded, source, keep_rejects, claim } = ingest;
+        let accepted = decoded.batch.as_ref().map_or(0, |batch| batch.len() as u64);
+        let rejected: Arc<[Reject]> = decoded.rejected.into();
+        let mut batches: Vec<EventBatch> = decoded.batch.into_iter().collect();
+        if keep_rejects && !rejected.is_empty() {
+            let source = if decoded.source.is_empty() { source } else { &decoded.source };
+            batches.push(rejects::rows(&Origin { at, stream, source, body }, &rejected, &decoded.places));
+        }
+        if batches.is_empty() {
+            return Ok(Ingested { epoch: None, accepted, rejected });
+        }
+        if let Some(claim) = &claim {
+            batches.push(requests::row(claim, stream, at, accepted, &rejected));
+        }
+        let epoch = self.append_request(Request { batches, claim }).await?;
+        Ok(Ingested { epoch: Some(epoch), accepted, rejected })
+    }
+
+    /// Waits until the dataflow has processed all that was appended so far, so that a read does not have to.
+    ///
+    /// # Errors
+    /// [`EngineError::Stopped`] while the engine stops.
+    pub async fn settled(&self) -> Result<(), EngineError> {
+        let (reply, parts) = mpsc::unbounded();
+        self.inner.sequencer.with(|ordered| ordered.broadcast(&Command::Settle { reply }));
+        self.gather(parts).await?;
+        Ok(())
     }
 
     async fn submit(&self, submission: Submission) -> Result<Epoch, EngineError> {
@@ -146,18 +256,19 @@ impl Engine {
     /// # Errors
     /// [`EngineError::UnknownStream`] when it is not there.
     pub async fn drop_stream(&self, name: &str) -> Result<(), EngineError> {
-        let stream = self.stream(name).ok_or_else(|| EngineError::UnknownStream(name.to_owned()))?;
+        let stream = self.stream(name).filter(|stream| !stream.id.is_built_in());
+        let stream = stream.ok_or_else(|| EngineError::UnknownStream(name.to_owned()))?;
         self.submit(Submission::Catalog(CatalogChange::DropStream(stream.id))).await?;
         Ok(())
     }
 
-    /// The streams of the user's own.
+    /// All streams but `metrics`.
     #[must_use]
     pub fn catalog(&self) -> Arc<Catalog> {
         self.inner.sequencer.with(|ordered| ordered.catalog.clone())
     }
 
-    /// The stream of that name, if the user made one.
+    /// The stream of that name, unless it is `metrics`.
     #[must_use]
     pub fn stream(&self, name: &str) -> Option<Arc<Stream>> {
         self.catalog().by_name(name).cloned()
@@ -179,11 +290,17 @@ impl Engine {
     #[must_use]
     pub fn status(&self) -> EngineStatus {
         let pending_bytes = self.inner.sequencer.pending.bytes();
+        let state_bytes = self.inner.sequencer.pending.state_bytes();
+        let log_bytes = self.inner.committer.log_bytes();
+        let requests_known = self.inner.sequencer.requests.len();
         let series = self.inner.registry.len();
         self.inner.sequencer.with(|ordered| EngineStatus {
             epoch: ordered.last,
             events_total: ordered.events_total,
             pending_bytes,
+            state_bytes,
+            log_bytes,
+            requests_known,
             workers: ordered.workers(),
             series,
         })

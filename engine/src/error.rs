@@ -16,6 +16,26 @@ pub enum EngineError {
         /// The configured bound.
         bound_bytes: usize,
     },
+    /// The rows of the views take more memory than the bound; the producer should wait and retry.
+    #[error("the rows of the views take about {state_bytes} bytes, more than the bound of {bound_bytes}; retry later")]
+    StateFull {
+        /// What they take.
+        state_bytes: usize,
+        /// The configured bound.
+        bound_bytes: usize,
+    },
+    /// The name of a request was used for another one.
+    #[error("the name of the request was used before, with another stream or body; a new request needs a new name")]
+    NameReused,
+    /// A sequence number so old that it is not known what became of its request.
+    #[error(
+        "the sequence number is too old: it lies at or below {forgotten}, the newest of this producer that is no longer known; \
+         if its request was sent before, it was taken"
+    )]
+    SequenceTooOld {
+        /// The largest sequence number of the producer that was forgotten.
+        forgotten: u64,
+    },
     /// The events would bring more series than the bound.
     #[error("the events bring more than {max} series in all; send fewer distinct dimensions or raise series_max")]
     TooManySeries {

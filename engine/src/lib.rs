@@ -7,6 +7,7 @@
 //! - [`decode`]: JSON to batches of events.
 //! - [`log`]: the durable, ordered record of epochs, and its group commit.
 //! - `sequencer`: the one order of epochs, reads and flushes.
+//! - [`requests`]: requests that named themselves, so that a repeat is known; `rejects`: events that were not accepted.
 //! - `pending`, `tail`: events in memory that ClickHouse does not have, and the bound on them.
 //! - `workers`, `dataflow`: timely workers that maintain the views.
 //! - [`registry`]: names and dimensions of series.
@@ -24,15 +25,18 @@ pub mod log;
 mod pending;
 pub mod recovery;
 pub mod registry;
+mod rejects;
+pub mod requests;
 mod sequencer;
 pub mod snapshot;
 mod tail;
 mod workers;
 
 pub use config::EngineConfig;
-pub use engine::{CatalogFlush, Engine, EngineStatus, Flushed, ViewFlush};
+pub use engine::{CatalogFlush, Engine, EngineStatus, Flushed, Ingest, Ingested, ViewFlush};
 pub use error::EngineError;
 pub use recovery::Recovered;
 pub use registry::{MetricSummary, SeriesRegistry};
+pub use requests::{Claim, Claimed, KnownRequest, RequestName};
 pub use snapshot::{Delta, RowFilter, SeriesFilter, Snapshot, SnapshotRequest, ViewRead};
 pub use tail::StreamFlush;

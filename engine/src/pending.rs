@@ -1,13 +1,20 @@
-//! What is acknowledged and not yet both processed and flushed: counted, so that memory has a bound.
+//! What memory must hold because ClickHouse does not have it yet: counted, so that it has a bound.
+//!
+//! Events are counted from their acknowledgement until they are both processed and flushed; rows of views as the workers
+//! hold them.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+
+use crate::error::EngineError;
 
 /// The bytes of events that memory holds because the dataflow or ClickHouse still needs them.
 #[derive(Clone, Debug)]
 pub(crate) struct Pending {
     bytes: Arc<AtomicUsize>,
     bound: usize,
+    state_bytes: Arc<AtomicUsize>,
+    state_bound: usize,
 }
 
 /// A claim on pending bytes; given back when dropped.
@@ -18,23 +25,35 @@ pub(crate) struct Ticket {
 }
 
 impl Pending {
-    pub(crate) fn new(bound: usize) -> Self {
-        Pending { bytes: Arc::default(), bound }
+    pub(crate) fn new(bound: usize, state_bound: usize) -> Self {
+        Pending { bytes: Arc::default(), bound, state_bytes: Arc::default(), state_bound }
+    }
+
+    /// Bytes that the rows of all views take, about.
+    pub(crate) fn state_bytes(&self) -> usize {
+        self.state_bytes.load(Ordering::Relaxed)
+    }
+
+    /// Where the workers count them.
+    pub(crate) fn state_counter(&self) -> Arc<AtomicUsize> {
+        self.state_bytes.clone()
+    }
+
+    /// Whether new events must wait, and for what.
+    pub(crate) fn check(&self) -> Result<(), EngineError> {
+        if self.bytes() > self.bound {
+            return Err(EngineError::Busy { pending_bytes: self.bytes(), bound_bytes: self.bound });
+        }
+        let state_bytes = self.state_bytes();
+        if state_bytes > self.state_bound {
+            return Err(EngineError::StateFull { state_bytes, bound_bytes: self.state_bound });
+        }
+        Ok(())
     }
 
     /// Bytes now pending.
     pub(crate) fn bytes(&self) -> usize {
         self.bytes.load(Ordering::Relaxed)
-    }
-
-    /// The configured bound.
-    pub(crate) fn bound(&self) -> usize {
-        self.bound
-    }
-
-    /// Whether new events must wait.
-    pub(crate) fn is_full(&self) -> bool {
-        self.bytes() > self.bound
     }
 
     /// Claims bytes; never refused, since the events are acknowledged by then.

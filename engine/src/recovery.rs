@@ -10,12 +10,13 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use streamgauge_schemas::stream::{Catalog, CatalogChange};
-use streamgauge_schemas::{Epoch, EventBatch, Rows, SchemaError, Series, StreamId, ViewDefinition};
+use streamgauge_schemas::stream::Catalog;
+use streamgauge_schemas::{Epoch, EventBatch, Rows, Series, StreamId, ViewDefinition};
 
 use crate::error::EngineError;
-use crate::log::{Log, Record, RecordKind, Submission};
+use crate::log::{Log, Record, Request, Submission};
 use crate::registry::SeriesRegistry;
+use crate::requests::KnownRequest;
 use crate::sequencer::Sequencer;
 use crate::tail::Tail;
 use crate::workers::Command;
@@ -35,6 +36,10 @@ pub struct Recovered {
     pub catalog: Catalog,
     /// `F` of the catalogue.
     pub catalog_flushed: Epoch,
+    /// The requests of the window up to `F` of the stream `requests`, oldest first.
+    pub requests: Vec<KnownRequest>,
+    /// Per producer the largest sequence number of older requests.
+    pub sequences: Vec<(String, u64)>,
 }
 
 /// Brings the engine to where it was; returns the epoch above which new ones begin.
@@ -49,7 +54,9 @@ pub(crate) fn replay(
     if flushed < log.truncated_epoch() {
         return Err(EngineError::HistoryLost { truncated: log.truncated_epoch(), flushed }); // invariant 2
     }
-    let Recovered { views_flushed, mut rows, series, streams_flushed, mut catalog, catalog_flushed } = recovered;
+    let Recovered { views_flushed, mut rows, series, streams_flushed, mut catalog, catalog_flushed, .. } = recovered;
+    recovered.sequences.iter().for_each(|(producer, sequence)| sequencer.requests.restore_forgotten(producer, *sequence));
+    recovered.requests.into_iter().for_each(|known| sequencer.requests.restore(known));
     series.into_iter().for_each(|series| registry.restore(series));
     catalog.epoch = catalog.epoch.max(catalog_flushed);
     let from = sequencer.with(|ordered| {
@@ -75,7 +82,7 @@ pub(crate) fn replay(
             sequencer.add(at, std::mem::take(&mut group));
         }
         at = record.epoch;
-        group.push(decode(record, registry)?);
+        group.push(decode(&record, registry)?);
     }
     if !group.is_empty() {
         sequencer.add(at, group);
@@ -96,19 +103,14 @@ fn newest(recovered: &Recovered) -> Epoch {
     items.copied().chain([recovered.catalog_flushed]).max().unwrap_or_default()
 }
 
-fn decode(record: Record, registry: &SeriesRegistry) -> Result<Submission, EngineError> {
-    match record.kind {
-        RecordKind::Events => {
-            let batch = EventBatch::decode(record.stream, &record.payload)?;
-            if let EventBatch::Metrics(batch) = &batch {
-                batch.series.iter().for_each(|entry| registry.restore(entry.series.clone()));
-            }
-            Ok(Submission::Events(batch))
-        }
-        RecordKind::Catalog => {
-            let change: CatalogChange = serde_json::from_slice(&record.payload)
-                .map_err(|e| SchemaError::Encoding { offset: e.column(), reason: e.to_string() })?;
-            Ok(Submission::Catalog(change))
-        }
+fn decode(record: &Record, registry: &SeriesRegistry) -> Result<Submission, EngineError> {
+    let submission = Submission::decode(record)?;
+    if let Submission::Events(Request { batches, .. }) = &submission {
+        let metrics = batches.iter().filter_map(|batch| match batch {
+            EventBatch::Metrics(batch) => Some(batch),
+            EventBatch::Table(_) => None,
+        });
+        metrics.flat_map(|batch| &batch.series).for_each(|entry| registry.restore(entry.series.clone()));
     }
+    Ok(submission)
 }

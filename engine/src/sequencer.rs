@@ -24,6 +24,7 @@ use streamgauge_schemas::{Epoch, EventBatch, MetricsBatch, StreamId};
 use crate::log::{Sequence, Submission};
 use crate::pending::Pending;
 use crate::registry::SeriesRegistry;
+use crate::requests::Requests;
 use crate::snapshot::{SnapshotRequest, StreamSnapshot};
 use crate::tail::Tail;
 use crate::workers::{Command, Part, Workers};
@@ -47,6 +48,7 @@ pub(crate) struct Ordered {
 pub(crate) struct Sequencer {
     ordered: Mutex<Ordered>,
     registry: Arc<SeriesRegistry>,
+    pub(crate) requests: Requests,
     pub(crate) pending: Pending,
 }
 
@@ -58,10 +60,16 @@ pub(crate) struct Reading {
 }
 
 impl Sequencer {
-    pub(crate) fn new(workers: Workers, views: usize, registry: Arc<SeriesRegistry>, pending: Pending) -> Self {
+    pub(crate) fn new(
+        workers: Workers,
+        views: usize,
+        registry: Arc<SeriesRegistry>,
+        requests: Requests,
+        pending: Pending,
+    ) -> Self {
         let ordered = Ordered {
             last: Epoch::ZERO,
-            tails: HashMap::from([(StreamId::METRICS, Tail::default())]),
+            tails: HashMap::new(), // the restart makes them
             catalog: Arc::default(),
             catalog_changes: Vec::new(),
             catalog_flushed: Epoch::ZERO,
@@ -70,7 +78,7 @@ impl Sequencer {
             streams_flushed_at_start: HashMap::new(),
             workers,
         };
-        Sequencer { ordered: Mutex::new(ordered), registry, pending }
+        Sequencer { ordered: Mutex::new(ordered), registry, requests, pending }
     }
 
     /// Looks at, or changes, the ordered state.
@@ -85,24 +93,36 @@ impl Sequencer {
         ordered.last = epoch;
         let mut metrics: Vec<Arc<MetricsBatch>> = Vec::new();
         let mut batches = Vec::with_capacity(group.len());
+        let mut claims = Vec::new();
         for submission in group {
             match submission {
                 Submission::Catalog(change) => ordered.change_catalog(epoch, change),
-                Submission::Events(batch) => batches.push(batch),
+                Submission::Events(request) => {
+                    batches.extend(request.batches);
+                    claims.extend(request.claim);
+                }
             }
         }
         let ticket = Arc::new(self.pending.claim(batches.iter().map(EventBatch::size_bytes).sum()));
         for batch in batches {
-            ordered.events_total += batch.len() as u64;
+            if !matches!(batch.stream(), StreamId::REJECTS | StreamId::REQUESTS) {
+                ordered.events_total += batch.len() as u64;
+            }
             if let EventBatch::Metrics(batch) = &batch {
                 self.registry.observe(batch);
                 metrics.push(batch.clone());
             }
             // Events of a stream that was deleted meanwhile go with it; events flushed before a restart are there.
             if let Some(tail) = ordered.tails.get_mut(&batch.stream()).filter(|tail| epoch > tail.flushed()) {
+                if let (StreamId::REQUESTS, EventBatch::Table(rows)) = (batch.stream(), &batch)
+                    && let Err(reason) = self.requests.settle(epoch, rows)
+                {
+                    tracing::error!(%epoch, reason, "a request cannot be known again");
+                }
                 tail.push(epoch, batch, ticket.clone());
             }
         }
+        drop(claims); // those of settled requests; a claim that is given up frees its name
         if metrics.is_empty() {
             ordered.broadcast(&Command::Advance { epoch });
         } else {

@@ -8,10 +8,11 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crossbeam_channel::{Receiver, Sender, TryRecvError};
 use futures_channel::mpsc;
-use streamgauge_schemas::{Epoch, EventTime, MetricsBatch, Rows, SeriesId, ViewDefinition};
+use streamgauge_schemas::{Epoch, EventTime, GroupKey, MetricsBatch, Row, Rows, SeriesId, ViewDefinition};
 use timely::worker::Worker;
 
 use crate::dataflow::{self, Arrived, Dataflow, Scan, Share};
@@ -34,6 +35,8 @@ pub(crate) enum Command {
     Flush { view: usize, reply: mpsc::UnboundedSender<Part> },
     /// ClickHouse has everything of the view up to an epoch.
     Flushed { view: usize, epoch: Epoch },
+    /// Answer when all that came before is processed.
+    Settle { reply: mpsc::UnboundedSender<()> },
 }
 
 /// One worker's part of an answer about one view.
@@ -55,6 +58,7 @@ impl Workers {
         count: usize,
         views: Arc<[Arc<ViewDefinition>]>,
         registry: Arc<SeriesRegistry>,
+        state_bytes: Arc<AtomicUsize>,
     ) -> std::io::Result<Self> {
         let (senders, receivers): (Vec<_>, Vec<_>) = (0..count).map(|_| crossbeam_channel::unbounded()).unzip();
         let main = move || {
@@ -69,7 +73,7 @@ impl Workers {
             let guards = timely::execute(config, move |worker| {
                 let share = Share { index: worker.index(), workers: worker.peers() };
                 let receiver = receivers[share.index].clone();
-                run(worker, share, &receiver, &views, &registry);
+                run(worker, share, &receiver, &views, (&registry, &state_bytes));
             });
             match guards {
                 Ok(guards) => {
@@ -109,6 +113,9 @@ impl Drop for Workers {
     }
 }
 
+/// What an update of an arrangement takes in memory, about: key, row, time and difference, and the offsets between them.
+const UPDATE_BYTES: usize = size_of::<(GroupKey, Row, u64, isize)>() + 16;
+
 /// How many epochs a worker takes in before it lets the dataflow run.
 const EPOCHS_PER_STEP_MAX: usize = 32;
 
@@ -117,11 +124,18 @@ fn run(
     share: Share,
     commands: &Receiver<Command>,
     views: &[Arc<ViewDefinition>],
-    registry: &Arc<SeriesRegistry>,
+    (registry, state_bytes): (&Arc<SeriesRegistry>, &Arc<AtomicUsize>),
 ) {
     let dataflow = worker.dataflow(|scope| dataflow::build(scope, share, views));
     let flushed = vec![Epoch::ZERO; views.len()];
-    let mut state = WorkerState { share, dataflow, flushed, registry: registry.clone(), tickets: Rc::default() };
+    let mut state = WorkerState {
+        share,
+        dataflow,
+        flushed,
+        registry: registry.clone(),
+        tickets: Rc::default(),
+        counted: Counted { bytes: 0, all: state_bytes.clone() },
+    };
     loop {
         let mut connected = true;
         for _ in 0..EPOCHS_PER_STEP_MAX {
@@ -160,6 +174,24 @@ struct WorkerState {
     registry: Arc<SeriesRegistry>,
     /// Tickets of epochs that the dataflow has not finished.
     tickets: Rc<RefCell<Vec<Arc<Ticket>>>>,
+    counted: Counted,
+}
+
+/// The bytes of rows that this worker holds, as part of those of all workers.
+struct Counted {
+    bytes: usize,
+    all: Arc<AtomicUsize>,
+}
+
+impl Counted {
+    fn set(&mut self, bytes: usize) {
+        if bytes >= self.bytes {
+            self.all.fetch_add(bytes - self.bytes, Ordering::Relaxed);
+        } else {
+            self.all.fetch_sub(self.bytes - bytes, Ordering::Relaxed);
+        }
+        self.bytes = bytes;
+    }
 }
 
 impl WorkerState {
@@ -172,6 +204,8 @@ impl WorkerState {
         if self.caught_up() {
             let frontier = *self.dataflow.input.time();
             self.dataflow.views.iter_mut().for_each(|view| view.arrangement.compact(frontier));
+            let updates: usize = self.dataflow.views.iter_mut().map(|view| view.arrangement.updates()).sum();
+            self.counted.set(updates * UPDATE_BYTES);
             self.tickets.borrow_mut().clear();
         }
     }
@@ -204,6 +238,10 @@ impl WorkerState {
                 let _ = reply.unbounded_send(self.flush(view));
             }
             Command::Flushed { view, epoch } => self.flushed[view] = self.flushed[view].max(epoch),
+            Command::Settle { reply } => {
+                self.catch_up(worker);
+                let _ = reply.unbounded_send(());
+            }
         }
     }
 

@@ -1,23 +1,33 @@
 //! Every view equals a plain recomputation, at every epoch, for 1, 2 and 4 workers: with late and unordered events,
-//! flushes at any moment, queries that a flush overtakes, half-done flushes, and restarts.
+//! flushes at any moment, queries that a flush overtakes, half-done flushes, requests that are sent again, and restarts.
 
 #![allow(clippy::unwrap_used, reason = "a test ends where something is not as it must be")]
 
 mod support;
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use futures::executor::block_on;
 use proptest::prelude::*;
-use streamgauge_engine::{Engine, EngineConfig, RowFilter, SnapshotRequest, ViewFlush, ViewRead};
-use streamgauge_schemas::{Duration, EventTime, StreamId, ViewDefinition};
+use streamgauge_engine::decode::Decoded;
+use streamgauge_engine::requests::body_hash;
+use streamgauge_engine::{
+    Claimed, Engine, EngineConfig, EngineError, Ingest, Ingested, KnownRequest, RequestName, RowFilter, SnapshotRequest,
+    ViewFlush, ViewRead,
+};
+use streamgauge_schemas::{Duration, EventTime, Reject, StreamId, ViewDefinition};
 use support::{Event, Store, batch, recompute};
 
 #[derive(Clone, Debug)]
 enum Step {
     /// Append events after the clock moved on.
     Append { after_us: u64, events: Vec<Event> },
+    /// Send a request with a name; if the name was used before, the same request again.
+    Send { name: u8, after_us: u64, events: Vec<Event> },
+    /// Flush the rows of named requests; the crash may come between write and commit.
+    Requests { commit: bool },
     /// Begin a flush of a view.
     Begin(usize),
     /// Write what was begun, and confirm it.
@@ -68,6 +78,9 @@ fn step() -> impl Strategy<Value = Step> {
     let after = prop_oneof![4 => 0u64..20, 2 => 30u64..400, 1 => 900u64..6_000];
     prop_oneof![
         12 => (after, prop::collection::vec(event(), 1..12)).prop_map(|(after_us, events)| Step::Append { after_us, events }),
+        4 => (0u8..5, 0u64..20, prop::collection::vec(event(), 1..6))
+            .prop_map(|(name, after_us, events)| Step::Send { name, after_us, events }),
+        1 => any::<bool>().prop_map(|commit| Step::Requests { commit }),
         4 => (0usize..4).prop_map(Step::Begin),
         4 => (0usize..4).prop_map(Step::Finish),
         1 => (0usize..4).prop_map(Step::Half),
@@ -85,6 +98,8 @@ struct Run {
     store: Store,
     acknowledged: Vec<Event>,
     begun: Vec<Option<ViewFlush>>,
+    /// Named requests: what they brought, and what was answered.
+    sent: HashMap<u8, (Vec<Event>, Ingested)>,
 }
 
 impl Run {
@@ -99,6 +114,7 @@ impl Run {
             store: Store::default(),
             acknowledged: Vec::new(),
             begun: vec![None; 4],
+            sent: HashMap::new(),
         };
         run.open();
         run
@@ -120,7 +136,8 @@ impl Run {
 
     fn snapshot(&self) -> streamgauge_engine::Snapshot {
         let read = |view| ViewRead { view, filter: RowFilter::default(), follow: None };
-        let request = SnapshotRequest { views: (0..4).map(read).collect(), streams: vec![StreamId::METRICS] };
+        let streams = vec![StreamId::METRICS, StreamId::REJECTS];
+        let request = SnapshotRequest { views: (0..4).map(read).collect(), streams };
         block_on(self.engine().snapshot(request)).unwrap()
     }
 
@@ -130,6 +147,50 @@ impl Run {
             assert_eq!(self.store.answer(index, view, snapshot), recompute(view, events), "view {}", view.name);
         }
         assert_eq!(self.store.count_raw(snapshot), events.len(), "raw events");
+        let rejects: usize = snapshot.streams[1].batches.iter().map(|(_, batch)| batch.len()).sum();
+        let sent = self.store.requests.iter().filter(|known| known.epoch <= snapshot.epoch).count();
+        assert_eq!(rejects, sent, "each named request brings one reject, and none is flushed here");
+    }
+
+    fn send(&mut self, index: u8, events: Vec<Event>) {
+        let name = RequestName::Key(format!("request-{index}").into());
+        let known = self.sent.get(&index).cloned();
+        let events = known.as_ref().map_or(events, |(events, _)| events.clone());
+        let body = format!("{events:?}");
+        let hash = body_hash("metrics", body.as_bytes());
+        match (block_on(self.engine().claim(&name, hash)).unwrap(), known) {
+            (Claimed::Repeat(known), Some((_, first))) => {
+                let again =
+                    Ingested { epoch: Some(known.epoch), accepted: known.accepted, rejected: known.rejected.clone() };
+                assert_eq!(again, first, "a repeat is answered as the first time");
+                let other = block_on(self.engine().claim(&name, hash ^ 1)).unwrap_err();
+                assert!(matches!(other, EngineError::NameReused), "{other}");
+            }
+            (Claimed::New(claim), None) => {
+                let rejected = vec![Reject { index: 7, reason: "no value".into() }];
+                let decoded = Decoded {
+                    batch: Some(batch(&events)),
+                    rejected,
+                    places: vec![0..3],
+                    source: String::new(),
+                    total: events.len() as u64 + 1,
+                };
+                let (stream, body, source) = ("metrics", body.as_bytes(), "test");
+                let (at, keep_rejects, claim) = (EventTime(0), true, Some(claim));
+                let ingest = Ingest { stream, at, body, decoded, source, keep_rejects, claim };
+                let ingested = block_on(self.engine().ingest(ingest)).unwrap();
+                self.store.requests.push(KnownRequest {
+                    epoch: ingested.epoch.unwrap(),
+                    name,
+                    body_hash: hash,
+                    accepted: ingested.accepted,
+                    rejected: ingested.rejected.clone(),
+                });
+                self.acknowledged.extend(&events);
+                self.sent.insert(index, (events, ingested));
+            }
+            (claimed, known) => panic!("{claimed:?} of a request that was sent: {}", known.is_some()),
+        }
     }
 
     fn take(&mut self, step: Step, open_queries: &mut Vec<(streamgauge_engine::Snapshot, usize)>) {
@@ -139,6 +200,19 @@ impl Run {
                 block_on(self.engine().append(batch(&events))).unwrap();
                 self.acknowledged.extend(events);
                 self.check(&self.snapshot(), self.acknowledged.len());
+            }
+            Step::Send { name, after_us, events } => {
+                self.clock.fetch_add(after_us, Ordering::SeqCst);
+                self.send(name, events);
+                self.check(&self.snapshot(), self.acknowledged.len());
+            }
+            Step::Requests { commit } => {
+                if let Some(flush) = self.engine().begin_stream_flush(StreamId::REQUESTS)
+                    && commit
+                {
+                    self.store.commit_requests(flush.upto);
+                    self.engine().confirm_stream_flush(StreamId::REQUESTS, flush.upto);
+                }
             }
             Step::Begin(view) => {
                 if self.begun[view].is_none() {

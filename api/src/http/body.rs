@@ -2,27 +2,65 @@
 
 use axum::body::{Body, to_bytes};
 use axum::http::{HeaderMap, StatusCode, header};
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
+use http_body_util::BodyExt;
 use streamgauge_engine::decode::Format;
 
-use super::problem::Problem;
+use super::Running;
+use super::bounds::BodyClaim;
+use super::problem::{Problem, chain};
+
+/// A body with its claim on the memory that bodies may take together.
+pub(crate) struct HeldBody {
+    bytes: Bytes,
+    _claim: BodyClaim,
+}
+
+impl HeldBody {
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+/// Reads a body of events, if events are taken at all now.
+pub(crate) async fn hold(body: Body, running: &Running) -> Result<HeldBody, Problem> {
+    running.engine.admits()?;
+    let bytes_max = running.body_bytes_max;
+    let mut claim = BodyClaim::new(&running.bounds);
+    let mut body = body;
+    let (mut whole, mut joined) = (Bytes::new(), BytesMut::new());
+    while let Some(frame) = body.frame().await {
+        let Ok(data) = frame.map_err(|error| broken(&error))?.into_data() else { continue };
+        if whole.len() + joined.len() + data.len() > bytes_max {
+            return Err(too_large(bytes_max));
+        }
+        claim.grow(data.len())?;
+        if whole.is_empty() && joined.is_empty() {
+            whole = data; // a body of one frame is not copied
+        } else {
+            joined.extend_from_slice(&std::mem::take(&mut whole));
+            joined.extend_from_slice(&data);
+        }
+    }
+    let bytes = if joined.is_empty() { whole } else { joined.freeze() };
+    Ok(HeldBody { bytes, _claim: claim })
+}
+
+fn too_large(bytes_max: usize) -> Problem {
+    let detail = format!("the body is larger than {bytes_max} bytes unpacked; send it in parts, or raise body_bytes_max");
+    Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", detail)
+}
+
+fn broken(error: &axum::Error) -> Problem {
+    Problem::bad_request("broken_body", format!("the body could not be read: {}", chain(error)))
+}
 
 /// Reads a body that may be compressed with gzip (unpacked already by a layer).
 pub(crate) async fn read(body: Body, bytes_max: usize) -> Result<Bytes, Problem> {
     to_bytes(body, bytes_max).await.map_err(|error| {
-        let too_large =
+        let exceeded =
             std::error::Error::source(&error).is_some_and(|source| source.is::<http_body_util::LengthLimitError>());
-        if too_large {
-            let detail = format!(
-                "the body is larger than {bytes_max} bytes unpacked; send it in parts, or raise body_bytes_max"
-            );
-            Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", detail)
-        } else {
-            Problem::bad_request(
-                "broken_body",
-                format!("the body could not be read: {}", super::problem::chain(&error)),
-            )
-        }
+        if exceeded { too_large(bytes_max) } else { broken(&error) }
     })
 }
 

@@ -2,12 +2,13 @@
 //!
 //! # Layout
 //!
-//! - `body`: request bodies, bounded; `problem`: errors.
+//! - `body`: request bodies; `bounds`: on open requests and on the bytes of bodies; `problem`: errors.
 //! - `ingest`, `streams`, `sql`, `metrics`, `live`: the interface, in the order of the path of the data.
 //! - `status`: health, readiness, the program's own metrics.
 //! - `page`: the web page; `openapi`: the description of all this.
 
 mod body;
+mod bounds;
 mod ingest;
 mod live;
 mod metrics;
@@ -42,6 +43,7 @@ use utoipa::OpenApi;
 use utoipa_swagger_ui::SwaggerUi;
 
 use crate::rate::Rate;
+pub(crate) use bounds::Bounds;
 use problem::Problem;
 
 /// The program as HTTP sees it: what is there from the first moment.
@@ -58,6 +60,7 @@ pub(crate) struct Running {
     pub(crate) queries: Arc<QueryEngine>,
     pub(crate) decode_limits: DecodeLimits,
     pub(crate) body_bytes_max: usize,
+    pub(crate) bounds: Arc<Bounds>,
     pub(crate) started: Instant,
     pub(crate) rate: Rate,
     pub(crate) stopping: CancellationToken,
@@ -129,6 +132,8 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .route("/api/v1/sql", post(sql::query))
         .route("/api/v1/metrics/{name}/dimensions", get(metrics::dimensions))
         .route("/api/v1/metrics/{name}/data", get(metrics::data))
+        .route_layer(middleware::from_fn_with_state(app.clone(), bounds::open_requests))
+        // Not counted among open requests: subscriptions stay open, and an operator must always get an answer.
         .route("/api/v1/live", get(live::connect))
         .route("/api/v1/status", get(status::status))
         .route("/healthz", get(status::healthz))

@@ -10,6 +10,8 @@ use streamgauge_engine::log::SubmitError;
 use streamgauge_queries::{ErrorKind, QueryError};
 use utoipa::ToSchema;
 
+use super::bounds::refused;
+
 /// An error as a client sees it; internal causes go to the log only.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 pub(crate) struct Problem {
@@ -107,11 +109,21 @@ impl From<DecodeError> for Problem {
 impl From<EngineError> for Problem {
     fn from(error: EngineError) -> Self {
         match &error {
-            EngineError::Busy { .. } => Problem::unavailable("busy", error.to_string(), 1),
-            EngineError::Submit(SubmitError::Full { .. }) => Problem {
-                retry_after_s: Some(1),
-                ..Problem::new(StatusCode::TOO_MANY_REQUESTS, "too_fast", chain(&error))
-            },
+            EngineError::Busy { .. } => refused("pending", Problem::unavailable("busy", error.to_string(), 1)),
+            EngineError::StateFull { .. } => {
+                refused("state", Problem::unavailable("state_full", error.to_string(), 2))
+            }
+            EngineError::Submit(SubmitError::LogFull { .. }) => {
+                refused("log", Problem::unavailable("log_full", chain(&error), 2))
+            }
+            EngineError::NameReused => Problem::new(StatusCode::CONFLICT, "key_reused", error.to_string()),
+            EngineError::SequenceTooOld { .. } => {
+                Problem::new(StatusCode::CONFLICT, "sequence_too_old", error.to_string())
+            }
+            EngineError::Submit(SubmitError::Full { .. }) => {
+                let problem = Problem::new(StatusCode::TOO_MANY_REQUESTS, "too_fast", chain(&error));
+                refused("queue", Problem { retry_after_s: Some(1), ..problem })
+            }
             EngineError::Submit(SubmitError::TooLarge { .. }) => {
                 Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", chain(&error))
             }

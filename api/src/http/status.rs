@@ -30,6 +30,16 @@ pub(crate) struct Status {
     workers: u64,
     /// Bytes of events that ClickHouse does not have yet.
     pending_bytes: u64,
+    /// Bytes that the rows of views take in memory, about.
+    state_bytes: u64,
+    /// Bytes of the log on disk.
+    log_bytes: u64,
+    /// Bytes of the bodies of open requests.
+    inflight_bytes: u64,
+    /// Requests that are open, without this one.
+    open_requests: u64,
+    /// Requests with a name that are known, so that a repeat of them is too.
+    requests_known: u64,
     /// Resident memory of the program, without ClickHouse.
     memory_bytes: u64,
     /// The ClickHouse server.
@@ -79,6 +89,11 @@ pub(crate) async fn status(Ready(running): Ready) -> Json<Status> {
         series: engine.series as u64,
         workers: engine.workers as u64,
         pending_bytes: engine.pending_bytes as u64,
+        state_bytes: engine.state_bytes as u64,
+        log_bytes: engine.log_bytes,
+        inflight_bytes: running.bounds.inflight_bytes() as u64,
+        open_requests: running.bounds.requests_open() as u64,
+        requests_known: engine.requests_known as u64,
         memory_bytes: resident_bytes(),
         clickhouse: ClickHouseStatus { mode: clickhouse.0, version: clickhouse.1, healthy: clickhouse.2 },
         flush: flush

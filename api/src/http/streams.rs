@@ -148,14 +148,12 @@ pub(crate) async fn describe(Ready(running): Ready, Path(name): Path<String>) ->
     delete, path = "/api/v1/streams/{stream}", operation_id = "delete_stream", tag = "streams", params(("stream" = String, Path,)),
     responses((status = 204), (status = 404, body = Problem), (status = 409, body = Problem)))]
 pub(crate) async fn delete(Ready(running): Ready, Path(name): Path<String>) -> Result<StatusCode, Problem> {
-    if name == METRICS {
-        return Err(Problem::new(
-            StatusCode::CONFLICT,
-            "built_in",
-            "the stream metrics is part of the program and cannot be deleted",
-        ));
+    let stream = running.engine.stream(&name);
+    if name == METRICS || stream.as_ref().is_some_and(|stream| stream.id.is_built_in()) {
+        let detail = format!("the stream {name} is part of the program and cannot be deleted");
+        return Err(Problem::new(StatusCode::CONFLICT, "built_in", detail));
     }
-    if running.engine.stream(&name).is_none() {
+    if stream.is_none() {
         return Err(unknown(&running, &name));
     }
     running.engine.drop_stream(&name).await?;

@@ -64,6 +64,12 @@ impl Arrangement {
         self.reader.set_physical_compaction(frontier.borrow());
     }
 
+    /// How many updates it holds, those included that merging will drop. Cost: one step a batch, of which there are few.
+    pub(crate) fn updates(&mut self) -> usize {
+        let batches = self.reader.batches_through(Antichain::new().borrow()).expect("all batches can be read");
+        batches.iter().map(|batch| batch.updates).sum()
+    }
+
     /// Reads rows as of now. Cost: the rows of the series asked for, or all rows held.
     pub(crate) fn scan(&mut self, scan: &Scan<'_>, out: &mut Rows) {
         let take = |key: GroupKey, row: Row, out: &mut Rows| {

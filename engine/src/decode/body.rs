@@ -3,6 +3,8 @@
 //! An event is read in two steps. [`ReadEvent::scan`] takes its members from the text; only when everything up to its
 //! end is JSON does [`ReadEvent::commit`] judge them and append a row. So an event that is not accepted leaves nothing.
 
+use std::ops::Range;
+
 use memchr::memchr;
 use streamgauge_schemas::Reject;
 
@@ -26,13 +28,15 @@ pub(super) trait ReadEvent<'a> {
 #[derive(Debug)]
 pub(super) struct Tally {
     pub(super) rejected: Vec<Reject>,
+    /// Where in the body the text of each reject stands.
+    pub(super) places: Vec<Range<usize>>,
     pub(super) total: u64,
     events_max: usize,
 }
 
 impl Tally {
     pub(super) fn new(events_max: usize) -> Self {
-        Tally { rejected: Vec::new(), total: 0, events_max }
+        Tally { rejected: Vec::new(), places: Vec::new(), total: 0, events_max }
     }
 
     /// Counts the event that begins here and gives its index.
@@ -44,9 +48,10 @@ impl Tally {
         Ok(self.total - 1)
     }
 
-    fn settle(&mut self, index: u64, outcome: Result<(), String>) {
+    fn settle(&mut self, index: u64, place: Range<usize>, outcome: Result<(), String>) {
         if let Err(reason) = outcome {
             self.rejected.push(Reject { index, reason });
+            self.places.push(place);
         }
     }
 }
@@ -133,7 +138,8 @@ impl<'a> Body<'a> {
                     Ok(()) => reader.commit(),
                     Err(syntax) => Err(not_json_line(line, start, syntax)),
                 };
-                tally.settle(index, outcome);
+                let place = start..start + self.text[start..end].trim_end().len();
+                tally.settle(index, place, outcome);
             }
             start = end + 1;
         }
@@ -146,9 +152,11 @@ impl<'a> Body<'a> {
             Some(b'[') => self.array(&mut scanner, reader, tally)?,
             Some(b'{') => {
                 let index = tally.begin()?;
+                let start = scanner.at();
                 reader.scan(&mut scanner).map_err(|syntax| self.not_json(syntax))?;
+                let place = start..scanner.at();
                 scanner.end("the end of the body after one event").map_err(|syntax| self.not_json(syntax))?;
-                tally.settle(index, reader.commit());
+                tally.settle(index, place, reader.commit());
             }
             _ => {
                 let found = self.scalar(scanner)?;
@@ -182,8 +190,10 @@ impl<'a> Body<'a> {
         while scanner.next_element(first).map_err(not_json)? {
             first = false;
             let index = tally.begin()?;
+            scanner.peek(); // to where the event begins
+            let start = scanner.at();
             reader.scan(scanner).map_err(not_json)?;
-            tally.settle(index, reader.commit());
+            tally.settle(index, start..scanner.at(), reader.commit());
         }
         Ok(())
     }

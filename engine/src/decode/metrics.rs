@@ -200,10 +200,11 @@ impl<'a> MetricsReader<'a> {
 
     /// Ends the batch.
     pub(super) fn finish(self, tally: Tally) -> Decoded {
-        let MetricsReader { series, series_index, ts, value, .. } = self;
+        let MetricsReader { series, series_index, ts, value, source, .. } = self;
+        let source = source.decode().unwrap_or_default().into_owned();
         let batch = MetricsBatch { series: series.series, series_index, ts, value };
         let batch = (!batch.is_empty()).then(|| EventBatch::Metrics(Arc::new(batch)));
-        Decoded { batch, rejected: tally.rejected, total: tally.total }
+        Decoded { batch, rejected: tally.rejected, places: tally.places, source, total: tally.total }
     }
 }
 

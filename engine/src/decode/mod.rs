@@ -58,6 +58,8 @@ mod timestamp;
 #[cfg(test)]
 mod tests;
 
+use std::ops::Range;
+
 use streamgauge_schemas::stream::Stream;
 use streamgauge_schemas::{Duration, EventBatch, EventTime, Reject};
 
@@ -74,6 +76,10 @@ pub struct Decoded {
     pub batch: Option<EventBatch>,
     /// Every event that was not accepted, by rising index.
     pub rejected: Vec<Reject>,
+    /// Where in the body the text of each of them stands.
+    pub places: Vec<Range<usize>>,
+    /// The source that the body names for all its events; empty if it names none.
+    pub source: String,
     /// How many events there were, accepted or not.
     pub total: u64,
 }

@@ -23,7 +23,8 @@
 //! # Failure
 //!
 //! A group that cannot be appended (a full disk) is answered with the error, and the next is tried. When the log is
-//! poisoned, everything that waits and comes later is answered with that. Nothing here retries. A caller that
+//! poisoned, everything that waits and comes later is answered with that, and every [`HEAL_INTERVAL`] it is tried to go on
+//! in a new segment. Nothing here retries a group. A caller that
 //! is gone before its answer changes nothing: its events are in the log.
 
 use std::sync::Arc;
@@ -33,7 +34,7 @@ use std::time::{Duration, Instant};
 use futures_channel::oneshot;
 use streamgauge_schemas::Epoch;
 
-use super::frame::{GROUP_BYTES_MAX, GROUP_HEADER_BYTES, RECORD_HEADER_BYTES};
+use super::frame::{GROUP_BYTES_MAX, GROUP_HEADER_BYTES};
 use super::queue::{Pending, Queue, Work};
 use super::{Log, LogError, RecordRef, Submission, SubmitError};
 
@@ -42,11 +43,16 @@ const GROUPS: &str = "streamgauge_log_groups_total";
 const SYNC_SECONDS: &str = "streamgauge_log_sync_seconds";
 const SIZE_BYTES: &str = "streamgauge_log_size_bytes";
 
+/// How often a log that has failed is tried again.
+const HEAL_INTERVAL: Duration = Duration::from_secs(1);
+
 /// How the committer groups and waits.
 #[derive(Clone)]
 pub struct CommitterOptions {
     /// Bytes that may wait, each submission counted as encoded and as held in memory; 256 MiB by default.
     pub bytes_pending_max: u64,
+    /// The size of the log on disk at which nothing more is taken; unbounded by default.
+    pub log_bytes_max: u64,
     /// Encoded bytes after which a group is closed; 32 MiB by default.
     pub group_bytes_max: u64,
     /// Without commits for this long the epoch moves on by itself; 100 ms by default.
@@ -61,6 +67,7 @@ impl Default for CommitterOptions {
     fn default() -> Self {
         CommitterOptions {
             bytes_pending_max: 256 << 20,
+            log_bytes_max: u64::MAX,
             group_bytes_max: 32 << 20,
             heartbeat: Duration::from_millis(100),
             epoch_floor: Epoch::ZERO,
@@ -90,11 +97,11 @@ impl Committer {
     /// [`LogError::Io`] when the system gives no thread.
     pub fn start(log: Log, options: CommitterOptions, sequence: Box<dyn Sequence>) -> Result<Committer, LogError> {
         describe_metrics();
-        metrics::gauge!(SIZE_BYTES).set(log.size_bytes() as f64);
-        let queue = Arc::new(Queue::new(options.bytes_pending_max));
+        let queue = Arc::new(Queue::new(options.bytes_pending_max, options.log_bytes_max));
+        note_size(&queue, &log);
         let dir = log.dir().to_owned();
         let last = log.last_epoch().max(options.epoch_floor);
-        let thread = LogThread { log, queue: queue.clone(), options, sequence, last };
+        let thread = LogThread { log, queue: queue.clone(), options, sequence, last, heal_at: None };
         let thread = std::thread::Builder::new().name("log".to_owned()).spawn(move || thread.run());
         let thread = thread.map_err(LogError::io("start the thread of the log in", &dir))?;
         Ok(Committer { queue, thread: Some(thread) })
@@ -110,16 +117,30 @@ impl Committer {
     pub fn submit(&self, submission: Submission) -> Result<oneshot::Receiver<Result<Epoch, LogError>>, SubmitError> {
         let size_bytes = submission.size_bytes() as u64;
         self.queue.check(size_bytes)?; // before the work of encoding
-        let payload = submission.encode().map_err(SubmitError::Encode)?;
-        let bytes = (RECORD_HEADER_BYTES + payload.len()) as u64;
+        let records = submission.encode().map_err(SubmitError::Encode)?;
+        let bytes = Pending::log_bytes(&records);
         let bytes_max = GROUP_BYTES_MAX - GROUP_HEADER_BYTES as u64;
         if bytes > bytes_max {
             return Err(SubmitError::TooLarge { bytes, bytes_max });
         }
         let (answer, receiver) = oneshot::channel();
         let bytes_pending = size_bytes + bytes + size_of::<Pending>() as u64;
-        self.queue.push(Pending { bytes_pending, submission, payload, answer })?;
+        self.queue.push(Pending { bytes_pending, submission, records, answer })?;
         Ok(receiver)
+    }
+
+    /// Whether a submission would be taken now.
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn admits(&self) -> Result<(), SubmitError> {
+        self.queue.check(1)
+    }
+
+    /// The log's size on disk.
+    #[must_use]
+    pub fn log_bytes(&self) -> u64 {
+        self.queue.log_bytes()
     }
 
     /// Asks for the removal of segments that hold no epoch above `epoch`; the thread does it when it comes to it.
@@ -150,6 +171,8 @@ struct LogThread {
     sequence: Box<dyn Sequence>,
     /// The last epoch given to anyone.
     last: Epoch,
+    /// When a poisoned log is tried again.
+    heal_at: Option<Instant>,
 }
 
 impl LogThread {
@@ -167,10 +190,30 @@ impl LogThread {
                 Work::Nothing => {}
                 Work::Stop => return,
             }
+            self.heal();
             if Instant::now() >= idle_at {
                 self.last = self.last.next((self.options.clock)());
                 self.sequence.idle(self.last);
                 idle_at = Instant::now() + self.options.heartbeat;
+            }
+        }
+    }
+
+    /// Tries to go on after a failure; submissions are refused at once until that succeeds.
+    fn heal(&mut self) {
+        if self.heal_at.is_none_or(|at| Instant::now() < at) {
+            return;
+        }
+        match self.log.heal() {
+            Ok(()) => {
+                self.heal_at = None;
+                self.last = self.last.max(self.log.last_epoch());
+                self.queue.heal();
+                tracing::warn!("the log goes on in a new segment; nothing acknowledged was lost");
+            }
+            Err(error) => {
+                self.heal_at = Some(Instant::now() + HEAL_INTERVAL);
+                tracing::warn!(%error, cause = std::error::Error::source(&error), "the log still fails; it will be tried again");
             }
         }
     }
@@ -190,6 +233,7 @@ impl LogThread {
                 tracing::error!(%error, cause = std::error::Error::source(error), "a group is not in the log");
                 if matches!(error, LogError::Poisoned { .. }) {
                     self.queue.fail(error);
+                    self.heal_at = Some(Instant::now() + HEAL_INTERVAL);
                 }
             }
         }
@@ -201,11 +245,10 @@ impl LogThread {
     }
 
     fn append_and_sync(&mut self, epoch: Epoch, group: &[Pending]) -> Result<(), LogError> {
-        let record = |pending| {
-            let Pending { submission, payload, .. }: &Pending = pending;
-            RecordRef { kind: submission.kind(), stream: submission.stream(), payload }
-        };
-        let records: Vec<RecordRef<'_>> = group.iter().map(record).collect();
+        let encoded = group.iter().flat_map(|pending| &pending.records);
+        let records: Vec<RecordRef<'_>> = encoded
+            .map(|record| RecordRef { kind: record.kind, stream: record.stream, payload: &record.payload })
+            .collect();
         let size_before = self.log.size_bytes();
         self.log.append(epoch, &records)?;
         let syncing_since = Instant::now();
@@ -213,7 +256,7 @@ impl LogThread {
         metrics::histogram!(SYNC_SECONDS).record(syncing_since.elapsed());
         metrics::counter!(APPENDED_BYTES).increment(self.log.size_bytes() - size_before);
         metrics::counter!(GROUPS).increment(1);
-        metrics::gauge!(SIZE_BYTES).set(self.log.size_bytes() as f64);
+        note_size(&self.queue, &self.log);
         Ok(())
     }
 
@@ -225,7 +268,7 @@ impl LogThread {
                 tracing::warn!(%error, cause = std::error::Error::source(&error), "the log is not truncated; it will be next time");
             }
         }
-        metrics::gauge!(SIZE_BYTES).set(self.log.size_bytes() as f64);
+        note_size(&self.queue, &self.log);
     }
 }
 
@@ -234,6 +277,11 @@ impl Drop for LogThread {
     fn drop(&mut self) {
         self.queue.close();
     }
+}
+
+fn note_size(queue: &Queue, log: &Log) {
+    queue.set_log_bytes(log.size_bytes());
+    metrics::gauge!(SIZE_BYTES).set(log.size_bytes() as f64);
 }
 
 fn wall_clock_us() -> u64 {

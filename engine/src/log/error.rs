@@ -105,6 +105,16 @@ pub enum SubmitError {
         /// Bytes that may wait.
         bytes_pending_max: u64,
     },
+    /// The log on disk is as long as it may be, since ClickHouse has not confirmed what is in it.
+    #[error(
+        "the log has {log_bytes} bytes on disk, and {log_bytes_max} are allowed; it is shortened once ClickHouse has taken its events"
+    )]
+    LogFull {
+        /// The size of the log now.
+        log_bytes: u64,
+        /// The size at which no more is taken.
+        log_bytes_max: u64,
+    },
     /// A submission that would never fit; send it in parts.
     #[error("a submission of {bytes} bytes is larger than the largest, {bytes_max}")]
     TooLarge {

@@ -13,7 +13,7 @@ use streamgauge_schemas::{Epoch, StreamId};
 use super::{LogError, RecordKind, RecordRef};
 
 /// The newest version of the format that this program reads, and the one it writes.
-pub(super) const FORMAT_VERSION: u32 = 1;
+pub(super) const FORMAT_VERSION: u32 = 2;
 /// The size of a segment's header.
 pub(super) const SEGMENT_HEADER_BYTES: usize = 40;
 /// The size of a group's header.
@@ -29,6 +29,8 @@ const SEGMENT_MAGIC: [u8; 8] = *b"SGAUGLOG";
 /// What a segment says about itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct SegmentHeader {
+    /// The version of the format: 1 to [`FORMAT_VERSION`].
+    pub(super) version: u32,
     /// The epoch that names the segment: no epoch in it is below.
     pub(super) first: Epoch,
     /// The epoch of the last group before the segment; zero when there never was one.
@@ -41,7 +43,7 @@ impl SegmentHeader {
     pub(super) fn encode(&self) -> [u8; SEGMENT_HEADER_BYTES] {
         let mut bytes = [0; SEGMENT_HEADER_BYTES];
         bytes[0..8].copy_from_slice(&SEGMENT_MAGIC);
-        bytes[8..12].copy_from_slice(&FORMAT_VERSION.to_le_bytes());
+        bytes[8..12].copy_from_slice(&self.version.to_le_bytes());
         bytes[12..20].copy_from_slice(&self.first.0.to_le_bytes());
         bytes[20..28].copy_from_slice(&self.previous.0.to_le_bytes());
         bytes[28..36].copy_from_slice(&self.salt.to_le_bytes());
@@ -65,12 +67,14 @@ impl SegmentHeader {
         if crc32fast::hash(&bytes[..36]) != u32_at(bytes, 36) {
             return corrupt(36, "the header's checksum does not match");
         }
-        match u32_at(bytes, 8) {
-            FORMAT_VERSION => {}
+        let version = u32_at(bytes, 8);
+        match version {
+            1..=FORMAT_VERSION => {}
             0 => return corrupt(8, "there is no format version 0"),
             found => return Err(LogError::Version { segment: path.to_owned(), found, known: FORMAT_VERSION }),
         }
         let header = SegmentHeader {
+            version,
             first: Epoch(u64_at(bytes, 12)),
             previous: Epoch(u64_at(bytes, 20)),
             salt: u64_at(bytes, 28),

@@ -31,11 +31,13 @@
 //! 3. Every epoch in a segment is at or above the one that names it, and above all those of earlier segments.
 //! 4. A group is handed on and acknowledged only after `fdatasync` has succeeded for it.
 //! 5. At most one group is written and not yet synced (the committer syncs each), so only the last can be torn.
+//! 6. A segment ends with the group that the next one names as `previous`; what follows was never acknowledged.
 //!
 //! # Failure
 //!
 //! A failed write is undone by cutting the file back, and the log goes on. A failed sync, or a cut that fails,
-//! poisons the log: what is on disk is no longer known, so every later append or sync is an error.
+//! poisons the log: what is on disk is no longer known, so every later append or sync is an error, until
+//! [`Log::heal`] has begun a new segment.
 
 pub mod committer;
 pub mod error;
@@ -56,7 +58,7 @@ pub use committer::{Committer, CommitterOptions, Sequence};
 pub use error::{LogError, SubmitError};
 pub use reader::LogReader;
 pub use recovery::Recovery;
-pub use submission::Submission;
+pub use submission::{Request, Submission};
 pub use writer::{Log, LogOptions};
 
 /// What a record holds.

@@ -3,6 +3,7 @@
 //! It also carries the few other things the thread is told: to truncate, to stop, and that the log has failed.
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use futures_channel::oneshot;
@@ -10,16 +11,24 @@ use parking_lot::{Condvar, Mutex};
 use streamgauge_schemas::Epoch;
 
 use super::frame::RECORD_HEADER_BYTES;
+use super::submission::EncodedRecord;
 use super::{LogError, Submission, SubmitError};
 
 /// A submission that waits for its group.
 pub(super) struct Pending {
     pub(super) submission: Submission,
     /// Its encoded form.
-    pub(super) payload: Vec<u8>,
+    pub(super) records: Vec<EncodedRecord>,
     /// What it counts for in the bound.
     pub(super) bytes_pending: u64,
     pub(super) answer: oneshot::Sender<Result<Epoch, LogError>>,
+}
+
+impl Pending {
+    /// Bytes of its records in the log.
+    pub(super) fn log_bytes(records: &[EncodedRecord]) -> u64 {
+        records.iter().map(|record| (RECORD_HEADER_BYTES + record.payload.len()) as u64).sum()
+    }
 }
 
 /// What the log's thread is to do next.
@@ -39,6 +48,10 @@ pub(super) struct Queue {
     state: Mutex<State>,
     changed: Condvar,
     bytes_pending_max: u64,
+    /// The log's size on disk, as its thread last had it.
+    log_bytes: AtomicU64,
+    /// The size at which no more is taken.
+    log_bytes_max: u64,
 }
 
 #[derive(Default)]
@@ -52,8 +65,19 @@ struct State {
 }
 
 impl Queue {
-    pub(super) fn new(bytes_pending_max: u64) -> Self {
-        Queue { state: Mutex::default(), changed: Condvar::new(), bytes_pending_max }
+    pub(super) fn new(bytes_pending_max: u64, log_bytes_max: u64) -> Self {
+        let (state, changed) = (Mutex::default(), Condvar::new());
+        Queue { state, changed, bytes_pending_max, log_bytes: AtomicU64::new(0), log_bytes_max }
+    }
+
+    /// The log's size on disk.
+    pub(super) fn log_bytes(&self) -> u64 {
+        self.log_bytes.load(Ordering::Relaxed)
+    }
+
+    /// Notes the log's size on disk.
+    pub(super) fn set_log_bytes(&self, bytes: u64) {
+        self.log_bytes.store(bytes, Ordering::Relaxed);
     }
 
     /// Whether a submission of `bytes` would be taken now.
@@ -68,6 +92,10 @@ impl Queue {
         }
         if state.stopping {
             return Err(SubmitError::Stopped);
+        }
+        let log_bytes = self.log_bytes();
+        if log_bytes >= self.log_bytes_max {
+            return Err(SubmitError::LogFull { log_bytes, log_bytes_max: self.log_bytes_max });
         }
         if bytes > bytes_pending_max {
             return Err(SubmitError::TooLarge { bytes, bytes_max: bytes_pending_max });
@@ -118,6 +146,11 @@ impl Queue {
         }
     }
 
+    /// Takes submissions again after [`Queue::fail`].
+    pub(super) fn heal(&self) {
+        self.state.lock().failure = None;
+    }
+
     /// Takes no more, and cancels all who wait.
     pub(super) fn close(&self) {
         let mut state = self.state.lock();
@@ -152,7 +185,7 @@ impl Queue {
 fn take_group(waiting: &mut VecDeque<Pending>, group_bytes_max: u64) -> Vec<Pending> {
     let mut bytes = 0;
     let fits = |pending: &&Pending| {
-        bytes += (RECORD_HEADER_BYTES + pending.payload.len()) as u64;
+        bytes += Pending::log_bytes(&pending.records);
         bytes <= group_bytes_max && matches!(pending.submission, Submission::Events(_))
     };
     let len = waiting.iter().take_while(fits).count().max(1);

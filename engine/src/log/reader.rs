@@ -28,6 +28,8 @@ pub struct LogReader {
 
 struct OpenSegment {
     segment: Segment,
+    /// The segment's last group, as the next segment's header has it.
+    end: Option<Epoch>,
     file: BufReader<File>,
     at: u64,
 }
@@ -51,16 +53,19 @@ impl LogReader {
         loop {
             let Some(open) = &mut self.open else {
                 let Some(segment) = self.segments.next() else { return Ok(false) };
-                self.open = Some(OpenSegment::new(segment, self.last)?);
+                let last = *self.last.get_or_insert(segment.header.previous);
+                let end = self.segments.as_slice().first().map(|next| next.header.previous);
+                self.open = Some(OpenSegment::new(segment, last, end)?);
                 continue;
             };
-            if open.at == open.segment.len {
-                self.last.get_or_insert(Epoch(open.segment.header.first.0 - 1));
+            let last = self.last.unwrap_or(open.segment.header.previous);
+            // What follows the group that the next segment names was never acknowledged.
+            if open.at == open.segment.len || open.end.is_some_and(|end| last >= end) {
                 self.open = None;
                 continue;
             }
             let header = open.group_header()?;
-            if header.epoch <= self.last.unwrap_or(Epoch(open.segment.header.first.0 - 1)) {
+            if header.epoch <= last || header.epoch < open.segment.header.first {
                 return Err(open.corrupt(0, format!("epoch {} does not follow the one before it", header.epoch)));
             }
             self.last = Some(header.epoch);
@@ -100,9 +105,9 @@ impl Iterator for LogReader {
 }
 
 impl OpenSegment {
-    fn new(segment: Segment, last: Option<Epoch>) -> Result<Self, LogError> {
+    fn new(segment: Segment, last: Epoch, end: Option<Epoch>) -> Result<Self, LogError> {
         let previous = segment.header.previous;
-        if let Some(last) = last.filter(|last| *last != previous) {
+        if last != previous {
             let reason = format!("it follows epoch {previous}, but the segment before it ends with {last}");
             return Err(LogError::Corrupt { segment: segment.path, offset: 20, reason });
         }
@@ -110,7 +115,7 @@ impl OpenSegment {
         let mut file = BufReader::with_capacity(BUFFER_BYTES, File::open(&segment.path).map_err(opening)?);
         let at = SEGMENT_HEADER_BYTES as u64;
         file.seek_relative(at as i64).map_err(LogError::io("read the log segment", &segment.path))?;
-        Ok(OpenSegment { segment, file, at })
+        Ok(OpenSegment { segment, end, file, at })
     }
 
     fn corrupt(&self, at: usize, reason: String) -> LogError {

@@ -9,10 +9,10 @@ use std::io::{self, Read};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-use streamgauge_schemas::Epoch;
+use streamgauge_schemas::{Epoch, fault};
 
 use super::LogError;
-use super::frame::{SEGMENT_HEADER_BYTES, SegmentHeader};
+use super::frame::{FORMAT_VERSION, SEGMENT_HEADER_BYTES, SegmentHeader};
 
 const SUFFIX: &str = ".log";
 const TEMPORARY_SUFFIX: &str = ".log.new";
@@ -75,8 +75,11 @@ pub(super) fn list(dir: &Path) -> Result<Vec<Segment>, LogError> {
     let mut segments: Vec<Segment> = Vec::with_capacity(names.len());
     for (first, path) in names {
         let segment = read_header(first, path)?;
-        let before = segments.last().map(|segment| segment.header.first);
-        if before.is_some_and(|before| segment.header.previous < before) {
+        // One that follows a segment without acknowledged groups names the same group before it.
+        let follows = |before: &SegmentHeader| {
+            segment.header.previous >= before.first || segment.header.previous == before.previous
+        };
+        if segments.last().is_some_and(|before| !follows(&before.header)) {
             let reason = "the segment does not follow the one before it".to_owned();
             return Err(LogError::Corrupt { segment: segment.path, offset: 20, reason });
         }
@@ -102,14 +105,17 @@ fn read_header(first: Epoch, path: PathBuf) -> Result<Segment, LogError> {
 /// Creates the segment for groups from `first` on and opens it for writing. Its content is durable; its name is only
 /// after [`sync_directory`].
 pub(super) fn create(dir: &Path, first: Epoch, previous: Epoch) -> Result<(Segment, File), LogError> {
-    let header = SegmentHeader { first, previous, salt: random() };
+    let header = SegmentHeader { version: FORMAT_VERSION, first, previous, salt: random() };
     let temporary = dir.join(format!("{:020}{TEMPORARY_SUFFIX}", first.0));
     let path = dir.join(format!("{:020}{SUFFIX}", first.0));
     let write = || {
+        fault::point("log.segment.create")?;
         let file = OpenOptions::new().read(true).write(true).create(true).truncate(true).open(&temporary)?;
         file.write_all_at(&header.encode(), 0)?;
         file.sync_all()?;
+        fault::point("log.segment.synced")?;
         fs::rename(&temporary, &path)?;
+        fault::point("log.segment.renamed")?;
         Ok(file)
     };
     let file = write().map_err(|error| {

@@ -7,15 +7,17 @@
 //! # Failure
 //!
 //! See the module [`log`](super): a failed write is cut back, a failed sync poisons. After a failed sync the kernel
-//! may have dropped the pages it could not write and call the next sync a success; so there is no second try.
+//! may have dropped the pages it could not write and call the next sync a success; so the segment is never written or
+//! synced again. [`Log::heal`] goes on in a new segment, whose header names the last group that was durable before: what
+//! else the old one may hold was not acknowledged, and readers stop before it.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 
-use streamgauge_schemas::Epoch;
+use streamgauge_schemas::{Epoch, fault};
 
-use super::frame::{self, GROUP_BYTES_MAX};
+use super::frame::{self, FORMAT_VERSION, GROUP_BYTES_MAX};
 use super::recovery::{self, Recovery};
 use super::segment::{self, Disk, Segment};
 use super::{LogError, LogReader, RecordRef};
@@ -53,6 +55,8 @@ pub struct Log {
     /// Up to here the newest segment is durable.
     synced_len: u64,
     last: Epoch,
+    /// The last group that is durable; zero when there never was one.
+    synced_group: Epoch,
     buffer: Vec<u8>,
     poison: Option<String>,
     recovery: Recovery,
@@ -86,6 +90,7 @@ impl Log {
             active: None,
             synced_len: 0,
             last: Epoch::ZERO,
+            synced_group: Epoch::ZERO,
             buffer: Vec::new(),
             poison: None,
             recovery,
@@ -114,6 +119,7 @@ impl Log {
         // An empty segment may be all that is left to say how far the epochs were.
         self.last = end.last.unwrap_or(Epoch(newest.header.first.0 - 1));
         self.synced_len = newest.len;
+        self.synced_group = end.last.unwrap_or(newest.header.previous);
         self.active = Some((self.wrap)(file));
         Ok(())
     }
@@ -151,7 +157,7 @@ impl Log {
             unreachable!("make_room leaves a segment to write to")
         };
         frame::encode_group(&mut self.buffer, newest.header.salt, epoch, records);
-        let written = disk.write_at(&self.buffer, newest.len);
+        let written = fault::point("log.write").and_then(|()| disk.write_at(&self.buffer, newest.len));
         self.buffer.clear();
         self.buffer.shrink_to(BUFFER_KEPT_BYTES);
         if let Err(error) = written {
@@ -162,28 +168,66 @@ impl Log {
             }
             return Err(failed);
         }
+        let _ = fault::point("log.written"); // an error here would be one of the write
         newest.len += bytes;
         self.last = epoch;
         Ok(())
     }
 
-    /// Begins a new segment when there is none, or when the newest has groups and `bytes` more would be too many.
+    /// Begins a new segment when there is none, when the newest is of an older format, or when it has groups and `bytes`
+    /// more would be too many.
     fn make_room(&mut self, epoch: Epoch, bytes: u64) -> Result<(), LogError> {
-        let full = |newest: &Segment| !newest.is_empty() && newest.len + bytes > self.options.segment_bytes_max;
+        let full = |newest: &Segment| {
+            let too_long = !newest.is_empty() && newest.len + bytes > self.options.segment_bytes_max;
+            too_long || newest.header.version != FORMAT_VERSION
+        };
         if self.segments.last().is_some_and(|newest| !full(newest)) {
             return Ok(());
         }
         self.sync()?;
-        let (segment, file) = segment::create(&self.dir, epoch, self.last)?;
+        let previous = match self.segments.last() {
+            Some(newest) if newest.is_empty() => newest.header.previous,
+            _ => self.last,
+        };
+        self.begin_segment(epoch, previous)
+    }
+
+    /// Begins a segment for groups from `first` on, after the group `previous`.
+    fn begin_segment(&mut self, first: Epoch, previous: Epoch) -> Result<(), LogError> {
+        let (segment, file) = segment::create(&self.dir, first, previous)?;
         if let Err(error) = segment::sync_directory(&self.dir) {
             let _ = fs::remove_file(&segment.path); // it holds no group yet
             return Err(self.poison(format!("{error}: {}", cause(&error))));
         }
-        self.last = Epoch(epoch.0 - 1); // also if the group then cannot be written: invariant 3
+        self.last = Epoch(first.0 - 1); // also if the group then cannot be written: invariant 3
         self.synced_len = segment.len;
+        self.synced_group = previous;
+        self.segments.retain(|other| other.path != segment.path); // an empty one of an older format was replaced
         self.segments.push(segment);
         self.active = Some((self.wrap)(file));
         Ok(())
+    }
+
+    /// Whether the log takes nothing until it is healed.
+    #[must_use]
+    pub fn is_poisoned(&self) -> bool {
+        self.poison.is_some()
+    }
+
+    /// Goes on after a failed sync, in a new segment; the failed one is left as it is.
+    ///
+    /// What was durable before stays; what was not was answered with an error, and is not read any more.
+    ///
+    /// # Errors
+    /// [`LogError::Io`] while the disk still fails; the log stays poisoned then, and this may be called again.
+    pub fn heal(&mut self) -> Result<(), LogError> {
+        let Some(reason) = self.poison.take() else { return Ok(()) };
+        let first = Epoch(self.last.0 + 1); // above the group that failed: its bytes may still be there
+        let begun = self.begin_segment(first, self.synced_group);
+        if begun.is_err() {
+            self.poison = Some(reason);
+        }
+        begun
     }
 
     /// Makes everything appended durable.
@@ -197,7 +241,7 @@ impl Log {
         if newest.len == self.synced_len || !self.options.sync {
             return Ok(());
         }
-        if let Err(error) = disk.sync() {
+        if let Err(error) = fault::point("log.sync").and_then(|()| disk.sync()) {
             let reason = format!("sync of {} failed: {error}", newest.path.display());
             if disk.set_len(self.synced_len).is_ok() {
                 newest.len = self.synced_len; // they were not acknowledged, so better that they do not come back
@@ -205,6 +249,10 @@ impl Log {
             return Err(self.poison(reason));
         }
         self.synced_len = newest.len;
+        if !newest.is_empty() {
+            self.synced_group = self.last;
+        }
+        let _ = fault::point("log.synced"); // the sync has succeeded, whatever else is wanted here
         Ok(())
     }
 
@@ -251,11 +299,13 @@ impl Log {
         let mut freed_bytes = 0;
         while self.segments.get(1).is_some_and(|next| next.header.previous <= epoch) {
             let oldest = &self.segments[0];
+            fault::point("log.truncate").map_err(LogError::io("remove the log segment", &oldest.path))?;
             fs::remove_file(&oldest.path).map_err(LogError::io("remove the log segment", &oldest.path))?;
             freed_bytes += oldest.len;
             self.segments.remove(0);
             // One at a time: a crash that kept an older removal back but not a newer one would leave a gap.
             segment::sync_directory(&self.dir)?;
+            let _ = fault::point("log.truncated");
         }
         Ok(freed_bytes)
     }

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use streamgauge_engine::{Recovered, Snapshot, ViewFlush};
+use streamgauge_engine::{KnownRequest, Recovered, Snapshot, ViewFlush};
 use streamgauge_schemas::event::BatchSeries;
 use streamgauge_schemas::{
     Epoch, EventBatch, EventTime, MetricsBatch, Row, Rows, Series, SeriesId, State, StreamId, ViewDefinition,
@@ -56,6 +56,9 @@ pub(crate) struct Store {
     flushed: HashMap<String, Epoch>,
     raw: Vec<(Epoch, EventBatch)>,
     raw_flushed: Epoch,
+    /// Named requests, as their rows say.
+    pub(crate) requests: Vec<KnownRequest>,
+    requests_flushed: Epoch,
 }
 
 impl Store {
@@ -90,12 +93,19 @@ impl Store {
         self.raw_flushed = upto;
     }
 
+    pub(crate) fn commit_requests(&mut self, upto: Epoch) {
+        self.requests_flushed = upto;
+    }
+
     /// What a restart finds.
     pub(crate) fn recover(&mut self, views: &[ViewDefinition]) -> Recovered {
         let raw_flushed = self.raw_flushed;
         self.raw.retain(|(epoch, _)| *epoch <= raw_flushed);
         let mut recovered = Recovered { views_flushed: self.flushed.clone(), ..Recovered::default() };
         recovered.streams_flushed.insert(StreamId::METRICS, raw_flushed);
+        recovered.streams_flushed.insert(StreamId::REQUESTS, self.requests_flushed);
+        let flushed = self.requests.iter().filter(|known| known.epoch <= self.requests_flushed);
+        recovered.requests = flushed.cloned().collect();
         recovered.series = (0..8).map(series).collect();
         for view in views {
             let horizon = view.horizon(self.flushed.get(&view.name).copied().unwrap_or_default());

@@ -12,7 +12,7 @@ use streamgauge_schemas::stream::CatalogChange;
 use streamgauge_schemas::{Epoch, EventBatch, EventTime, MetricsBatch, Series, StreamId};
 
 use super::faults::Faults;
-use crate::log::{Committer, CommitterOptions, Log, LogError, LogOptions, Sequence, Submission, SubmitError};
+use crate::log::{Committer, CommitterOptions, Log, LogError, LogOptions, Request, Sequence, Submission, SubmitError};
 
 type Receiver = oneshot::Receiver<Result<Epoch, LogError>>;
 
@@ -51,7 +51,7 @@ impl Sequence for Recorder {
 /// A submission of one event, known by its time.
 fn event(mark: i64) -> Submission {
     let series = Arc::new(Series::new("cpu", [("host", "a")]));
-    Submission::Events(EventBatch::Metrics(Arc::new(MetricsBatch {
+    Submission::from(EventBatch::Metrics(Arc::new(MetricsBatch {
         series: vec![BatchSeries { id: series.id(), series, source: "test".into() }],
         series_index: vec![0],
         ts: vec![EventTime(mark)],
@@ -65,7 +65,10 @@ fn drop_stream(mark: i64) -> Submission {
 
 fn mark_of(submission: &Submission) -> i64 {
     match submission {
-        Submission::Events(EventBatch::Metrics(metrics)) => metrics.ts[0].0,
+        Submission::Events(Request { batches, .. }) => match &batches[..] {
+            [EventBatch::Metrics(metrics)] => metrics.ts[0].0,
+            other => panic!("{other:?} was not submitted"),
+        },
         Submission::Catalog(CatalogChange::DropStream(StreamId(mark))) => *mark as i64,
         other => panic!("{other:?} was not submitted"),
     }
@@ -155,7 +158,7 @@ fn a_catalog_change_is_a_group_of_its_own() {
 #[test]
 fn a_group_is_bounded() {
     let fixture = Fixture::new();
-    let bytes = event(1).encode().unwrap().len() as u64 + 20;
+    let bytes = event(1).encode().unwrap()[0].payload.len() as u64 + 20;
     let (committer, _first) = fixture.start_held(CommitterOptions { group_bytes_max: 3 * bytes, ..still() });
     let receivers: Vec<Receiver> = (1..=7).map(|mark| committer.submit(event(mark)).unwrap()).collect();
     fixture.faults.syncs_wait(false);

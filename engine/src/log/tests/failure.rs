@@ -11,7 +11,7 @@ fn groups() -> Vec<Group> {
 }
 
 #[test]
-fn a_failed_sync_poisons_for_ever() {
+fn a_failed_sync_poisons_until_the_log_is_healed() {
     let dir = tempfile::tempdir().unwrap();
     let faults = Faults::default();
     let mut log = faults.open(dir.path(), LogOptions::default()).unwrap();
@@ -29,6 +29,60 @@ fn a_failed_sync_poisons_for_ever() {
     let log = Log::open(dir.path(), LogOptions::default()).unwrap();
     assert_eq!(read(&log, 0).unwrap(), records(&groups()[..2], 0), "what was not acknowledged is cut off");
     assert_eq!(log.recovery().cut_bytes, 0);
+}
+
+/// After a failed sync the log goes on in a new segment; whatever the failed one still holds is not read.
+#[test]
+fn a_poisoned_log_is_healed_by_a_new_segment() {
+    for cuts_fail in [false, true] {
+        for failures in 1..=3 {
+            let dir = tempfile::tempdir().unwrap();
+            let faults = Faults::default();
+            let mut log = faults.open(dir.path(), LogOptions::default()).unwrap();
+            append_synced(&mut log, &groups()[..2]);
+            for failure in 0..failures {
+                append(&mut log, 21 + failure, &[b"not acknowledged".to_vec()]).unwrap();
+                faults.syncs_fail(true);
+                faults.cuts_fail(cuts_fail);
+                log.sync().unwrap_err();
+                faults.syncs_fail(false);
+                faults.cuts_fail(false);
+                assert!(log.is_poisoned());
+                log.heal().unwrap();
+            }
+            append_synced(&mut log, &groups()[2..]);
+            assert_eq!(read(&log, 0).unwrap(), records(&groups(), 0));
+            drop(log);
+            let mut log = Log::open(dir.path(), LogOptions::default()).unwrap();
+            assert_eq!(read(&log, 0).unwrap(), records(&groups(), 0), "{failures} failures, cuts fail: {cuts_fail}");
+            for after in [10, 20, 25, 30, 40] {
+                assert_eq!(read(&log, after).unwrap(), records(&groups(), after), "after {after}");
+            }
+            log.truncate_below(Epoch(20)).unwrap();
+            assert_eq!(read(&log, 20).unwrap(), records(&groups(), 20));
+        }
+    }
+}
+
+/// The first group of all, and the first of a segment, may be the one whose sync fails.
+#[test]
+fn a_log_is_healed_before_it_has_a_group() {
+    let dir = tempfile::tempdir().unwrap();
+    let faults = Faults::default();
+    let mut log = faults.open(dir.path(), LogOptions::default()).unwrap();
+    for epoch in [5, 7] {
+        append(&mut log, epoch, &[b"not acknowledged".to_vec()]).unwrap();
+        faults.syncs_fail(true);
+        faults.cuts_fail(true);
+        log.sync().unwrap_err();
+        faults.syncs_fail(false);
+        log.heal().unwrap();
+    }
+    append_synced(&mut log, &groups());
+    drop(log);
+    let log = Log::open(dir.path(), LogOptions::default()).unwrap();
+    assert_eq!(log.truncated_epoch(), Epoch(0));
+    assert_eq!(read(&log, 0).unwrap(), records(&groups(), 0));
 }
 
 #[test]
