@@ -8,6 +8,7 @@
 //! - `dataset`: events with a plain recomputation to compare with; `questions`: what is asked about them.
 //! - `reading`: SQL, the data endpoint, and ClickHouse itself, while data moves from memory to history.
 //! - `live`: the WebSocket.
+//! - `fixtures`: data folders of earlier versions.
 //! - `restart`: SIGTERM, SIGKILL, and a ClickHouse that dies.
 //! - `surface`: health, the program's own metrics, the description of the interface, the page.
 
@@ -17,6 +18,7 @@
 mod support;
 
 mod dataset;
+mod fixtures;
 mod forms;
 mod live;
 mod questions;

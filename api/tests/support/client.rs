@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use flate2::{Compression, write::GzEncoder};
-use reqwest::header::{CONTENT_TYPE, HeaderMap};
+use reqwest::header::HeaderMap;
 use serde_json::{Value, json};
 
 use super::plain;
@@ -96,11 +96,22 @@ impl Client {
         method: &str,
         path: &str,
         headers: &[(&str, &str)],
-        body: impl Into<Vec<u8>>,
+        body: impl Into<reqwest::Body>,
     ) -> Answer {
+        self.try_request(method, path, headers, body).await.unwrap()
+    }
+
+    /// Sends a request as it is given, to a program that may die meanwhile.
+    pub(crate) async fn try_request(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: impl Into<reqwest::Body>,
+    ) -> Result<Answer, reqwest::Error> {
         let request = self.http.request(method.parse().unwrap(), format!("http://{}{path}", self.address));
         let request = headers.iter().fold(request, |request, (name, value)| request.header(*name, *value));
-        self.send(request.body(body.into())).await.unwrap()
+        self.send(request.body(body)).await
     }
 
     /// Gets a path.
@@ -109,7 +120,7 @@ impl Client {
     }
 
     /// Posts a body.
-    pub(crate) async fn post(&self, path: &str, content_type: &str, body: impl Into<Vec<u8>>) -> Answer {
+    pub(crate) async fn post(&self, path: &str, content_type: &str, body: impl Into<reqwest::Body>) -> Answer {
         self.request("POST", path, &[("content-type", content_type)], body).await
     }
 
@@ -128,8 +139,8 @@ impl Client {
 
     /// Posts NDJSON to a stream while the program may die: the answer, or `None` when there was none.
     pub(crate) async fn try_post(&self, stream: &str, body: String) -> Option<Answer> {
-        let request = self.http.post(format!("http://{}/api/v1/streams/{stream}/events", self.address));
-        self.send(request.header(CONTENT_TYPE, NDJSON).body(body)).await.ok()
+        let path = format!("/api/v1/streams/{stream}/events");
+        self.try_request("POST", &path, &[("content-type", NDJSON)], body).await.ok()
     }
 
     /// The rows of a SQL answer, numbers as floats.
@@ -151,6 +162,12 @@ impl Client {
     /// The rows that ClickHouse itself answers, numbers as floats; or the text of its error, such as that a table is
     /// not there (yet).
     pub(crate) async fn clickhouse(&self, sql: &str) -> Value {
+        let answer = self.ask_clickhouse(sql).await.unwrap();
+        if answer.status == 200 { plain(answer.json()["data"].take()) } else { json!(answer.text()) }
+    }
+
+    /// What ClickHouse itself answers, in the form that the statement names (JSON without one).
+    pub(crate) async fn ask_clickhouse(&self, sql: &str) -> Result<Answer, reqwest::Error> {
         let config = fs::read_to_string(self.clickhouse.join("config.xml")).unwrap();
         let (_, rest) = config.split_once("<http_port>").unwrap();
         let (port, _) = rest.split_once("</http_port>").unwrap();
@@ -158,8 +175,7 @@ impl Client {
         let settings = "default_format=JSONCompact&output_format_json_quote_64bit_integers=0";
         let request = self.http.post(format!("http://127.0.0.1:{port}/?database=streamgauge_default&{settings}"));
         let request = request.header("x-clickhouse-user", "streamgauge").header("x-clickhouse-key", password.trim());
-        let answer = self.send(request.body(sql.to_owned())).await.unwrap();
-        if answer.status == 200 { plain(answer.json()["data"].take()) } else { json!(answer.text()) }
+        self.send(request.body(sql.to_owned())).await
     }
 }
 

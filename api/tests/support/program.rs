@@ -32,6 +32,48 @@ pub(crate) struct Program {
     child: Option<Child>,
     data_dir: PathBuf,
     client: Client,
+    log: String,
+}
+
+/// How a program is started.
+#[derive(Clone, Debug)]
+pub(crate) struct Launch {
+    /// Where it listens.
+    pub(crate) address: String,
+    /// More arguments.
+    pub(crate) arguments: Vec<String>,
+    /// More of the environment.
+    pub(crate) environment: Vec<(String, String)>,
+    /// The file in the data folder that gets what it prints.
+    pub(crate) log: String,
+}
+
+impl Launch {
+    /// With the default settings, at an address.
+    pub(crate) fn at(address: &str) -> Self {
+        let (arguments, environment) = (Vec::new(), Vec::new());
+        Launch { address: address.to_owned(), arguments, environment, log: "program.log".to_owned() }
+    }
+
+    /// With more arguments.
+    pub(crate) fn with(mut self, arguments: &[&str]) -> Self {
+        self.arguments.extend(arguments.iter().map(|argument| (*argument).to_owned()));
+        self
+    }
+
+    fn spawn(&self, data_dir: &Path) -> Child {
+        let log = File::options().create(true).append(true).open(data_dir.join(&self.log)).unwrap();
+        Command::new(PROGRAM)
+            .args(["serve", "--http", &self.address, "--data-dir"])
+            .arg(data_dir)
+            .args(&self.arguments)
+            .envs(self.environment.iter().map(|(name, value)| (name, value)))
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().unwrap())
+            .stderr(log)
+            .spawn()
+            .unwrap_or_else(|error| panic!("{PROGRAM} does not start: {error}"))
+    }
 }
 
 impl Program {
@@ -47,20 +89,48 @@ impl Program {
 
     /// Starts it at an address.
     pub(crate) async fn start_at(data: &DataDir, address: &str, arguments: &[&str]) -> Self {
+        let mut program = Self::launch(data.path(), &Launch::at(address).with(arguments));
+        program.until_ready(PATIENCE).await.unwrap_or_else(|reason| panic!("{reason}:\n{}", program.output()));
+        program
+    }
+
+    /// Starts it without waiting for anything.
+    pub(crate) fn launch(data_dir: &Path, launch: &Launch) -> Self {
         fetch_clickhouse();
-        let data_dir = data.path().to_owned();
         let _ = fs::remove_file(data_dir.join("http.address")); // of an earlier program that was killed
-        let (child, client) = (Some(spawn(&data_dir, address, arguments)), Client::new("", &data_dir));
-        let mut program = Program { child, client, data_dir };
+        let child = Some(launch.spawn(data_dir));
+        Program { child, client: Client::new("", data_dir), data_dir: data_dir.to_owned(), log: launch.log.clone() }
+    }
+
+    /// Waits until it takes requests; or says that it ended, or that it takes too long.
+    pub(crate) async fn until_ready(&mut self, patience: Duration) -> Result<(), String> {
         let began = Instant::now();
-        while !program.is_ready().await {
-            if let Some(status) = program.child().try_wait().unwrap() {
-                panic!("the program ended with {status} before it was ready:\n{}", program.output());
+        while !self.is_ready().await {
+            if let Some(status) = self.ended() {
+                return Err(format!("the program ended with {status} before it was ready"));
             }
-            assert!(began.elapsed() < PATIENCE, "not ready after {PATIENCE:?}:\n{}", program.output());
+            if began.elapsed() > patience {
+                return Err(format!("the program was not ready after {patience:?}"));
+            }
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
-        program
+        Ok(())
+    }
+
+    /// How it ended, if it did.
+    pub(crate) fn ended(&mut self) -> Option<ExitStatus> {
+        self.child().try_wait().unwrap()
+    }
+
+    /// Waits until it has ended by itself; `None` when it did not in that time.
+    pub(crate) async fn until_ended(&mut self, patience: Duration) -> Option<ExitStatus> {
+        let began = Instant::now();
+        loop {
+            match self.ended() {
+                None if began.elapsed() < patience => tokio::time::sleep(Duration::from_millis(10)).await,
+                ended => return ended,
+            }
+        }
     }
 
     async fn is_ready(&mut self) -> bool {
@@ -92,21 +162,18 @@ impl Program {
 
     /// What it has printed.
     pub(crate) fn output(&self) -> String {
-        fs::read_to_string(self.data_dir.join("program.log")).unwrap_or_default()
+        fs::read_to_string(self.data_dir.join(&self.log)).unwrap_or_default()
     }
 
     /// Asks it to end, and waits; answers how, and how long it took.
     pub(crate) async fn terminate(mut self) -> (ExitStatus, Duration) {
         signal("TERM", self.id());
         let began = Instant::now();
-        loop {
-            if let Some(status) = self.child().try_wait().unwrap() {
-                self.child = None;
-                return (status, began.elapsed());
-            }
-            assert!(began.elapsed() < PATIENCE, "it did not end within {PATIENCE:?} of SIGTERM:\n{}", self.output());
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
+        let ended = self.until_ended(PATIENCE).await;
+        let status =
+            ended.unwrap_or_else(|| panic!("it did not end within {PATIENCE:?} of SIGTERM:\n{}", self.output()));
+        self.child = None;
+        (status, began.elapsed())
     }
 
     /// Kills it as a failing machine would. Its ClickHouse ends a moment later, by itself.
@@ -144,8 +211,13 @@ pub(crate) async fn run_to_end(data: &DataDir, arguments: &[&str]) -> (ExitStatu
 
 /// Sends a signal, by its name without `SIG`.
 pub(crate) fn signal(name: &str, process: u32) {
-    let sent = Command::new("kill").arg(format!("-{name}")).arg(process.to_string()).status().unwrap();
-    assert!(sent.success(), "process {process} runs no more");
+    assert!(try_signal(name, process), "process {process} runs no more");
+}
+
+/// Sends a signal to a process that may have ended; answers whether it was there.
+pub(crate) fn try_signal(name: &str, process: u32) -> bool {
+    let sent = Command::new("kill").arg(format!("-{name}")).arg(process.to_string()).stderr(Stdio::null()).status();
+    sent.unwrap().success()
 }
 
 /// Whether a process runs; one that has ended and waits for its parent does not.
@@ -162,19 +234,6 @@ fn children(parent: u32) -> Vec<u32> {
     };
     let processes = fs::read_dir("/proc").unwrap().flatten();
     processes.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).filter(of_parent).collect()
-}
-
-fn spawn(data_dir: &Path, address: &str, arguments: &[&str]) -> Child {
-    let log = File::options().create(true).append(true).open(data_dir.join("program.log")).unwrap();
-    Command::new(PROGRAM)
-        .args(["serve", "--http", address, "--data-dir"])
-        .arg(data_dir)
-        .args(arguments)
-        .stdin(Stdio::null())
-        .stdout(log.try_clone().unwrap())
-        .stderr(log)
-        .spawn()
-        .unwrap_or_else(|error| panic!("{PROGRAM} does not start: {error}"))
 }
 
 /// Fetches the ClickHouse library unless it is there.
