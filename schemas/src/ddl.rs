@@ -15,11 +15,18 @@ pub struct Migration {
 }
 
 /// All steps, in order.
-pub const MIGRATIONS: &[Migration] = &[Migration {
-    version: 1,
-    title: "streams, metrics and its rollups",
-    sql: include_str!("../sql/0001_streams_and_rollups.sql"),
-}];
+pub const MIGRATIONS: &[Migration] = &[
+    Migration {
+        version: 1,
+        title: "streams, metrics and its rollups",
+        sql: include_str!("../sql/0001_streams_and_rollups.sql"),
+    },
+    Migration {
+        version: 2,
+        title: "the built-in streams rejects and requests",
+        sql: include_str!("../sql/0002_rejects_and_requests.sql"),
+    },
+];
 
 impl Migration {
     /// The statements of the step in order, without comments, for the database of that (quoted) name.
@@ -51,5 +58,6 @@ mod tests {
             assert!(!statement.contains('{') && !statement.ends_with(';'), "{statement}");
         }
         assert_eq!(MIGRATIONS[0].statements("`d`").len(), 3 + 2 * 4);
+        assert_eq!(MIGRATIONS[1].statements("`d`").len(), 2);
     }
 }

@@ -3,6 +3,8 @@
 //! A stream's table has the stream's name, its columns (all but the time nullable) and the hidden `_epoch`; the
 //! stream's row in `streamgauge_streams` keeps its definition. Every step may be repeated.
 //!
+//! The tables of built-in streams have the same shape, are made by a migration, and are never touched here.
+//!
 //! # Invariants
 //!
 //! 1. Events of a stream are written only after the change that made it is flushed. So a table that a repeated change
@@ -13,7 +15,7 @@ use std::sync::Arc;
 
 use arrow::array::AsArray;
 use arrow::datatypes::UInt64Type;
-use streamgauge_schemas::stream::{Catalog, CatalogChange, EPOCH_COLUMN, Stream};
+use streamgauge_schemas::stream::{Catalog, CatalogChange, EPOCH_COLUMN, METRICS, Stream};
 use streamgauge_schemas::{Epoch, StreamDefinition, StreamId};
 
 use crate::sql::{sql_name, sql_text};
@@ -38,6 +40,9 @@ pub async fn apply_changes(clickhouse: &ClickHouse, changes: &[(Epoch, CatalogCh
 }
 
 async fn create_stream(clickhouse: &ClickHouse, epoch: Epoch, definition: &StreamDefinition) -> Result<(), SinkError> {
+    if is_built_in(&definition.name) {
+        return Ok(()); // the catalog did not take it either
+    }
     clickhouse.execute(&create_table(&clickhouse.table(&definition.name), definition)).await?;
     write_row(clickhouse, StreamId(epoch.0), epoch, definition, false).await
 }
@@ -45,9 +50,16 @@ async fn create_stream(clickhouse: &ClickHouse, epoch: Epoch, definition: &Strea
 async fn drop_stream(clickhouse: &ClickHouse, epoch: Epoch, id: StreamId) -> Result<(), SinkError> {
     let rows = read_rows(clickhouse).await?;
     let Some(row) = rows.get(&id) else { return Ok(()) }; // it was made and dropped before anything was flushed
-    let table = clickhouse.table(&row.stream.definition.name);
-    clickhouse.execute(&format!("DROP TABLE IF EXISTS {table} SETTINGS max_table_size_to_drop = 0")).await?;
+    if !is_built_in(&row.stream.definition.name) {
+        let table = clickhouse.table(&row.stream.definition.name);
+        clickhouse.execute(&format!("DROP TABLE IF EXISTS {table} SETTINGS max_table_size_to_drop = 0")).await?;
+    }
     write_row(clickhouse, id, epoch, &row.stream.definition, true).await
+}
+
+/// Whether a table of that name belongs to a built-in stream, which was not made by a change and stays.
+fn is_built_in(name: &str) -> bool {
+    name == METRICS || Catalog::default().by_name(name).is_some()
 }
 
 /// The statement that makes the table of a stream.
@@ -122,7 +134,29 @@ async fn read_rows(clickhouse: &ClickHouse) -> Result<HashMap<StreamId, StoredSt
 pub async fn read_catalog(clickhouse: &ClickHouse, flushed: Epoch) -> Result<Catalog, SinkError> {
     let rows = read_rows(clickhouse).await?;
     let stood = |row: &StoredStream| row.stream.id.0 <= flushed.0 && (!row.dropped || row.version > flushed);
-    let mut streams: Vec<Arc<Stream>> = rows.into_values().filter(stood).map(|row| row.stream).collect();
-    streams.sort_by_key(|stream| stream.id);
-    Ok(Catalog { epoch: flushed, streams })
+    let mut own: Vec<Arc<Stream>> = rows.into_values().filter(stood).map(|row| row.stream).collect();
+    own.sort_by_key(|stream| stream.id);
+    Ok(Catalog::new(flushed, own))
+}
+
+#[cfg(test)]
+mod tests {
+    use streamgauge_schemas::ddl::MIGRATIONS;
+
+    use super::*;
+
+    /// A statement without quotes of names, and with one space wherever there is any.
+    fn plain(statement: &str) -> String {
+        statement.replace('`', "").split_whitespace().collect::<Vec<_>>().join(" ")
+    }
+
+    #[test]
+    fn the_migration_makes_the_tables_of_built_in_streams_as_their_definitions_say() {
+        let migrated: Vec<String> = MIGRATIONS[1].statements("d").iter().map(|statement| plain(statement)).collect();
+        let built_in = Catalog::default().streams;
+        let defined: Vec<String> = (built_in.iter())
+            .map(|stream| plain(&create_table(&format!("d.{}", stream.definition.name), &stream.definition)))
+            .collect();
+        assert_eq!(migrated, defined);
+    }
 }

@@ -35,7 +35,7 @@ const REPAIR_TIMEOUT: Duration = Duration::from_secs(600);
 pub struct Recovered {
     /// The flushed epoch `F` of each item that has one.
     pub flushed: HashMap<String, Epoch>,
-    /// The user's streams as of the flushed epoch of the catalog.
+    /// The streams as of the flushed epoch of the catalog, built-in ones first.
     pub catalog: Catalog,
     /// Per view, in the order asked: its name, its rows with `version > F − K`, and their series.
     pub rows: Vec<(String, Rows, HashMap<SeriesId, Arc<Series>>)>,

@@ -8,9 +8,10 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use arrow::array::{Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray};
+use arrow::array::{Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray, new_null_array};
+use arrow::datatypes::Field;
 use futures::TryStreamExt;
-use streamgauge_schemas::stream::{CatalogChange, Stream};
+use streamgauge_schemas::stream::{CatalogChange, Stream, rejects, requests};
 use streamgauge_schemas::{
     Epoch, EventBatch, EventTime, GroupKey, Row, Rows, Series, State, StreamDefinition, StreamId, TableBatch,
     ViewDefinition, view::built_in_rollups,
@@ -18,7 +19,9 @@ use streamgauge_schemas::{
 use streamgauge_sinks::flushed::write_flushed;
 use streamgauge_sinks::raw::RawFlush;
 use streamgauge_sinks::states::{read_states, write_states};
-use streamgauge_sinks::{ClickHouse, SinkError, StreamTable, catalog, migrations, recover, stream_item, view_item};
+use streamgauge_sinks::{
+    ClickHouse, Recovered, SinkError, StreamTable, catalog, migrations, recover, stream_item, view_item,
+};
 use support::{ask, database, epoch, metrics, run, until};
 
 fn second() -> ViewDefinition {
@@ -35,7 +38,8 @@ fn migrations_can_be_applied_twice_and_refuse_a_newer_schema() {
         let clickhouse = database("migrations").await;
         let known = migrations::migrate(&clickhouse).await.unwrap();
         let table = clickhouse.table("streamgauge_migrations");
-        assert_eq!(ask(&clickhouse, &format!("SELECT version FROM {table} FINAL")).await, known.to_string());
+        let applied = format!("SELECT max(version), count() FROM {table} FINAL");
+        assert_eq!(ask(&clickhouse, &applied).await, format!("{known} {known}"));
         clickhouse.execute(&format!("TRUNCATE TABLE {table}")).await.unwrap(); // a crash before the row was written
         assert_eq!(migrations::migrate(&clickhouse).await.unwrap(), known);
         clickhouse.execute(&format!("INSERT INTO {table} (version, title) VALUES (99, 'later')")).await.unwrap();
@@ -191,6 +195,11 @@ fn recovery_loads_rows_above_each_views_horizon() {
     });
 }
 
+/// The user's streams that recovery found.
+fn own(recovered: &Recovered) -> Vec<Arc<Stream>> {
+    recovered.catalog.own().cloned().collect()
+}
+
 fn flights() -> StreamDefinition {
     let json = r#"{"name":"flights","time_column":"at","order_by":["origin","at"],"retention":"7d","columns":[
         {"name":"at","type":"timestamp"},{"name":"origin","type":"text"},{"name":"delay","type":"i64"},
@@ -230,11 +239,11 @@ fn a_stream_is_made_filled_and_dropped_however_often_its_changes_are_applied() {
         assert_eq!(ask(&clickhouse, sql).await, expected);
 
         // Recovery knows the stream from the catalog's flushed epoch on, and not before.
-        assert!(recover(&clickhouse, &[]).await.unwrap().catalog.streams.is_empty());
+        assert!(recover(&clickhouse, &[]).await.unwrap().catalog.own().next().is_none());
         write_flushed(&clickhouse, &[("catalog".into(), epoch(1)), (stream_item(stream.id), epoch(2))]).await.unwrap();
         let recovered = recover(&clickhouse, &[]).await.unwrap();
         assert_eq!(recovered.catalog.epoch, epoch(1));
-        assert_eq!(recovered.catalog.streams, std::slice::from_ref(&stream));
+        assert_eq!(own(&recovered), std::slice::from_ref(&stream));
         assert_eq!(count(&clickhouse, "flights").await, "2"); // epoch 3 was not committed
 
         // Dropped and made again with other columns, in one flush that is applied twice.
@@ -244,12 +253,49 @@ fn a_stream_is_made_filled_and_dropped_however_often_its_changes_are_applied() {
             (epoch(11), CatalogChange::CreateStream(again.clone())),
         ];
         catalog::apply_changes(&clickhouse, &changes).await.unwrap();
-        assert_eq!(recover(&clickhouse, &[]).await.unwrap().catalog.streams, [stream]); // as of its flushed epoch
+        assert_eq!(own(&recover(&clickhouse, &[]).await.unwrap()), [stream]); // as of its flushed epoch
         catalog::apply_changes(&clickhouse, &changes).await.unwrap();
         assert_eq!(count(&clickhouse, "flights").await, "0");
         write_flushed(&clickhouse, &[("catalog".into(), epoch(11))]).await.unwrap();
-        let streams = recover(&clickhouse, &[]).await.unwrap().catalog.streams;
+        let streams = own(&recover(&clickhouse, &[]).await.unwrap());
         assert_eq!(streams, [Arc::new(Stream { id: StreamId(epoch(11).0), definition: again })]);
+    });
+}
+
+/// Rows of a stream in which every column but the time is null.
+fn blank_rows(stream: &Stream, len: usize) -> EventBatch {
+    let schema = stream.definition.schema();
+    let column = |(at, field): (usize, &Arc<Field>)| match at {
+        0 => Arc::new(TimestampMicrosecondArray::from(vec![7; len]).with_timezone("UTC")),
+        _ => new_null_array(field.data_type(), len),
+    };
+    let columns = schema.fields().iter().enumerate().map(column).collect();
+    let rows = RecordBatch::try_new(schema.clone(), columns).unwrap();
+    EventBatch::Table(Arc::new(TableBatch { stream: stream.id, rows }))
+}
+
+#[test]
+fn built_in_streams_are_repaired_like_others_and_no_change_touches_them() {
+    run(async {
+        let clickhouse = database("built_in").await;
+        for stream in [rejects(), requests()] {
+            let name = &stream.definition.name;
+            let batches = (1..=3).map(|at| (epoch(at), blank_rows(&stream, 5))).collect();
+            let table = StreamTable::User(stream.clone());
+            RawFlush::new(table, batches, format!("boot1/{name}")).write(&clickhouse).await.unwrap();
+            write_flushed(&clickhouse, &[(stream_item(stream.id), epoch(2))]).await.unwrap();
+            let changes = [
+                (epoch(1), CatalogChange::CreateStream(StreamDefinition { name: name.clone(), ..flights() })),
+                (epoch(2), CatalogChange::DropStream(stream.id)),
+                (epoch(3), CatalogChange::DropStream(StreamId(epoch(1).0))),
+            ];
+            catalog::apply_changes(&clickhouse, &changes).await.unwrap();
+            assert_eq!(count(&clickhouse, name).await, "15");
+            recover(&clickhouse, &[]).await.unwrap();
+            assert_eq!(count(&clickhouse, name).await, "10"); // epoch 3 was not committed
+        }
+        let recovered = recover(&clickhouse, &[]).await.unwrap();
+        assert_eq!(recovered.catalog.streams, [rejects(), requests()]);
     });
 }
 

@@ -83,7 +83,7 @@ impl ItemLoop {
                 let token = format!("{}/{}/{after}/{upto}", self.shared.boot, self.item.name);
                 let made_at = match &stream {
                     StreamTable::Metrics => None,
-                    StreamTable::User(stream) => Some(Epoch(stream.id.0)),
+                    StreamTable::User(stream) => (!stream.id.is_built_in()).then_some(Epoch(stream.id.0)),
                 };
                 Work::Stream { flush: RawFlush::new(stream, batches, token), made_at }
             }

@@ -53,7 +53,7 @@ pub struct FlushItem {
 pub enum StreamTable {
     /// The built-in stream `metrics`.
     Metrics,
-    /// A stream of the user's own.
+    /// A stream of the user's own, or a built-in one of the same form (`rejects`, `requests`).
     User(Arc<Stream>),
 }
 
