@@ -3,12 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Context;
 use arrow::array::{Array, AsArray};
 use arrow::datatypes::{Float64Type, TimestampMicrosecondType};
 use streamgauge_engine::{Engine, Recovered};
 use streamgauge_schemas::{EventTime, Series, StreamId, ViewDefinition};
-use streamgauge_sinks::{CATALOG_ITEM, ClickHouse, stream_item, view_item};
+use streamgauge_sinks::{CATALOG_ITEM, ClickHouse, SinkError, stream_item, view_item};
 
 /// How long the last values of metrics may take to find; they are a convenience.
 const LAST_VALUES_TIMEOUT: Duration = Duration::from_secs(10);
@@ -38,10 +37,10 @@ pub(crate) fn recovered(found: streamgauge_sinks::Recovered, views: &[ViewDefini
 pub(crate) async fn known_series(
     clickhouse: &ClickHouse,
     coarsest: &ViewDefinition,
-) -> anyhow::Result<Vec<Arc<Series>>> {
+) -> Result<Vec<Arc<Series>>, SinkError> {
     let table = clickhouse.table(&coarsest.states_table());
     let sql = format!("SELECT name, any(dimensions) AS dimensions FROM {table} GROUP BY name, series");
-    let batches = clickhouse.query_batches(&sql).await.context("the series could not be read from ClickHouse")?;
+    let batches = clickhouse.query_batches(&sql).await?;
     let mut all = Vec::new();
     for batch in batches {
         let names = batch.column(0).as_string::<i32>();

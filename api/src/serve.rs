@@ -19,8 +19,8 @@ use streamgauge_engine::{Engine, EngineConfig};
 use streamgauge_queries::{QueryEngine, QueryLimits};
 use streamgauge_schemas::{Epoch, fault, time};
 use streamgauge_sinks::{
-    CATALOG_ITEM, FlushStatus, Flusher, Server, ServerConfig, ServerMode, ServerState, migrations, stream_item,
-    view_item,
+    CATALOG_ITEM, FlushStatus, Flusher, Server, ServerConfig, ServerMode, ServerState, SinkError, migrations,
+    stream_item, view_item,
 };
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -129,6 +129,10 @@ fn watch_signals(stopping: CancellationToken) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// How long the start waits before it asks ClickHouse again.
+const PAUSE_FIRST: Duration = Duration::from_millis(500);
+const PAUSE_MAX: Duration = Duration::from_secs(5);
+
 /// What runs, and is stopped in this order.
 struct Parts {
     flusher: Arc<Flusher>,
@@ -138,10 +142,10 @@ struct Parts {
 
 async fn start(config: &Config, app: &Arc<App>, stopping: CancellationToken) -> anyhow::Result<Parts> {
     app.starting("starting ClickHouse");
-    let clickhouse = Server::start(server_config(config)).await?;
+    let clickhouse = patiently(app, || Server::start(server_config(config))).await?;
     app.starting(format!("ClickHouse ({}) answers; bringing its schema up to date", clickhouse.mode()));
     let client = clickhouse.clickhouse().clone();
-    migrations::migrate(&client).await?;
+    patiently(app, || migrations::migrate(&client)).await?;
     let mut engine_config = EngineConfig::new(config.data_dir.join("log"));
     engine_config.workers = config.workers;
     engine_config.log_sync = config.log_sync;
@@ -152,11 +156,11 @@ async fn start(config: &Config, app: &Arc<App>, stopping: CancellationToken) -> 
     engine_config.idempotency_window = config.idempotency_window;
     engine_config.idempotency_keys_max = config.idempotency_keys_max;
     app.starting("reading from ClickHouse what memory must hold");
-    let found = streamgauge_sinks::recover(&client, &engine_config.views).await?;
+    let found = patiently(app, || streamgauge_sinks::recover(&client, &engine_config.views)).await?;
     let flushed = found.flushed.clone();
     let mut recovered = restart::recovered(found, &engine_config.views);
     if let Some(coarsest) = engine_config.views.last() {
-        recovered.series.extend(restart::known_series(&client, coarsest).await?);
+        recovered.series.extend(patiently(app, || restart::known_series(&client, coarsest)).await?);
     }
     app.starting("replaying the log");
     let engine = tokio::task::spawn_blocking(move || Engine::open(&engine_config, recovered))
@@ -191,6 +195,22 @@ async fn start(config: &Config, app: &Arc<App>, stopping: CancellationToken) -> 
     app.ready(running.clone());
     let ticker = tokio::spawn(tick(running));
     Ok(Parts { flusher, clickhouse, ticker })
+}
+
+/// Tries a step of the start until it succeeds, or fails in a way that waiting does not mend.
+async fn patiently<T, F: Future<Output = Result<T, SinkError>>>(
+    app: &App,
+    mut attempt: impl FnMut() -> F,
+) -> Result<T, SinkError> {
+    let mut pause = PAUSE_FIRST;
+    loop {
+        match attempt().await {
+            Err(error) if error.is_retryable() => app.starting(format!("waiting for ClickHouse: {error}")),
+            ended => return ended,
+        }
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(PAUSE_MAX);
+    }
 }
 
 fn server_config(config: &Config) -> ServerConfig {

@@ -84,6 +84,16 @@ impl Client {
         }
     }
 
+    /// The size of the program's log.
+    ///
+    /// # Errors
+    /// When the program does not say.
+    pub(crate) async fn log_bytes(&self) -> Result<u64> {
+        let answer =
+            self.http.get(format!("{}/api/v1/status", self.base)).send().await.context("ask for the status")?;
+        json_of(answer).await?["log_bytes"].as_u64().context("the status has no log_bytes")
+    }
+
     /// The `count` points of one series of a metric in `[start, end)`; nothing when no event is visible.
     ///
     /// # Errors

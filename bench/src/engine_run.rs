@@ -76,8 +76,9 @@ pub(crate) async fn run(options: Options) -> Result<()> {
     let mut engine = run_engine("engine over decoded rows, log unsynced", &options, rows, false).await?;
     engine.ratio = Some(maps.cpu_seconds / engine.cpu_seconds);
     let unsynced = run_engine("decode and engine, log unsynced", &options, bytes.clone(), false).await?;
-    let synced = run_engine("decode and engine, log synced", &options, bytes, true).await?;
-    let results = [decoding, maps, engine, unsynced, synced];
+    let synced = run_engine("decode and engine, log synced", &options, bytes.clone(), true).await?;
+    let bare = run_bare("decode and log synced, no rollups", &options, bytes).await?;
+    let results = [decoding, maps, engine, unsynced, synced, bare];
     println!(
         "{} events of {} bytes, {} series, {} of event time; {} worker(s), four rollups",
         grouped(bodies.events as f64),
@@ -180,6 +181,22 @@ async fn run_engine(name: &'static str, options: &Options, source: Source, sync:
     for view in 0..coarsest {
         check_view(&engine, view, events).await?;
     }
+    Ok(measured)
+}
+
+/// The same without any view: what is left is decoding, the log and the order.
+async fn run_bare(name: &'static str, options: &Options, source: Source) -> Result<Measured> {
+    let root = options.data_root.clone().unwrap_or_else(std::env::temp_dir);
+    let folder = tempfile::Builder::new().prefix("streamgauge-bench-").tempdir_in(root)?;
+    let mut config = EngineConfig::new(folder.path());
+    (config.views, config.workers, config.pending_bytes_max) = (Vec::new(), options.workers, usize::MAX);
+    let engine = Engine::open(&config, Recovered::default())?;
+    let (before, began) = (CpuTime::of(std::process::id())?, Instant::now());
+    append_all(&engine, &source, options.posters).await?;
+    engine.settled().await?;
+    let measured = Measured::of(name, options.shape.events, began, &before)?;
+    let taken = engine.status().events_total;
+    ensure!(taken == options.shape.events as u64, "the engine took {taken} of {} events", options.shape.events);
     Ok(measured)
 }
 

@@ -12,6 +12,7 @@
 //! - [`throughput`]: from the first byte posted to the last event acknowledged, visible, and in ClickHouse.
 //! - [`latency`]: from acknowledgement to visibility while events arrive at a steady pace.
 //! - [`engine_run`]: decoding and the engine alone, beside a plain hash map.
+//! - [`recovery`]: starting on a log whose tail has to be replayed.
 //! - [`report`]: tables for people, JSON for programs.
 
 mod client;
@@ -19,6 +20,7 @@ mod engine_run;
 mod latency;
 mod process;
 mod program;
+mod recovery;
 mod report;
 mod throughput;
 mod workload;
@@ -47,6 +49,8 @@ struct Command {
 enum Part {
     /// Measures decoding and the engine alone: no HTTP, no ClickHouse.
     Engine(engine_run::Options),
+    /// Measures a start that has to replay events from the log.
+    Recovery(recovery::Options),
 }
 
 /// What to measure of the whole program.
@@ -99,6 +103,7 @@ async fn main() -> Result<()> {
 async fn run(command: Command) -> Result<()> {
     match command.part {
         Some(Part::Engine(options)) => engine_run::run(options).await,
+        Some(Part::Recovery(options)) => recovery::run(options).await,
         None => measure(command.whole).await,
     }
 }

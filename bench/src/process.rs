@@ -76,7 +76,13 @@ pub(crate) fn children(parent: u32) -> Vec<u32> {
     ids.filter(|id| read_stat(*id).is_ok_and(|stat| stat.parent == parent)).collect()
 }
 
+/// Whether a process runs; one that has ended and waits for its parent does not.
+pub(crate) fn is_running(process: u32) -> bool {
+    read_stat(process).is_ok_and(|stat| !stat.ended)
+}
+
 struct Stat {
+    ended: bool,
     parent: u32,
     user_ticks: f64,
     system_ticks: f64,
@@ -92,7 +98,8 @@ fn read_stat(process: u32) -> Result<Stat> {
 fn parse_stat(text: &str) -> Option<Stat> {
     let fields: Vec<&str> = text[text.rfind(')')? + 1..].split_whitespace().collect();
     let number = |field: usize| fields.get(field - 3)?.parse::<f64>().ok(); // counted from 1, the third comes after the name
-    Some(Stat { parent: number(4)? as u32, user_ticks: number(14)?, system_ticks: number(15)? })
+    let ended = fields.first().is_some_and(|state| matches!(*state, "Z" | "X"));
+    Some(Stat { ended, parent: number(4)? as u32, user_ticks: number(14)?, system_ticks: number(15)? })
 }
 
 #[cfg(test)]

@@ -42,7 +42,8 @@ pub(crate) struct Program {
     child: Child,
     clickhouse: u32,
     client: Client,
-    data: TempDir,
+    /// Until the program is killed and its folder handed on.
+    data: Option<TempDir>,
 }
 
 /// Processor time of everything that takes part.
@@ -88,6 +89,15 @@ impl Program {
     /// When it ends instead, with its last words.
     pub(crate) async fn start(launch: &Launch) -> Result<Self> {
         let data = tempfile::Builder::new().prefix("streamgauge-bench-").tempdir_in(&launch.data_root)?;
+        Self::start_on(launch, data).await
+    }
+
+    /// Starts the program on a data folder.
+    ///
+    /// # Errors
+    /// As [`start`](Program::start).
+    pub(crate) async fn start_on(launch: &Launch, data: TempDir) -> Result<Self> {
+        let _ = fs::remove_file(data.path().join("http.address")); // of an earlier start
         let log = File::create(data.path().join("program.log"))?;
         let mut child = Command::new(&launch.program)
             .arg("serve")
@@ -101,7 +111,7 @@ impl Program {
             .spawn()
             .with_context(|| format!("start {}", launch.program.display()))?;
         match Self::await_ready(&mut child, data.path()).await {
-            Ok((client, clickhouse)) => Ok(Program { child, clickhouse, client, data }),
+            Ok((client, clickhouse)) => Ok(Program { child, clickhouse, client, data: Some(data) }),
             Err(error) => {
                 end(&mut child);
                 Err(error.context(format!("the program's last words:\n{}", last_words(data.path()))))
@@ -158,7 +168,29 @@ impl Program {
 
     /// The end of what the program wrote.
     pub(crate) fn last_words(&self) -> String {
-        last_words(self.data.path())
+        self.data.as_ref().map_or_else(String::new, |data| last_words(data.path()))
+    }
+
+    /// Holds ClickHouse still, so that nothing is flushed.
+    ///
+    /// # Errors
+    /// When it has ended.
+    pub(crate) fn hold_clickhouse(&self) -> Result<()> {
+        signal("STOP", self.clickhouse)
+    }
+
+    /// Kills the program and its ClickHouse, as a failing machine would; hands its data folder on.
+    ///
+    /// # Errors
+    /// When ClickHouse does not end.
+    pub(crate) fn kill(mut self) -> Result<TempDir> {
+        end(&mut self.child);
+        let _ = signal("KILL", self.clickhouse); // it may have ended with the program
+        let began = Instant::now();
+        while process::is_running(self.clickhouse) && began.elapsed() < PATIENCE {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        self.data.take().context("the folder was handed on before")
     }
 
     /// Ends the program as an operator would, and waits for it.
@@ -166,8 +198,7 @@ impl Program {
     /// # Errors
     /// When it does not end in time.
     pub(crate) async fn stop(mut self) -> Result<()> {
-        let asked = Command::new("kill").arg("-TERM").arg(self.child.id().to_string()).status()?;
-        anyhow::ensure!(asked.success(), "the program ended by itself:\n{}", self.last_words());
+        signal("TERM", self.child.id()).with_context(|| format!("the program ended:\n{}", self.last_words()))?;
         let began = Instant::now();
         while began.elapsed() < PATIENCE {
             if self.child.try_wait()?.is_some() {
@@ -183,6 +214,12 @@ impl Drop for Program {
     fn drop(&mut self) {
         end(&mut self.child); // ClickHouse ends with the program
     }
+}
+
+fn signal(name: &str, process: u32) -> Result<()> {
+    let sent = Command::new("kill").arg(format!("-{name}")).arg(process.to_string()).status()?;
+    anyhow::ensure!(sent.success(), "process {process} runs no more");
+    Ok(())
 }
 
 fn end(child: &mut Child) {

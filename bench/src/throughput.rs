@@ -63,7 +63,8 @@ pub(crate) async fn measure(program: &Program, bodies: &Bodies, connections: usi
     Ok(Throughput { acknowledged, visible, in_clickhouse: moment()?, pushed_back })
 }
 
-async fn post_all(program: &Program, bodies: &Bodies, connections: usize) -> Result<u64> {
+/// Posts everything and waits for the acknowledgements; answers how often a post was pushed back.
+pub(crate) async fn post_all(program: &Program, bodies: &Bodies, connections: usize) -> Result<u64> {
     let next = std::sync::Arc::new(AtomicUsize::new(0));
     let pushed_back = std::sync::Arc::new(AtomicU64::new(0));
     let mut tasks = tokio::task::JoinSet::new();

@@ -5,11 +5,13 @@ use std::sync::Arc;
 
 use futures_channel::mpsc;
 use streamgauge_schemas::stream::{Catalog, CatalogChange, Stream};
-use streamgauge_schemas::{Epoch, EventBatch, EventTime, Reject, Rows, Series, SeriesId, StreamDefinition, StreamId, ViewDefinition};
+use streamgauge_schemas::{
+    Epoch, EventBatch, EventTime, Reject, Rows, Series, SeriesId, StreamDefinition, StreamId, ViewDefinition,
+};
 
 use crate::config::EngineConfig;
-use crate::error::EngineError;
 use crate::decode::Decoded;
+use crate::error::EngineError;
 use crate::log::{Committer, CommitterOptions, Log, LogOptions, Request, Submission};
 use crate::pending::Pending;
 use crate::recovery::{self, Recovered};

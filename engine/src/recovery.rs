@@ -55,7 +55,10 @@ pub(crate) fn replay(
         return Err(EngineError::HistoryLost { truncated: log.truncated_epoch(), flushed }); // invariant 2
     }
     let Recovered { views_flushed, mut rows, series, streams_flushed, mut catalog, catalog_flushed, .. } = recovered;
-    recovered.sequences.iter().for_each(|(producer, sequence)| sequencer.requests.restore_forgotten(producer, *sequence));
+    recovered
+        .sequences
+        .iter()
+        .for_each(|(producer, sequence)| sequencer.requests.restore_forgotten(producer, *sequence));
     recovered.requests.into_iter().for_each(|known| sequencer.requests.restore(known));
     series.into_iter().for_each(|series| registry.restore(series));
     catalog.epoch = catalog.epoch.max(catalog_flushed);

@@ -137,8 +137,7 @@ impl Claim {
 impl Drop for Claim {
     fn drop(&mut self) {
         let mut inner = self.requests.inner.lock();
-        let mine =
-            |entry: &Entry| matches!(entry, Entry::Running { claim, .. } if *claim == self.claim);
+        let mine = |entry: &Entry| matches!(entry, Entry::Running { claim, .. } if *claim == self.claim);
         if inner.by_name.get(&self.name).is_some_and(mine) {
             inner.by_name.remove(&self.name); // and whoever waits begins again
         }

@@ -14,8 +14,8 @@ use proptest::prelude::*;
 use streamgauge_engine::decode::Decoded;
 use streamgauge_engine::requests::body_hash;
 use streamgauge_engine::{
-    Claimed, Engine, EngineConfig, EngineError, Ingest, Ingested, KnownRequest, RequestName, RowFilter, SnapshotRequest,
-    ViewFlush, ViewRead,
+    Claimed, Engine, EngineConfig, EngineError, Ingest, Ingested, KnownRequest, RequestName, RowFilter,
+    SnapshotRequest, ViewFlush, ViewRead,
 };
 use streamgauge_schemas::{Duration, EventTime, Reject, StreamId, ViewDefinition};
 use support::{Event, Store, batch, recompute};

@@ -130,7 +130,8 @@ pub const DEFAULT_RETENTION: Duration = Duration::from_secs(365 * 86_400);
 const NAME_RULE: &str = "use 1 to 63 of a-z, 0-9 and _, beginning with a letter";
 const COLUMNS_MAX: usize = 1_000;
 /// Names that built-in tables and schemas take, or that their sink tables end in.
-const RESERVED: [&str; 8] = ["metrics", "rejects", "requests", "system", "information_schema", "pg_catalog", "streams", "default"];
+const RESERVED: [&str; 8] =
+    ["metrics", "rejects", "requests", "system", "information_schema", "pg_catalog", "streams", "default"];
 
 impl StreamDefinition {
     /// The definition of the built-in stream `metrics`, for listing; its batches have a form of their own.

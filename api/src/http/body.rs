@@ -47,7 +47,8 @@ pub(crate) async fn hold(body: Body, running: &Running) -> Result<HeldBody, Prob
 }
 
 fn too_large(bytes_max: usize) -> Problem {
-    let detail = format!("the body is larger than {bytes_max} bytes unpacked; send it in parts, or raise body_bytes_max");
+    let detail =
+        format!("the body is larger than {bytes_max} bytes unpacked; send it in parts, or raise body_bytes_max");
     Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", detail)
 }
 

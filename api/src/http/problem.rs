@@ -110,9 +110,7 @@ impl From<EngineError> for Problem {
     fn from(error: EngineError) -> Self {
         match &error {
             EngineError::Busy { .. } => refused("pending", Problem::unavailable("busy", error.to_string(), 1)),
-            EngineError::StateFull { .. } => {
-                refused("state", Problem::unavailable("state_full", error.to_string(), 2))
-            }
+            EngineError::StateFull { .. } => refused("state", Problem::unavailable("state_full", error.to_string(), 2)),
             EngineError::Submit(SubmitError::LogFull { .. }) => {
                 refused("log", Problem::unavailable("log_full", chain(&error), 2))
             }

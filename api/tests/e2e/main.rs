@@ -4,7 +4,8 @@
 //!
 //! - `forms`: events in every form, and every form of a time.
 //! - `streams`: streams of the user's own.
-//! - `refusals`: what is refused, and how it is said.
+//! - `refusals`: what is refused, and how it is said; `extremes`: events at the edges of time, number and size.
+//! - `requests`: requests with a name, sent again; `disk`: a log disk that is full or fails.
 //! - `dataset`: events with a plain recomputation to compare with; `questions`: what is asked about them.
 //! - `reading`: SQL, the data endpoint, and ClickHouse itself, while data moves from memory to history.
 //! - `live`: the WebSocket.
@@ -18,12 +19,15 @@
 mod support;
 
 mod dataset;
+mod disk;
+mod extremes;
 mod fixtures;
 mod forms;
 mod live;
 mod questions;
 mod reading;
 mod refusals;
+mod requests;
 mod restart;
 mod streams;
 mod surface;

@@ -94,6 +94,15 @@ impl Program {
         program
     }
 
+    /// Starts it with faults at some of its fault points, as `streamgauge_schemas::fault` has them.
+    pub(crate) async fn start_with_faults(data: &DataDir, faults: &str) -> Self {
+        let mut launch = Launch::at("127.0.0.1:0");
+        launch.environment.push(("STREAMGAUGE_FAULTS".to_owned(), faults.to_owned()));
+        let mut program = Self::launch(data.path(), &launch);
+        program.until_ready(PATIENCE).await.unwrap_or_else(|reason| panic!("{reason}:\n{}", program.output()));
+        program
+    }
+
     /// Starts it without waiting for anything.
     pub(crate) fn launch(data_dir: &Path, launch: &Launch) -> Self {
         fetch_clickhouse();

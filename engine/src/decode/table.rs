@@ -224,13 +224,7 @@ impl<'a> TableReader<'a> {
                 .expect("builders follow the definition, and the time is never null");
             EventBatch::Table(Arc::new(TableBatch { stream: self.stream.id, rows }))
         });
-        Decoded {
-            batch,
-            rejected: tally.rejected,
-            places: tally.places,
-            source: String::new(),
-            total: tally.total,
-        }
+        Decoded { batch, rejected: tally.rejected, places: tally.places, source: String::new(), total: tally.total }
     }
 }
 
