@@ -97,6 +97,7 @@ impl From<DecodeError> for Problem {
             DecodeError::TooManyEvents { .. } => {
                 return Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "too_many_events", error.to_string());
             }
+            DecodeError::TooManyRejects { .. } => "too_many_rejects",
             DecodeError::TooLarge { .. } => {
                 return Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", error.to_string());
             }

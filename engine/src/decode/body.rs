@@ -10,7 +10,7 @@ use streamgauge_schemas::Reject;
 
 use super::describe::describe;
 use super::json::{Scanner, Syntax, Value};
-use super::{DecodeError, Format};
+use super::{DecodeError, DecodeLimits, Format};
 
 /// Offsets in a column of text are 32 bits, and no column is longer than the body it came from.
 const BODY_BYTES_MAX: usize = i32::MAX as usize;
@@ -32,17 +32,23 @@ pub(super) struct Tally {
     pub(super) places: Vec<Range<usize>>,
     pub(super) total: u64,
     events_max: usize,
+    rejects_max: usize,
 }
 
 impl Tally {
-    pub(super) fn new(events_max: usize) -> Self {
-        Tally { rejected: Vec::new(), places: Vec::new(), total: 0, events_max }
+    pub(super) fn new(limits: &DecodeLimits) -> Self {
+        let DecodeLimits { events_max, rejects_max, .. } = *limits;
+        Tally { rejected: Vec::new(), places: Vec::new(), total: 0, events_max, rejects_max }
     }
 
     /// Counts the event that begins here and gives its index.
     fn begin(&mut self) -> Result<u64, DecodeError> {
         if self.total >= self.events_max as u64 {
             return Err(DecodeError::TooManyEvents { max: self.events_max });
+        }
+        if self.rejected.len() > self.rejects_max {
+            let Reject { index, reason } = self.rejected.swap_remove(0);
+            return Err(DecodeError::TooManyRejects { max: self.rejects_max, index, reason });
         }
         self.total += 1;
         Ok(self.total - 1)

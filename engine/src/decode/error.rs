@@ -42,6 +42,18 @@ pub enum DecodeError {
         /// The most that is accepted.
         max: usize,
     },
+    /// So many events of the body are not accepted that it is another kind of data; each would be kept with its reason.
+    #[error(
+        "more than {max} events of the body are not accepted, so none was taken; the first of them, at index {index}: {reason}"
+    )]
+    TooManyRejects {
+        /// The most that are kept of one body.
+        max: usize,
+        /// The position of the first.
+        index: u64,
+        /// What was wrong with it.
+        reason: String,
+    },
     /// The body is larger than a batch can be.
     #[error("the body is larger than {max} bytes; send less in one request")]
     TooLarge {

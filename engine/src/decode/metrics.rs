@@ -222,7 +222,7 @@ pub(super) fn read_ingest(bytes: &[u8], limits: &DecodeLimits) -> Result<Decoded
         return Err(wrong("the body", INGEST_WANTED, body.scalar(scanner)?));
     }
     let mut reader = MetricsReader::new(bytes.len(), limits);
-    let mut tally = Tally::new(limits.events_max);
+    let mut tally = Tally::new(limits);
     let (mut source, mut points) = (None, None);
     scanner.open_object().map_err(not_json)?;
     let mut first = true;

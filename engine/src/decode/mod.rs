@@ -97,10 +97,13 @@ pub struct DecodeLimits {
     pub dimensions_max: usize,
     /// The most events of one body.
     pub events_max: usize,
+    /// The most events of one body that are not accepted, and kept as rejects; with more, the whole body is refused.
+    pub rejects_max: usize,
 }
 
 impl DecodeLimits {
-    /// The default limits at a moment: 10 minutes ahead, texts of 1 MiB, 10,000 dimensions, 10 million events.
+    /// The default limits at a moment: 10 minutes ahead, texts of 1 MiB, 10,000 dimensions, 10 million events, 100,000
+    /// rejects.
     #[must_use]
     pub fn at(now: EventTime) -> Self {
         DecodeLimits {
@@ -109,6 +112,7 @@ impl DecodeLimits {
             text_bytes_max: 1 << 20,
             dimensions_max: 10_000,
             events_max: 10_000_000,
+            rejects_max: 100_000,
         }
     }
 }
@@ -156,7 +160,7 @@ pub fn decode_points(body: &[u8], limits: &DecodeLimits) -> Result<Decoded, Deco
 pub fn decode_metrics(body: &[u8], format: Format, limits: &DecodeLimits) -> Result<Decoded, DecodeError> {
     let text = Body::new(body)?;
     let mut reader = MetricsReader::new(body.len(), limits);
-    let mut tally = Tally::new(limits.events_max);
+    let mut tally = Tally::new(limits);
     text.read(format, &mut reader, &mut tally)?;
     Ok(reader.finish(tally))
 }
@@ -173,7 +177,7 @@ pub fn decode_table(
 ) -> Result<Decoded, DecodeError> {
     let text = Body::new(body)?;
     let mut reader = TableReader::new(stream, limits);
-    let mut tally = Tally::new(limits.events_max);
+    let mut tally = Tally::new(limits);
     text.read(format, &mut reader, &mut tally)?;
     Ok(reader.finish(tally))
 }

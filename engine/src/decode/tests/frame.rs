@@ -237,3 +237,28 @@ fn events_are_bounded() {
     assert_eq!(decode_ingest(ingest.as_bytes(), &limits).unwrap_err(), error);
     assert_eq!(error.to_string(), "the body holds more than 2 events; send fewer in one request");
 }
+
+#[test]
+fn a_body_of_too_many_rejects_is_refused_as_a_whole() {
+    let limits = DecodeLimits { rejects_max: 2, ..limits() };
+    let body = |rejects: usize| "{\"name\":\"a\",\"value\":1}\n".to_owned() + &"{}\n".repeat(rejects) + "\n\n{}";
+    assert_eq!(decode_metrics(body(1).as_bytes(), Format::Ndjson, &limits).unwrap().rejected.len(), 2);
+    let error = decode_metrics(body(3).as_bytes(), Format::Ndjson, &limits).unwrap_err();
+    assert!(matches!(&error, DecodeError::TooManyRejects { max: 2, index: 1, .. }), "{error}");
+}
+
+/// The text of a reject is found again in the body, whatever frame it came in.
+#[test]
+fn rejects_have_their_texts() {
+    for (body, format, texts) in [
+        ("{\"a\":1}\r\n{\"name\":\"a\",\"value\":1}\n  nonsense \n", Format::Ndjson, vec!["{\"a\":1}", "  nonsense"]),
+        ("[ {\"a\" : 1} , {\"name\":\"a\",\"value\":1},\n7]", Format::JsonArray, vec!["{\"a\" : 1}", "7"]),
+        ("\u{feff} {\n\"a\": 1\n} ", Format::Detect, vec!["{\n\"a\": 1\n}"]),
+    ] {
+        let decoded = decode_metrics(body.as_bytes(), format, &limits()).unwrap();
+        assert_eq!(decoded.places.iter().map(|place| &body[place.clone()]).collect::<Vec<_>>(), texts);
+    }
+    let body = r#"{"data_points":[{"metric":"a"}],"source_id":"s\u0041"}"#;
+    let decoded = decode_ingest(body.as_bytes(), &limits()).unwrap();
+    assert_eq!((&body[decoded.places[0].clone()], decoded.source.as_str()), (r#"{"metric":"a"}"#, "sA"));
+}
