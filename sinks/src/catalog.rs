@@ -18,6 +18,7 @@ use arrow::datatypes::UInt64Type;
 use streamgauge_schemas::stream::{Catalog, CatalogChange, EPOCH_COLUMN, METRICS, Stream};
 use streamgauge_schemas::{Epoch, StreamDefinition, StreamId};
 
+use crate::client::EXECUTE_TIMEOUT;
 use crate::sql::{sql_name, sql_text};
 use crate::{ClickHouse, SinkError};
 
@@ -31,10 +32,12 @@ const RETENTION_SECS_MAX: i64 = 50 * 365 * 86_400;
 /// Any error of a statement, after which the changes may be applied again from the first.
 pub async fn apply_changes(clickhouse: &ClickHouse, changes: &[(Epoch, CatalogChange)]) -> Result<(), SinkError> {
     for (epoch, change) in changes {
+        SinkError::fault("catalog.apply")?;
         match change {
             CatalogChange::CreateStream(definition) => create_stream(clickhouse, *epoch, definition).await?,
             CatalogChange::DropStream(id) => drop_stream(clickhouse, *epoch, *id).await?,
         }
+        SinkError::fault("catalog.applied")?;
     }
     Ok(())
 }
@@ -43,16 +46,18 @@ async fn create_stream(clickhouse: &ClickHouse, epoch: Epoch, definition: &Strea
     if is_built_in(&definition.name) {
         return Ok(()); // the catalog did not take it either
     }
-    clickhouse.execute(&create_table(&clickhouse.table(&definition.name), definition)).await?;
+    let sql = create_table(&clickhouse.table(&definition.name), definition);
+    clickhouse.change(&definition.name, &sql, EXECUTE_TIMEOUT).await?;
     write_row(clickhouse, StreamId(epoch.0), epoch, definition, false).await
 }
 
 async fn drop_stream(clickhouse: &ClickHouse, epoch: Epoch, id: StreamId) -> Result<(), SinkError> {
     let rows = read_rows(clickhouse).await?;
     let Some(row) = rows.get(&id) else { return Ok(()) }; // it was made and dropped before anything was flushed
-    if !is_built_in(&row.stream.definition.name) {
-        let table = clickhouse.table(&row.stream.definition.name);
-        clickhouse.execute(&format!("DROP TABLE IF EXISTS {table} SETTINGS max_table_size_to_drop = 0")).await?;
+    let name = &row.stream.definition.name;
+    if !is_built_in(name) {
+        let sql = format!("DROP TABLE IF EXISTS {} SETTINGS max_table_size_to_drop = 0", clickhouse.table(name));
+        clickhouse.change(name, &sql, EXECUTE_TIMEOUT).await?;
     }
     write_row(clickhouse, id, epoch, &row.stream.definition, true).await
 }
@@ -98,7 +103,7 @@ async fn write_row(
         "INSERT INTO {table} (id, name, definition, version, dropped) VALUES ({}, {name}, {json}, {version}, {dropped})",
         id.0
     );
-    clickhouse.execute(&sql).await
+    clickhouse.change(TABLE, &sql, EXECUTE_TIMEOUT).await
 }
 
 /// A stream as ClickHouse knows it.

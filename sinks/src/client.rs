@@ -25,7 +25,8 @@ pub const VERSION_MIN: (u32, u32) = (24, 8);
 /// The most rows of one insert: fewer than make two blocks, so an insert is one block, with one token.
 pub const INSERT_ROWS_MAX: usize = 1_000_000;
 
-const EXECUTE_TIMEOUT: Duration = Duration::from_secs(60);
+/// How long a statement may take.
+pub(crate) const EXECUTE_TIMEOUT: Duration = Duration::from_secs(60);
 const INSERT_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// A handle to a database of a ClickHouse server; clones share the connections.
@@ -125,6 +126,12 @@ impl ClickHouse {
         self.bounded(sql, bound, self.client.query_raw(sql).execute()).await
     }
 
+    /// Runs a statement that changes a table, within `bound`; recovery knows it by its id, as it knows an insert.
+    pub(crate) async fn change(&self, table: &str, sql: &str, bound: Duration) -> Result<(), SinkError> {
+        let query = self.client.query_raw(sql).with_setting("query_id", self.write_id(table));
+        self.bounded(sql, bound, query.execute()).await
+    }
+
     /// Runs a query and streams its answer.
     ///
     /// The query cannot write. Texts are `Utf8`, also those of `LowCardinality`; a `Map` is an Arrow map; `DateTime64(6)`
@@ -196,7 +203,7 @@ impl ClickHouse {
         let names: Vec<String> = columns.iter().map(|column| sql_name(column)).collect();
         let sql = format!("INSERT INTO {} ({}) FORMAT ArrowStream", self.table(table), names.join(", "));
         let mut client = (self.client.clone())
-            .with_setting("query_id", format!("{}{:016x}", self.insert_id_prefix(), rand::random::<u64>()))
+            .with_setting("query_id", self.write_id(table))
             .with_setting("max_insert_block_size", "1048576")
             .with_setting("min_insert_block_size_rows", "1048576")
             .with_setting("min_insert_block_size_bytes", "0")
@@ -207,9 +214,17 @@ impl ClickHouse {
         Insert { insert: client.insert_arrow_with(&sql), clickhouse: self.clone(), sql, deadline: None, rows: 0 }
     }
 
-    /// What the query id of every insert into the database begins with.
-    pub(crate) fn insert_id_prefix(&self) -> String {
-        format!("streamgauge-insert-{}-", self.database)
+    /// What the query id of every write into the database, or into one table of it, begins with.
+    pub(crate) fn write_id_prefix(&self, table: Option<&str>) -> String {
+        let database = &self.database;
+        table.map_or_else(
+            || format!("streamgauge-write-{database}-"),
+            |table| format!("streamgauge-write-{database}-{table}-"),
+        )
+    }
+
+    fn write_id(&self, table: &str) -> String {
+        format!("{}{:016x}", self.write_id_prefix(Some(table)), rand::random::<u64>())
     }
 
     async fn bounded<T>(
@@ -250,7 +265,7 @@ impl ClickHouse {
                 let message = message.rsplit_once(" (version ").map_or(message, |(rest, _)| rest);
                 SinkError::Statement { operation: shorten(sql), code, message: message.chars().take(1_000).collect() }
             }
-            None if ["502", "503", "504"].iter().any(|status| text.starts_with(status)) => {
+            None if ["408", "429", "502", "503", "504"].iter().any(|status| text.starts_with(status)) => {
                 SinkError::Away { url, reason: text.to_owned() }
             }
             None => {

@@ -5,7 +5,7 @@
 //!
 //! # Invariants
 //!
-//! 1. A row says `epoch` only after every change of the item up to `epoch` was confirmed.
+//! 1. A row says `epoch` only after every change of the item up to `epoch` was confirmed, or set aside.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -16,6 +16,7 @@ use arrow::datatypes::UInt64Type;
 use streamgauge_schemas::Epoch;
 use tokio::sync::{mpsc, oneshot};
 
+use crate::client::EXECUTE_TIMEOUT;
 use crate::sql::sql_text;
 use crate::{ClickHouse, SinkError};
 
@@ -49,7 +50,10 @@ pub async fn read_flushed(clickhouse: &ClickHouse) -> Result<HashMap<String, Epo
 pub async fn write_flushed(clickhouse: &ClickHouse, commits: &[(String, Epoch)]) -> Result<(), SinkError> {
     let rows: Vec<String> = commits.iter().map(|(item, epoch)| format!("({}, {epoch})", sql_text(item))).collect();
     let table = clickhouse.table(TABLE);
-    clickhouse.execute(&format!("INSERT INTO {table} (item, epoch) VALUES {}", rows.join(", "))).await
+    let sql = format!("INSERT INTO {table} (item, epoch) VALUES {}", rows.join(", "));
+    SinkError::fault("flush.commit")?;
+    clickhouse.change(TABLE, &sql, EXECUTE_TIMEOUT).await?;
+    SinkError::fault("flush.committed")
 }
 
 struct Commit {

@@ -13,11 +13,15 @@
 //! - [`states`]: writes and reads the rows of a view.
 //! - [`catalog`]: makes and drops the tables of the user's streams.
 //! - [`flushed`]: keeps the flushed epoch of each item.
+//! - [`aside`]: keeps rows that ClickHouse refuses in files.
+//! - `repair`: ends writes that still run, and deletes events.
+//! - [`requests`]: reads back the requests that named themselves.
 //! - [`recovery`]: repairs a half-done flush and loads what memory must hold, at start.
 //! - [`flusher`]: the loops that write what changed, at the pace of each item.
 //! - `backoff`: how long to wait before the next attempt.
 //! - [`error`]: what can go wrong, of which kind it is, and whether to try again.
 
+pub mod aside;
 mod backoff;
 pub mod catalog;
 pub mod client;
@@ -27,10 +31,13 @@ pub mod flusher;
 pub mod migrations;
 pub mod raw;
 pub mod recovery;
+mod repair;
+pub mod requests;
 pub mod server;
 pub mod sql;
 pub mod states;
 
+pub use aside::{Aside, AsideFile};
 pub use client::ClickHouse;
 pub use error::{ErrorKind, SinkError};
 pub use flusher::{
@@ -38,6 +45,7 @@ pub use flusher::{
     stream_item, view_item,
 };
 pub use recovery::{Recovered, recover};
+pub use requests::{RecoveredRequest, RequestWindow};
 pub use server::{Server, ServerConfig, ServerMode, ServerState};
 
 /// The database of the first tenant.

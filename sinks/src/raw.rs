@@ -55,6 +55,16 @@ impl RawFlush {
         RawFlush { table, batches: Arc::new(batches), token, parts, done: 0 }
     }
 
+    /// Where the events go.
+    pub(crate) fn table(&self) -> &StreamTable {
+        &self.table
+    }
+
+    /// The events.
+    pub(crate) fn batches(&self) -> &Arc<Vec<(Epoch, EventBatch)>> {
+        &self.batches
+    }
+
     /// How many rows in all.
     #[must_use]
     pub fn rows(&self) -> u64 {
@@ -68,6 +78,7 @@ impl RawFlush {
     pub async fn write(&mut self, clickhouse: &ClickHouse) -> Result<(), SinkError> {
         while let Some(part) = self.parts.get(self.done) {
             let token = format!("{}/{}", self.token, self.done);
+            SinkError::fault("flush.insert")?;
             let columns = self.columns();
             let columns: Vec<&str> = columns.iter().map(String::as_str).collect();
             let mut insert = clickhouse.begin_insert(self.table.name(), &columns, Some(&token));
@@ -77,6 +88,7 @@ impl RawFlush {
                 insert.write(&made.map_err(|e| SinkError::data("making a batch of events", e))??).await?;
             }
             insert.end().await?;
+            SinkError::fault("flush.inserted")?;
             self.done += 1;
         }
         Ok(())
@@ -101,6 +113,15 @@ impl StreamTable {
             StreamTable::User(stream) => &stream.definition.name,
         }
     }
+}
+
+/// The rows of a stream's events as they are inserted, `_epoch` last; all events, so only for few.
+pub(crate) fn record_batches(
+    table: &StreamTable,
+    batches: &[(Epoch, EventBatch)],
+) -> Result<Vec<RecordBatch>, SinkError> {
+    let parts = cut(batches, INSERT_ROWS_MAX, INSERT_BYTES_MAX);
+    parts.iter().flat_map(|part| chunks(part)).map(|chunk| make_chunk(table, batches, &chunk)).collect()
 }
 
 /// Cuts batches into parts of at most so many rows, and of about so many bytes (a single row may be larger).

@@ -1,34 +1,33 @@
 //! Recovery: what is done once at start, before anything is read or written.
 //!
 //! ```text
-//!   end inserts that still run ─▶ read F of every item ─▶ streams: delete rows with _epoch > F ─▶ views: load version > H
+//!   end writes that still run ─▶ read F of every item ─▶ streams: delete rows with _epoch > F ─▶ views: load version > H
+//!                                                                                             ─▶ requests: load the window
 //! ```
 //!
 //! # Failure
 //!
 //! A crash between the insert of events and its commit leaves rows above the flushed epoch `F`. The log still has them
-//! and will flush them again, under other tokens, so they are deleted here. An insert of the former process that the
+//! and will flush them again, under other tokens, so they are deleted here. A write of the former process that the
 //! server still works on would come after the deletion, so it is ended first. States need no repair: the same rows are
 //! written again, or newer ones. Recovery itself may be cut off anywhere and repeated.
+//!
+//! What is [set aside](crate::aside) counts as flushed, so states and requests among it are loaded like the others.
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
 
-use arrow::array::AsArray;
-use arrow::datatypes::UInt64Type;
+use arrow::array::RecordBatch;
 use streamgauge_schemas::stream::{Catalog, EPOCH_COLUMN, METRICS};
 use streamgauge_schemas::{Epoch, Rows, Series, SeriesId, StreamId, ViewDefinition};
 
 use crate::catalog::read_catalog;
 use crate::flushed::read_flushed;
 use crate::flusher::{CATALOG_ITEM, stream_item, view_item};
-use crate::sql::{sql_name, sql_text};
-use crate::states::read_states;
-use crate::{ClickHouse, SinkError};
-
-/// A deletion rewrites the parts that hold the rows, at most a flush's worth; a slow disk may take its time.
-const REPAIR_TIMEOUT: Duration = Duration::from_secs(600);
+use crate::repair::{delete_rows, end_writes, table_exists};
+use crate::requests::{RecoveredRequest, RequestWindow, read_requests};
+use crate::states::read_states_and;
+use crate::{Aside, ClickHouse, SinkError};
 
 /// What ClickHouse holds that memory must know to go on from the log.
 #[derive(Debug, Default)]
@@ -39,6 +38,10 @@ pub struct Recovered {
     pub catalog: Catalog,
     /// Per view, in the order asked: its name, its rows with `version > F − K`, and their series.
     pub rows: Vec<(String, Rows, HashMap<SeriesId, Arc<Series>>)>,
+    /// The requests of the window, as of the flushed epoch of their stream, in order of epoch.
+    pub requests: Vec<RecoveredRequest>,
+    /// Of each producer, the largest sequence number among the requests that are not in the window.
+    pub sequences: Vec<(String, u64)>,
 }
 
 impl Recovered {
@@ -53,8 +56,13 @@ impl Recovered {
 ///
 /// # Errors
 /// Any error of a statement; then nothing is lost, and it may be called again.
-pub async fn recover(clickhouse: &ClickHouse, views: &[ViewDefinition]) -> Result<Recovered, SinkError> {
-    end_inserts(clickhouse).await?;
+pub async fn recover(
+    clickhouse: &ClickHouse,
+    views: &[ViewDefinition],
+    window: RequestWindow,
+    aside: &Arc<Aside>,
+) -> Result<Recovered, SinkError> {
+    end_writes(clickhouse, None).await?;
     let mut recovered = Recovered { flushed: read_flushed(clickhouse).await?, ..Recovered::default() };
     recovered.catalog = read_catalog(clickhouse, recovered.flushed(CATALOG_ITEM)).await?;
     let streams = recovered.catalog.streams.iter().map(|stream| (stream.id, stream.definition.name.as_str()));
@@ -62,48 +70,43 @@ pub async fn recover(clickhouse: &ClickHouse, views: &[ViewDefinition]) -> Resul
         repair_stream(clickhouse, name, recovered.flushed(&stream_item(id))).await?;
     }
     for view in views {
-        let horizon = view.horizon(recovered.flushed(&view_item(view)));
-        let (rows, series) = read_states(clickhouse, view, horizon).await?;
+        let (item, flushed) = (view_item(view), recovered.flushed(&view_item(view)));
+        let horizon = view.horizon(flushed);
+        let aside = read_aside(aside, item, flushed).await?;
+        let (rows, series) = read_states_and(clickhouse, view, horizon, &aside).await?;
         tracing::info!(view = view.name, rows = rows.len(), %horizon, "loaded rows from ClickHouse");
         recovered.rows.push((view.name.clone(), rows, series));
     }
+    let (item, flushed) = (stream_item(StreamId::REQUESTS), recovered.flushed(&stream_item(StreamId::REQUESTS)));
+    let aside = read_aside(aside, item, flushed).await?;
+    let read = read_requests(clickhouse, flushed, &window, &aside).await?;
+    tracing::info!(requests = read.requests.len(), producers = read.sequences.len(), "loaded requests from ClickHouse");
+    (recovered.requests, recovered.sequences) = (read.requests, read.sequences);
     Ok(recovered)
 }
 
-/// Ends inserts into this database that a former process began; waits until they are gone.
-async fn end_inserts(clickhouse: &ClickHouse) -> Result<(), SinkError> {
-    let prefix = sql_text(&clickhouse.insert_id_prefix());
-    let ours = format!("user = currentUser() AND startsWith(query_id, {prefix})");
-    let sql = format!("SELECT count() AS inserts FROM system.processes WHERE {ours}");
-    if count(clickhouse, &sql).await? > 0 {
-        tracing::warn!("ending inserts that a former process left behind");
-        clickhouse.execute(&format!("KILL QUERY WHERE {ours} SYNC")).await?;
-    }
-    Ok(())
+/// The rows of an item that are set aside, as far as that was committed.
+async fn read_aside(aside: &Arc<Aside>, item: String, flushed: Epoch) -> Result<Vec<RecordBatch>, SinkError> {
+    let aside = aside.clone();
+    let read = move || {
+        let mut batches = Vec::new();
+        for file in aside.files().iter().filter(|file| file.item == item && file.upto <= flushed) {
+            batches.extend(aside.read(file)?);
+        }
+        Ok(batches)
+    };
+    tokio::task::spawn_blocking(read).await.map_err(|e| SinkError::data("reading rows set aside", e))?
 }
 
 /// Deletes the rows of a stream's table above its flushed epoch, if there are any.
 async fn repair_stream(clickhouse: &ClickHouse, name: &str, flushed: Epoch) -> Result<(), SinkError> {
-    let (database, table) = (sql_text(clickhouse.database()), sql_text(name));
-    let there = format!("SELECT count() AS tables FROM system.tables WHERE database = {database} AND name = {table}");
-    if count(clickhouse, &there).await? == 0 {
+    if !table_exists(clickhouse, name).await? {
         return Ok(()); // dropped by a change whose flush was cut off; the log will say it again
     }
-    let (table, epoch) = (clickhouse.table(name), sql_name(EPOCH_COLUMN));
-    let above = format!("{epoch} > {flushed}");
-    let rows = count(clickhouse, &format!("SELECT count() AS events FROM {table} WHERE {above}")).await?;
+    SinkError::fault("recovery.repair")?;
+    let rows = delete_rows(clickhouse, name, &format!("{EPOCH_COLUMN} > {flushed}")).await?;
     if rows > 0 {
-        tracing::warn!(stream = name, rows, %flushed, "deleting events of a flush that was cut off");
-        let sql =
-            format!("DELETE FROM {table} WHERE {above} SETTINGS lightweight_deletes_sync = 2, mutations_sync = 2");
-        clickhouse.execute_within(&sql, REPAIR_TIMEOUT).await?;
+        tracing::warn!(stream = name, rows, %flushed, "deleted events of a flush that was cut off");
     }
-    Ok(())
-}
-
-async fn count(clickhouse: &ClickHouse, sql: &str) -> Result<u64, SinkError> {
-    let batches = clickhouse.query_batches(sql).await?;
-    let first = batches.iter().find(|batch| batch.num_rows() == 1);
-    let column = first.and_then(|batch| batch.column(0).as_primitive_opt::<UInt64Type>());
-    column.map(|column| column.value(0)).ok_or_else(|| SinkError::data(sql, "no count"))
+    SinkError::fault("recovery.repaired")
 }

@@ -6,6 +6,7 @@
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::ops::Range;
 use std::sync::Arc;
 
 use arrow::array::{
@@ -39,9 +40,21 @@ pub async fn write_states(
     rows: &Arc<Rows>,
     series: &Arc<HashMap<SeriesId, Arc<Series>>>,
 ) -> Result<(), SinkError> {
+    write_range(clickhouse, view, rows, 0..rows.len(), series).await
+}
+
+/// Writes some of the rows, as [`write_states`] does.
+pub(crate) async fn write_range(
+    clickhouse: &ClickHouse,
+    view: &ViewDefinition,
+    rows: &Arc<Rows>,
+    range: Range<usize>,
+    series: &Arc<HashMap<SeriesId, Arc<Series>>>,
+) -> Result<(), SinkError> {
     let table = view.states_table();
-    for part in (0..rows.len()).step_by(INSERT_ROWS_MAX) {
-        let part_end = rows.len().min(part + INSERT_ROWS_MAX);
+    for part in range.clone().step_by(INSERT_ROWS_MAX) {
+        let part_end = range.end.min(part + INSERT_ROWS_MAX);
+        SinkError::fault("flush.insert")?;
         let mut insert = clickhouse.begin_insert(&table, &COLUMNS, None);
         for from in (part..part_end).step_by(CHUNK_ROWS) {
             let to = part_end.min(from + CHUNK_ROWS);
@@ -50,14 +63,15 @@ pub async fn write_states(
             insert.write(&made.map_err(|e| SinkError::data("making a batch of states", e))??).await?;
         }
         insert.end().await?;
+        SinkError::fault("flush.inserted")?;
     }
     Ok(())
 }
 
 /// Makes the Arrow batch of some rows. Texts are written once a series, then spread over the rows.
-fn make_chunk(
+pub(crate) fn make_chunk(
     rows: &Rows,
-    range: std::ops::Range<usize>,
+    range: Range<usize>,
     series: &HashMap<SeriesId, Arc<Series>>,
 ) -> Result<RecordBatch, SinkError> {
     let wrong = |reason: String| SinkError::data("making a batch of states", reason);
@@ -110,15 +124,29 @@ pub async fn read_states(
     view: &ViewDefinition,
     horizon: Epoch,
 ) -> Result<(Rows, HashMap<SeriesId, Arc<Series>>), SinkError> {
+    read_states_and(clickhouse, view, horizon, &[]).await
+}
+
+/// Reads rows as [`read_states`] does, together with rows that are set aside.
+pub(crate) async fn read_states_and(
+    clickhouse: &ClickHouse,
+    view: &ViewDefinition,
+    horizon: Epoch,
+    aside: &[RecordBatch],
+) -> Result<(Rows, HashMap<SeriesId, Arc<Series>>), SinkError> {
     let table = clickhouse.table(&view.states_table());
     let sql = format!(
         "SELECT name, dimensions, toUInt64(bitShiftRight(series, 64)) AS high, toUInt64(series) AS low, bucket, \
          generation, version, count, sum, min, max FROM {table} WHERE shard = 0 AND version > {horizon}"
     );
+    let wrong = |what: &str| SinkError::data(what, "a column of another type");
     let mut newest = Newest::default();
     let mut stream = clickhouse.query_arrow(&sql).await?;
     while let Some(batch) = stream.next().await {
-        newest.read(&batch?).ok_or_else(|| SinkError::data(&sql, "a column of another type"))?;
+        newest.read_answer(&batch?).ok_or_else(|| wrong(&sql))?;
+    }
+    for batch in aside {
+        newest.read_aside(batch, horizon).ok_or_else(|| wrong("reading states that were set aside"))?;
     }
     Ok((newest.rows, newest.series))
 }
@@ -132,19 +160,34 @@ struct Newest {
 }
 
 impl Newest {
-    /// `None` when a column does not have the type that it must have.
-    fn read(&mut self, batch: &RecordBatch) -> Option<()> {
-        let number = |at: usize| Some(batch.column(at).as_primitive_opt::<UInt64Type>()?.values());
-        let float = |at: usize| Some(batch.column(at).as_primitive_opt::<Float64Type>()?.values());
+    /// Reads a batch of ClickHouse's answer. `None` when a column does not have the type that it must have.
+    fn read_answer(&mut self, batch: &RecordBatch) -> Option<()> {
+        let half = |at: usize| Some(batch.column(at).as_primitive_opt::<UInt64Type>()?.values());
+        let ids: Vec<SeriesId> =
+            half(2)?.iter().zip(half(3)?).map(|(high, low)| SeriesId { high: *high, low: *low }).collect();
+        self.read(batch, &ids, 4, Epoch::ZERO)
+    }
+
+    /// Reads a batch of the form that is inserted, [`COLUMNS`].
+    fn read_aside(&mut self, batch: &RecordBatch, horizon: Epoch) -> Option<()> {
+        let ids = batch.column(2).as_fixed_size_binary_opt()?.iter();
+        let id = |bytes: Option<&[u8]>| Some(SeriesId::from_u128(u128::from_le_bytes(bytes?.try_into().ok()?)));
+        let ids: Vec<SeriesId> = ids.map(id).collect::<Option<_>>()?;
+        self.read(batch, &ids, 3, horizon)
+    }
+
+    /// Reads rows above the horizon: name and dimensions first, the series as given, the rest from column `rest` on.
+    fn read(&mut self, batch: &RecordBatch, ids: &[SeriesId], rest: usize, horizon: Epoch) -> Option<()> {
+        let number = |at: usize| Some(batch.column(rest + at).as_primitive_opt::<UInt64Type>()?.values());
+        let float = |at: usize| Some(batch.column(rest + at).as_primitive_opt::<Float64Type>()?.values());
         let names = batch.column(0).as_string_opt::<i32>()?;
         let dimensions = batch.column(1).as_map_opt()?;
         let (keys, values) = (dimensions.keys().as_string_opt::<i32>()?, dimensions.values().as_string_opt::<i32>()?);
-        let (high, low) = (number(2)?, number(3)?);
-        let buckets = batch.column(4).as_primitive_opt::<TimestampMicrosecondType>()?.values();
-        let (generations, versions, counts) = (number(5)?, number(6)?, number(7)?);
-        let (sums, mins, maxs) = (float(8)?, float(9)?, float(10)?);
-        for at in 0..batch.num_rows() {
-            let id = SeriesId { high: high[at], low: low[at] };
+        let buckets = batch.column(rest).as_primitive_opt::<TimestampMicrosecondType>()?.values();
+        let (generations, versions, counts) = (number(1)?, number(2)?, number(3)?);
+        let (sums, mins, maxs) = (float(4)?, float(5)?, float(6)?);
+        for at in (0..batch.num_rows()).filter(|at| versions[*at] > horizon.0) {
+            let id = ids[at];
             self.series.entry(id).or_insert_with(|| {
                 let range = dimensions.value_offsets()[at] as usize..dimensions.value_offsets()[at + 1] as usize;
                 let pairs = range.map(|entry| (keys.value(entry), values.value(entry)));

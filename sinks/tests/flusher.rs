@@ -4,155 +4,19 @@
 
 mod support;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
-use arrow::array::{RecordBatch, TimestampMicrosecondArray};
-use async_trait::async_trait;
-use parking_lot::Mutex;
-use streamgauge_schemas::stream::{CatalogChange, Stream};
-use streamgauge_schemas::view::built_in_rollups;
-use streamgauge_schemas::{
-    Epoch, EventBatch, EventTime, GroupKey, Row, Rows, Series, State, StreamDefinition, StreamId, TableBatch,
-};
-use streamgauge_sinks::{
-    BoxError, CATALOG_ITEM, ClickHouse, FlushItem, FlushKind, FlushSource, FlushUnit, Flusher, Server, StreamTable,
-    migrations, recover, stream_item, view_item,
-};
-use support::{ask, config, database, epoch, folder, metrics, run, until};
-use tokio::sync::Notify;
-
-/// A log in memory, as simple as can be: everything since the flushed epoch of an item is its next unit.
-#[derive(Default)]
-struct Source {
-    log: Mutex<Vec<(Epoch, Entry)>>,
-    flushed: Mutex<BTreeMap<String, Epoch>>,
-    begun: Mutex<BTreeMap<String, u64>>,
-    wake: Notify,
-    interval: Option<Duration>,
-}
-
-#[derive(Clone)]
-enum Entry {
-    Events(EventBatch),
-    Catalog(CatalogChange),
-    State(u64),
-}
-
-impl Source {
-    fn append(&self, at: u64, entry: Entry) {
-        self.log.lock().push((epoch(at), entry));
-    }
-
-    fn now(&self) -> Epoch {
-        self.log.lock().last().map_or(Epoch::ZERO, |(epoch, _)| *epoch)
-    }
-
-    fn flushed(&self, item: &str) -> Epoch {
-        self.flushed.lock().get(item).copied().unwrap_or_default()
-    }
-
-    fn streams(&self) -> Vec<Arc<Stream>> {
-        let mut streams: Vec<Arc<Stream>> = Vec::new();
-        for (epoch, entry) in self.log.lock().iter() {
-            match entry {
-                Entry::Catalog(CatalogChange::CreateStream(definition)) => {
-                    streams.push(Arc::new(Stream { id: StreamId(epoch.0), definition: definition.clone() }));
-                }
-                Entry::Catalog(CatalogChange::DropStream(id)) => streams.retain(|stream| stream.id != *id),
-                _ => {}
-            }
-        }
-        streams
-    }
-
-    /// Everything of an item since its flushed epoch.
-    fn unit(&self, item: &FlushItem) -> FlushUnit {
-        let (after, upto) = (self.flushed(&item.name), self.now());
-        let entries: Vec<_> =
-            self.log.lock().iter().filter(|(epoch, _)| *epoch > after && *epoch <= upto).cloned().collect();
-        match item.kind {
-            FlushKind::Catalog => {
-                let changes = entries.into_iter().filter_map(|(epoch, entry)| match entry {
-                    Entry::Catalog(change) => Some((epoch, change)),
-                    _ => None,
-                });
-                FlushUnit::Catalog { upto, changes: changes.collect(), catalog: Arc::default() }
-            }
-            FlushKind::Stream => {
-                let user = self.streams().into_iter().find(|stream| stream_item(stream.id) == item.name);
-                let stream = user.map_or(StreamTable::Metrics, StreamTable::User);
-                let id = if let StreamTable::User(stream) = &stream { stream.id } else { StreamId::METRICS };
-                let batches = entries.into_iter().filter_map(|(epoch, entry)| match entry {
-                    Entry::Events(batch) if batch.stream() == id => Some((epoch, batch)),
-                    _ => None,
-                });
-                FlushUnit::Stream { stream, after, upto, batches: batches.collect() }
-            }
-            FlushKind::View => {
-                let series = Arc::new(Series::new("cpu", [("host", "a")]));
-                let (mut rows, known) = (Rows::default(), HashMap::from([(series.id(), series.clone())]));
-                for (version, entry) in entries {
-                    if let Entry::State(count) = entry {
-                        let key = GroupKey { series: series.id(), bucket: EventTime(0) };
-                        rows.push(key, Row { generation: epoch(0), version, state: State { count, ..State::of(1.0) } });
-                    }
-                }
-                FlushUnit::View { definition: built_in_rollups().remove(0), upto, rows, series: known }
-            }
-        }
-    }
-}
-
-#[async_trait]
-impl FlushSource for Source {
-    fn items(&self) -> Vec<FlushItem> {
-        let interval = self.interval.unwrap_or(Duration::from_millis(20));
-        let item = |name: String, kind| FlushItem { name, kind, interval };
-        let mut items = vec![
-            item(CATALOG_ITEM.into(), FlushKind::Catalog),
-            item(stream_item(StreamId::METRICS), FlushKind::Stream),
-            item(view_item(&built_in_rollups()[0]), FlushKind::View),
-        ];
-        items.extend(self.streams().iter().map(|stream| item(stream_item(stream.id), FlushKind::Stream)));
-        items
-    }
-
-    async fn begin(&self, item: &FlushItem) -> Result<Option<FlushUnit>, BoxError> {
-        *self.begun.lock().entry(item.name.clone()).or_default() += 1;
-        Ok(Some(self.unit(item)))
-    }
-
-    fn confirm(&self, item: &FlushItem, upto: Epoch) {
-        let before = self.flushed.lock().insert(item.name.clone(), upto);
-        assert!(before.is_none_or(|before| before <= upto));
-    }
-
-    async fn due(&self, item: &FlushItem) {
-        if item.name == "stream/0" { self.wake.notified().await } else { std::future::pending().await }
-    }
-}
+use streamgauge_schemas::stream::CatalogChange;
+use streamgauge_sinks::{ClickHouse, FlushSource, Flusher, RequestWindow, Server, migrations, recover};
+use support::source::{Entry, Source, definition, flushed_all, table_events};
+use support::{aside, ask, config, database, epoch, folder, metrics, run, until};
 
 fn start(clickhouse: &ClickHouse, source: &Arc<Source>, boot: u64) -> Flusher {
-    Flusher::start(clickhouse.clone(), source.clone(), epoch(boot), &HashMap::new())
-}
-
-async fn flushed_all(source: &Source) {
-    let all = || async { source.items().iter().all(|item| source.unit(item).rows() == 0) };
-    until("everything is flushed", Duration::from_secs(60), all).await;
-}
-
-fn table_events(stream: &Stream, len: usize) -> EventBatch {
-    let times = TimestampMicrosecondArray::from_iter_values(0..len as i64).with_timezone("UTC");
-    let rows = RecordBatch::try_new(stream.definition.schema(), vec![Arc::new(times)]).unwrap();
-    EventBatch::Table(Arc::new(TableBatch { stream: stream.id, rows }))
-}
-
-fn definition(name: &str) -> StreamDefinition {
-    let json = format!(r#"{{"name":"{name}","time_column":"at","columns":[{{"name":"at","type":"timestamp"}}]}}"#);
-    serde_json::from_str::<StreamDefinition>(&json).unwrap().validate().unwrap()
+    let aside = aside(clickhouse.database());
+    Flusher::start(clickhouse.clone(), source.clone(), epoch(boot), &HashMap::new(), aside)
 }
 
 #[test]
@@ -167,7 +31,7 @@ fn every_kind_of_item_arrives_and_a_stream_after_its_table() {
             let stream = source.streams().pop().unwrap();
             source.append(at + 2, Entry::Events(table_events(&stream, 7)));
             source.append(at + 3, Entry::Events(metrics(100, 10)));
-            source.append(at + 4, Entry::State(round + 1));
+            source.append(at + 4, Entry::State { bucket: 0, count: round + 1 });
             tokio::time::sleep(Duration::from_millis(30)).await;
         }
         flushed_all(&source).await;
@@ -184,7 +48,8 @@ fn every_kind_of_item_arrives_and_a_stream_after_its_table() {
         assert_eq!(ask(&clickhouse, "EXISTS TABLE flush_kinds.s0").await, "0");
         let gone = || async { flusher.status().len() == 3 + 4 };
         until("the dropped stream has no item", Duration::from_secs(5), gone).await;
-        let recovered = recover(&clickhouse, &[]).await.unwrap();
+        let recovered =
+            recover(&clickhouse, &[], RequestWindow::default(), &aside("flush_kinds_recovery")).await.unwrap();
         assert_eq!(recovered.catalog.own().count(), 4);
         assert!(recovered.flushed("stream/0") >= epoch(403)); // the last events
         assert!(flusher.flush_now_and_stop(Duration::from_secs(10)).await);

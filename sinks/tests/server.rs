@@ -188,6 +188,9 @@ fn what_cannot_start_says_why() {
         std::fs::write(&broken, "not a library").unwrap();
         let error = start_error(missing(ServerMode::Embedded { library: broken })).await;
         assert!(matches!(&error, SinkError::Start { reason, .. } if reason.contains("broken.so")), "{error}");
+        assert!(!error.is_retryable(), "{error}");
+        let error = start_error(ServerConfig { start_timeout: Duration::from_millis(1), ..config(&data) }).await;
+        assert!(matches!(&error, SinkError::Start { .. }) && error.is_retryable(), "{error}"); // it only took too long
 
         let error = start_error(url_config("https://127.0.0.1:1", "u", "p")).await;
         assert!(matches!(error, SinkError::Url { .. }), "{error}");

@@ -16,16 +16,22 @@ use streamgauge_schemas::{
     Epoch, EventBatch, EventTime, GroupKey, Row, Rows, Series, State, StreamDefinition, StreamId, TableBatch,
     ViewDefinition, view::built_in_rollups,
 };
+use streamgauge_sinks::error::PASSING_CODES;
 use streamgauge_sinks::flushed::write_flushed;
 use streamgauge_sinks::raw::RawFlush;
 use streamgauge_sinks::states::{read_states, write_states};
 use streamgauge_sinks::{
-    ClickHouse, Recovered, SinkError, StreamTable, catalog, migrations, recover, stream_item, view_item,
+    ClickHouse, Recovered, RequestWindow, SinkError, StreamTable, catalog, migrations, recover, stream_item, view_item,
 };
-use support::{ask, database, epoch, metrics, run, until};
+use support::{aside, ask, database, epoch, metrics, run, until};
 
 fn second() -> ViewDefinition {
     built_in_rollups().remove(0)
+}
+
+/// Recovers without requests, and with nothing set aside.
+async fn recover_all(clickhouse: &ClickHouse, views: &[ViewDefinition]) -> Result<Recovered, SinkError> {
+    recover(clickhouse, views, RequestWindow::default(), &aside(clickhouse.database())).await
 }
 
 async fn count(clickhouse: &ClickHouse, table: &str) -> String {
@@ -158,14 +164,14 @@ fn a_crash_between_insert_and_commit_is_repaired() {
         write(4, 9, "boot1").await; // and no commit
         assert_eq!(count(&clickhouse, "metrics").await, "800");
         for _ in 0..2 {
-            let recovered = recover(&clickhouse, &built_in_rollups()).await.unwrap();
+            let recovered = recover_all(&clickhouse, &built_in_rollups()).await.unwrap();
             assert_eq!(recovered.flushed("stream/0"), epoch(3));
             assert_eq!(count(&clickhouse, "metrics").await, "300");
         }
         write(4, 9, "boot2").await; // the log is flushed again
         assert_eq!(count(&clickhouse, "metrics").await, "800");
         write_flushed(&clickhouse, &[(stream_item(StreamId::METRICS), epoch(8))]).await.unwrap();
-        recover(&clickhouse, &[]).await.unwrap();
+        recover_all(&clickhouse, &[]).await.unwrap();
         assert_eq!(count(&clickhouse, "metrics").await, "800");
     });
 }
@@ -185,7 +191,7 @@ fn recovery_loads_rows_above_each_views_horizon() {
         let known = Arc::new(HashMap::from([(series.id(), series.clone())]));
         write_states(&clickhouse, &view, &Arc::new(rows), &known).await.unwrap();
         write_flushed(&clickhouse, &[(view_item(&view), epoch(10_000_000))]).await.unwrap();
-        let recovered = recover(&clickhouse, std::slice::from_ref(&view)).await.unwrap();
+        let recovered = recover_all(&clickhouse, std::slice::from_ref(&view)).await.unwrap();
         let (name, rows, known) = &recovered.rows[0];
         assert_eq!(name, "metrics_1s");
         let mut buckets: Vec<i64> = rows.bucket.iter().map(|bucket| bucket.0 / 1_000_000).collect();
@@ -239,9 +245,9 @@ fn a_stream_is_made_filled_and_dropped_however_often_its_changes_are_applied() {
         assert_eq!(ask(&clickhouse, sql).await, expected);
 
         // Recovery knows the stream from the catalog's flushed epoch on, and not before.
-        assert!(recover(&clickhouse, &[]).await.unwrap().catalog.own().next().is_none());
+        assert!(recover_all(&clickhouse, &[]).await.unwrap().catalog.own().next().is_none());
         write_flushed(&clickhouse, &[("catalog".into(), epoch(1)), (stream_item(stream.id), epoch(2))]).await.unwrap();
-        let recovered = recover(&clickhouse, &[]).await.unwrap();
+        let recovered = recover_all(&clickhouse, &[]).await.unwrap();
         assert_eq!(recovered.catalog.epoch, epoch(1));
         assert_eq!(own(&recovered), std::slice::from_ref(&stream));
         assert_eq!(count(&clickhouse, "flights").await, "2"); // epoch 3 was not committed
@@ -253,11 +259,11 @@ fn a_stream_is_made_filled_and_dropped_however_often_its_changes_are_applied() {
             (epoch(11), CatalogChange::CreateStream(again.clone())),
         ];
         catalog::apply_changes(&clickhouse, &changes).await.unwrap();
-        assert_eq!(own(&recover(&clickhouse, &[]).await.unwrap()), [stream]); // as of its flushed epoch
+        assert_eq!(own(&recover_all(&clickhouse, &[]).await.unwrap()), [stream]); // as of its flushed epoch
         catalog::apply_changes(&clickhouse, &changes).await.unwrap();
         assert_eq!(count(&clickhouse, "flights").await, "0");
         write_flushed(&clickhouse, &[("catalog".into(), epoch(11))]).await.unwrap();
-        let streams = own(&recover(&clickhouse, &[]).await.unwrap());
+        let streams = own(&recover_all(&clickhouse, &[]).await.unwrap());
         assert_eq!(streams, [Arc::new(Stream { id: StreamId(epoch(11).0), definition: again })]);
     });
 }
@@ -291,10 +297,10 @@ fn built_in_streams_are_repaired_like_others_and_no_change_touches_them() {
             ];
             catalog::apply_changes(&clickhouse, &changes).await.unwrap();
             assert_eq!(count(&clickhouse, name).await, "15");
-            recover(&clickhouse, &[]).await.unwrap();
+            recover_all(&clickhouse, &[]).await.unwrap();
             assert_eq!(count(&clickhouse, name).await, "10"); // epoch 3 was not committed
         }
-        let recovered = recover(&clickhouse, &[]).await.unwrap();
+        let recovered = recover_all(&clickhouse, &[]).await.unwrap();
         assert_eq!(recovered.catalog.streams, [rejects(), requests()]);
     });
 }
@@ -332,5 +338,16 @@ fn a_dropped_answer_cancels_its_query() {
         drop(stream);
         let gone = || async { ask(&clickhouse, running).await == "0" };
         until("the query is gone", Duration::from_secs(10), gone).await;
+    });
+}
+
+#[test]
+fn the_codes_of_what_passes_are_those_of_clickhouse() {
+    run(async {
+        let clickhouse = database("codes").await;
+        let codes: Vec<String> = PASSING_CODES.iter().map(|(code, _)| code.to_string()).collect();
+        let sql = format!("SELECT errorCodeToName(arrayJoin([{}])) AS name", codes.join(", "));
+        let names: Vec<&str> = PASSING_CODES.iter().map(|(_, name)| *name).collect();
+        assert_eq!(ask(&clickhouse, &sql).await.lines().collect::<Vec<_>>(), names);
     });
 }

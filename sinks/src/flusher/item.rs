@@ -7,8 +7,9 @@ use std::time::{Duration, Instant};
 use streamgauge_schemas::stream::CatalogChange;
 use streamgauge_schemas::{Epoch, Rows, Series, SeriesId, ViewDefinition};
 
+use super::narrow::{Narrowing, Whole};
 use super::source::{FlushItem, FlushKind, FlushUnit, StreamTable};
-use super::{FlushStatus, Shared};
+use super::{ASIDE_AFTER, FlushStatus, Shared};
 use crate::backoff::Backoff;
 use crate::raw::RawFlush;
 use crate::states::write_states;
@@ -16,6 +17,8 @@ use crate::{SinkError, catalog};
 
 /// How often the flushed epoch of an item moves when nothing changed.
 const IDLE_COMMIT: Duration = Duration::from_secs(60);
+/// The longest wait before the next attempt.
+const WAIT_MAX: Duration = Duration::from_secs(15);
 
 /// Flushes an item at its pace until the flusher stops; then once more.
 pub(super) async fn run(shared: Arc<Shared>, item: FlushItem) {
@@ -36,9 +39,17 @@ pub(super) async fn run(shared: Arc<Shared>, item: FlushItem) {
 /// A unit on its way, in the form in which an attempt can be repeated.
 enum Work {
     Catalog(Vec<(Epoch, CatalogChange)>),
-    Stream { flush: RawFlush, made_at: Option<Epoch> },
+    Stream { flush: RawFlush, token: String, after: Epoch, made_at: Option<Epoch> },
     View { definition: ViewDefinition, rows: Arc<Rows>, series: Arc<HashMap<SeriesId, Arc<Series>>> },
-    Nothing,
+    Narrowed(Narrowing),
+    Written,
+}
+
+/// How an attempt went that did not fail.
+enum Outcome {
+    Committed,
+    /// The item is no more, so its unit is owed to nobody.
+    Gone,
 }
 
 struct ItemLoop {
@@ -50,7 +61,7 @@ struct ItemLoop {
 impl ItemLoop {
     /// Flushes once, for as long as it takes. `last`: also when nothing but the epoch would be written.
     async fn flush(&mut self, last: bool) {
-        let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(15));
+        let mut backoff = Backoff::new(Duration::from_millis(100), WAIT_MAX);
         let unit = loop {
             match self.shared.source.begin(&self.item).await {
                 Ok(Some(unit)) => break unit,
@@ -65,27 +76,53 @@ impl ItemLoop {
             return;
         }
         let began = Instant::now();
-        let mut work = self.prepare(unit);
-        backoff.reset();
-        while let Err(error) = self.attempt(&mut work, rows, upto).await {
-            let healing = error.is_retryable();
-            self.failed(&error);
-            tokio::time::sleep(if healing { backoff.next() } else { backoff.next().max(Duration::from_secs(1)) }).await;
+        match self.persist(unit, upto).await {
+            Outcome::Committed => self.succeeded(rows, upto, began.elapsed()),
+            Outcome::Gone => {}
         }
-        self.succeeded(rows, upto, began.elapsed());
+    }
+
+    /// Attempts a unit until it is committed. Each wait has jitter, so that items do not come back in step.
+    async fn persist(&self, unit: FlushUnit, upto: Epoch) -> Outcome {
+        let mut work = self.prepare(unit);
+        let mut healing = Backoff::new(Duration::from_millis(100), WAIT_MAX);
+        let mut lasting = Backoff::new(Duration::from_millis(500), WAIT_MAX);
+        let mut refused = 0;
+        loop {
+            let error = match self.attempt(&mut work, upto).await {
+                Ok(outcome) => return outcome,
+                Err(error) => error,
+            };
+            self.failed(&error);
+            if error.refuses_rows() && work.can_be_cut() {
+                refused += 1;
+                if refused >= ASIDE_AFTER && !self.shared.aside.is_full() {
+                    work = self.narrow(work, upto, &error);
+                    continue;
+                }
+                if refused == ASIDE_AFTER {
+                    let folder = self.shared.aside.folder().display();
+                    tracing::error!(item = self.item.name, %folder, "no more is set aside, and this item waits: the folder is full");
+                }
+            }
+            tokio::time::sleep(if error.is_retryable() { healing.next() } else { lasting.next() }).await;
+        }
     }
 
     fn prepare(&self, unit: FlushUnit) -> Work {
+        if unit.rows() == 0 {
+            return Work::Written;
+        }
         match unit {
             FlushUnit::Catalog { changes, .. } => Work::Catalog(changes),
-            FlushUnit::Nothing { .. } => Work::Nothing,
+            FlushUnit::Nothing { .. } => Work::Written,
             FlushUnit::Stream { stream, after, upto, batches } => {
                 let token = format!("{}/{}/{after}/{upto}", self.shared.boot, self.item.name);
                 let made_at = match &stream {
                     StreamTable::Metrics => None,
                     StreamTable::User(stream) => (!stream.id.is_built_in()).then_some(Epoch(stream.id.0)),
                 };
-                Work::Stream { flush: RawFlush::new(stream, batches, token), made_at }
+                Work::Stream { flush: RawFlush::new(stream, batches, token.clone()), token, after, made_at }
             }
             FlushUnit::View { definition, rows, series, .. } => {
                 Work::View { definition, rows: Arc::new(rows), series: Arc::new(series) }
@@ -94,25 +131,54 @@ impl ItemLoop {
     }
 
     /// Writes and commits (invariant 1 of the flusher).
-    async fn attempt(&self, work: &mut Work, rows: u64, upto: Epoch) -> Result<(), Arc<SinkError>> {
-        if rows > 0 {
-            self.write(work).await?;
+    async fn attempt(&self, work: &mut Work, upto: Epoch) -> Result<Outcome, Arc<SinkError>> {
+        if !self.write(work).await? {
+            return Ok(Outcome::Gone);
         }
-        self.shared.committer.commit(&self.item.name, upto).await
+        *work = Work::Written;
+        self.shared.committer.commit(&self.item.name, upto).await?;
+        Ok(Outcome::Committed)
     }
 
-    async fn write(&self, work: &mut Work) -> Result<(), SinkError> {
-        if let Work::Stream { made_at: Some(made_at), .. } = work {
-            self.wait_for_catalog(*made_at).await;
-        }
-        let _permit = self.shared.writes.acquire().await.expect("the semaphore is never closed");
-        let clickhouse = &self.shared.clickhouse;
+    /// Writes; returns false when the item is no more.
+    async fn write(&self, work: &mut Work) -> Result<bool, SinkError> {
+        let shared = &self.shared;
         match work {
-            Work::Catalog(changes) => catalog::apply_changes(clickhouse, changes).await,
-            Work::Stream { flush, .. } => flush.write(clickhouse).await,
-            Work::View { definition, rows, series } => write_states(clickhouse, definition, rows, series).await,
-            Work::Nothing => Ok(()),
+            Work::Written => return Ok(true),
+            Work::Narrowed(narrowing) => return narrowing.advance(shared).await,
+            Work::Catalog(changes) => {
+                let _permit = shared.permit().await;
+                let _tables = shared.tables.write().await; // invariant 4 of the flusher
+                catalog::apply_changes(&shared.clickhouse, changes).await?;
+                return Ok(true);
+            }
+            Work::Stream { made_at: Some(made_at), .. } => self.wait_for_catalog(*made_at).await,
+            _ => {}
         }
+        let Some(_turn) = shared.turn(&self.item.name).await else { return Ok(false) };
+        match work {
+            Work::Stream { flush, .. } => flush.write(&shared.clickhouse).await?,
+            Work::View { definition, rows, series } => {
+                write_states(&shared.clickhouse, definition, rows, series).await?;
+            }
+            _ => {}
+        }
+        Ok(true)
+    }
+
+    /// Begins to look for what ClickHouse refuses.
+    fn narrow(&self, work: Work, upto: Epoch, error: &SinkError) -> Work {
+        tracing::error!(item = self.item.name, %error, "ClickHouse refuses a flush; looking for the rows that it refuses");
+        let (whole, after) = match work {
+            Work::Stream { flush, token, after, .. } => {
+                (Whole::stream(flush.table().clone(), flush.batches().clone(), token), after)
+            }
+            Work::View { definition, rows, series } => {
+                (Whole::View { definition, rows, series }, self.shared.flushed(&self.item.name))
+            }
+            other => return other,
+        };
+        Work::Narrowed(Narrowing::new(whole, &self.item.name, after, upto, error.to_string()))
     }
 
     /// Invariant 2 of the flusher.
@@ -154,5 +220,12 @@ impl ItemLoop {
         change(
             status.entry(name.clone()).or_insert_with(|| FlushStatus { item: name.clone(), ..FlushStatus::default() }),
         );
+    }
+}
+
+impl Work {
+    /// Whether a part of it may be accepted where the whole is refused. The catalog is never set aside.
+    fn can_be_cut(&self) -> bool {
+        matches!(self, Work::Stream { .. } | Work::View { .. })
     }
 }

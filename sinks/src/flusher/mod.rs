@@ -4,42 +4,66 @@
 //!              every interval, or when due
 //!  FlushSource ───────begin──────▶ unit ──write──▶ ClickHouse ──commit──▶ streamgauge_flushed ──▶ confirm
 //!                                   ▲        │
-//!                                   └ retry ─┘  the same unit, with back-off, for as long as it takes
+//!                                   └ retry ─┘  the same unit, with back-off and jitter, for as long as it takes
+//!                                        │
+//!                       refused for good └─▶ narrowed: good rows are written, refused ones set aside in files
 //! ```
+//!
+//! # Layout
+//!
+//! - `source`: what is asked of the engine.
+//! - `item`: the loop of one item.
+//! - `narrow`: finds the rows that ClickHouse refuses.
+//! - `restore`: tries again what was set aside.
 //!
 //! # Invariants
 //!
 //! 1. A unit is written before its epoch is committed, and committed before it is confirmed.
 //! 2. Events of a stream are written only when the change that made the stream is flushed.
 //! 3. At most [`WRITES_MAX`] units are written at a time; an item has at most one unit.
+//! 4. Tables are made and dropped while nothing else is written, and a stream is written only while it is an item. So
+//!    events never arrive in the table of another stream that has got the same name.
 //!
 //! # Failure
 //!
 //! An attempt has a time limit; the number of attempts has none, since the log cannot be cut before the flush. While
-//! ClickHouse is away the engine's own bounds push back on producers. An error that cannot heal by itself (a bug, a
-//! missing right) is tried again slowly, and is in [`FlushStatus::last_error`] and in the log of the program.
+//! ClickHouse is away the engine's own bounds push back on producers. The wait before the next attempt doubles up to a
+//! quarter of a minute, and each is drawn from its upper half, so that items and programs do not come back in step.
+//!
+//! An error that cannot heal by itself is in [`FlushStatus::last_error`] and in the log of the program. If ClickHouse
+//! refuses the rows themselves ([`SinkError::refuses_rows`]) [`ASIDE_AFTER`] times, what it refuses is
+//! [set aside](crate::aside) and the rest goes on: one bad row must not hold up its stream, and with it the log of all.
+//! Rows set aside are missing from answers until they are restored; the log of the program says what to do, the gauge
+//! `streamgauge_aside_files` is the alarm. Anything else (a missing right or table) is tried again slowly. Meanwhile only
+//! that item waits.
 
 mod item;
+mod narrow;
+mod restore;
 mod source;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
 use streamgauge_schemas::Epoch;
-use tokio::sync::{Notify, Semaphore, watch};
+use tokio::sync::{Notify, RwLock, RwLockReadGuard, Semaphore, SemaphorePermit, watch};
 use tokio::task::{JoinHandle, JoinSet};
 
 pub use source::{
     BoxError, CATALOG_ITEM, FlushItem, FlushKind, FlushSource, FlushUnit, StreamTable, stream_item, view_item,
 };
 
-use crate::ClickHouse;
+#[cfg(doc)]
+use crate::SinkError;
 use crate::flushed::Committer;
+use crate::{Aside, AsideFile, ClickHouse};
 
 /// How many units are written at a time.
 pub const WRITES_MAX: usize = 2;
+/// So many refusals of a unit make it be narrowed.
+pub const ASIDE_AFTER: u32 = 5;
 /// How often the set of items is looked at.
 const ITEMS_INTERVAL: Duration = Duration::from_millis(250);
 
@@ -62,13 +86,42 @@ struct Shared {
     source: Arc<dyn FlushSource>,
     boot: Epoch,
     committer: Committer,
+    aside: Arc<Aside>,
+    /// Held while restoring: the tables of tries that were given up, whose writes may still be running.
+    restoring: tokio::sync::Mutex<HashSet<String>>,
     writes: Semaphore,
+    /// Written by whoever makes and drops tables (invariant 4).
+    tables: RwLock<()>,
     status: Mutex<BTreeMap<String, FlushStatus>>,
     /// The flushed epoch of the catalog (invariant 2), and a way to ask for a flush of it.
     catalog: watch::Sender<Epoch>,
     catalog_wanted: Notify,
     /// Becomes true when every item is to be flushed once more, and then no more.
     stopping: watch::Sender<bool>,
+}
+
+/// The right to write to the table of an item.
+struct Turn<'a> {
+    _permit: SemaphorePermit<'a>,
+    _tables: RwLockReadGuard<'a, ()>,
+}
+
+impl Shared {
+    /// Waits for one of the [`WRITES_MAX`] (invariant 3).
+    async fn permit(&self) -> SemaphorePermit<'_> {
+        self.writes.acquire().await.expect("the semaphore is never closed")
+    }
+
+    /// Waits until the item may be written; `None` when it is no more (invariant 4).
+    async fn turn(&self, item: &str) -> Option<Turn<'_>> {
+        let turn = Turn { _permit: self.permit().await, _tables: self.tables.read().await };
+        self.source.items().iter().any(|found| found.name == item).then_some(turn)
+    }
+
+    /// The flushed epoch of an item.
+    fn flushed(&self, item: &str) -> Epoch {
+        self.status.lock().get(item).map_or(Epoch::ZERO, |status| status.flushed_epoch)
+    }
 }
 
 /// The running flush loops.
@@ -81,13 +134,14 @@ impl Flusher {
     /// Starts a loop for each item of the source. Must be called within a Tokio runtime.
     ///
     /// `boot` tells this start of the program from every other; `flushed` are the epochs that
-    /// [`recover`](crate::recover) found.
+    /// [`recover`](crate::recover) found; `aside` takes what ClickHouse refuses.
     #[must_use]
     pub fn start(
         clickhouse: ClickHouse,
         source: Arc<dyn FlushSource>,
         boot: Epoch,
         flushed: &HashMap<String, Epoch>,
+        aside: Arc<Aside>,
     ) -> Self {
         let status = |(item, epoch): (&String, &Epoch)| {
             (item.clone(), FlushStatus { item: item.clone(), flushed_epoch: *epoch, ..FlushStatus::default() })
@@ -97,6 +151,9 @@ impl Flusher {
             clickhouse,
             source,
             boot,
+            aside,
+            restoring: tokio::sync::Mutex::default(),
+            tables: RwLock::default(),
             writes: Semaphore::new(WRITES_MAX),
             status: Mutex::new(flushed.iter().map(status).collect()),
             catalog: watch::Sender::new(flushed.get(CATALOG_ITEM).copied().unwrap_or_default()),
@@ -116,6 +173,17 @@ impl Flusher {
             .into_iter()
             .map(|item| status.get(&item).cloned().unwrap_or(FlushStatus { item, ..FlushStatus::default() }))
             .collect()
+    }
+
+    /// What ClickHouse refused and is missing from answers, oldest first.
+    #[must_use]
+    pub fn aside(&self) -> Vec<AsideFile> {
+        self.shared.aside.files()
+    }
+
+    /// Tries now, and not only within a minute, to restore what was set aside; returns how many files were restored.
+    pub async fn restore(&self) -> usize {
+        restore::restore(&self.shared).await
     }
 
     /// Flushes everything once more, the catalog first, and stops. Returns whether all of it was done in time.
@@ -142,6 +210,7 @@ impl Drop for Flusher {
 async fn keep_items(shared: Arc<Shared>) {
     let mut stopping = shared.stopping.subscribe();
     let mut tasks = JoinSet::new();
+    tasks.spawn(restore::run(shared.clone()));
     let mut running = HashMap::new();
     loop {
         let stop = *stopping.borrow_and_update();

@@ -19,8 +19,9 @@
 //!
 //! # Failure
 //!
-//! A first start that fails is an error of [`Server::start`]. After that nothing here gives up: a child that ends is
-//! started again with back-off, a server that is away is asked again, and the state says so meanwhile.
+//! A first start that fails is an error of [`Server::start`]; [`SinkError::is_retryable`] says whether to start again or
+//! to leave it to whoever runs the program. After that nothing here gives up: a child that ends is started again with
+//! back-off, a server that is away is asked again, and the state says so meanwhile.
 
 pub mod access;
 pub mod child;

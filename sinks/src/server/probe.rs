@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::{oneshot, watch};
 
 use super::{Server, ServerConfig, ServerState};
+use crate::backoff::Backoff;
 use crate::{ClickHouse, SinkError};
 
 /// How often the server is asked.
@@ -25,13 +26,14 @@ pub(super) async fn start(config: &ServerConfig, url: &str, user: &str, password
 async fn reach(clickhouse: &ClickHouse, bound: Duration) -> Result<String, SinkError> {
     let deadline = Instant::now() + bound;
     let mut told = false;
+    let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(2));
     loop {
         match clickhouse.version().await {
             Err(error) if error.is_retryable() && Instant::now() < deadline => {
                 if !std::mem::replace(&mut told, true) {
                     tracing::warn!(%error, "waiting for ClickHouse");
                 }
-                tokio::time::sleep(Duration::from_millis(250)).await;
+                tokio::time::sleep(backoff.next()).await;
             }
             result => return result,
         }

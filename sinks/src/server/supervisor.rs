@@ -13,8 +13,9 @@
 //! 3. The port and the password stay the same for the life of this process, so handles stay good.
 
 use std::fs::File;
+use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
-use std::process::Stdio;
+use std::process::{ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use tokio::process::{Child, ChildStdin, Command};
@@ -39,11 +40,12 @@ const STOP_WAIT: Duration = Duration::from_secs(10);
 /// Starts a child and waits until it answers; it is kept running until the server is stopped.
 pub(super) async fn start(config: &ServerConfig, engine: ChildEngine, mode: &'static str) -> Result<Server, SinkError> {
     check_engine(&engine)?;
+    let folder = Folder::open(&config.data_dir)?;
+    wait_for_lock(&folder, config.start_timeout).await?; // an earlier child that still ends may hold the port too
     let port = match config.port {
         Some(port) => is_free(port).then_some(port).ok_or(SinkError::PortTaken { port })?,
         None => free_port()?,
     };
-    let folder = Folder::open(&config.data_dir)?;
     let url = format!("http://127.0.0.1:{port}");
     let clickhouse = ClickHouse::new(&url, USER, &folder.password, &config.database)?;
     let program = match &config.child_program {
@@ -84,6 +86,31 @@ fn free_port() -> Result<u16, SinkError> {
     let candidates = std::iter::repeat_with(|| rand::random_range(20_000..32_000)).take(200);
     let none = || std::io::Error::other("200 ports between 20000 and 32000 were tried, and all are taken");
     candidates.into_iter().find(|port| is_free(*port)).ok_or_else(none).map_err(SinkError::io("find a free port"))
+}
+
+/// Waits until nothing holds the data folder (invariant 1): ClickHouse locks its file `status` while it runs.
+async fn wait_for_lock(folder: &Folder, bound: Duration) -> Result<(), SinkError> {
+    let path = folder.data.join("status");
+    let deadline = Instant::now() + LOCK_WAIT.min(bound);
+    loop {
+        let Ok(file) = File::open(&path) else { return Ok(()) };
+        if file.try_lock().is_ok() {
+            return Ok(()); // closing the file lets go of it
+        }
+        if Instant::now() > deadline {
+            let status = std::fs::read_to_string(&path).unwrap_or_default();
+            let process = status.lines().find_map(|line| line.strip_prefix("PID: "));
+            let holder = process.map_or("another program".to_owned(), |id| format!("process {id}"));
+            return Err(SinkError::DataInUse { path: folder.data.clone(), holder });
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
+/// Whether a child was ended from outside, by a person or for want of memory; a child of a child says so by its code.
+fn was_killed(status: ExitStatus) -> bool {
+    let killed = [libc::SIGKILL, libc::SIGTERM];
+    status.signal().or_else(|| status.code().map(|code| code - 128)).is_some_and(|signal| killed.contains(&signal))
 }
 
 struct Supervisor {
@@ -143,7 +170,7 @@ impl Supervisor {
 
     /// Starts a child and waits until it answers the service user.
     async fn start_child(&self) -> Result<Running, SinkError> {
-        self.wait_for_lock().await?;
+        wait_for_lock(&self.folder, self.config.start_timeout).await?;
         self.folder.configure(&self.config, self.args.port)?;
         let opened = File::create(&self.folder.errors).and_then(|file| Ok((file.try_clone()?, file)));
         let (errors, output) = opened.map_err(SinkError::io(format!("open {}", self.folder.errors.display())))?;
@@ -161,7 +188,7 @@ impl Supervisor {
         let deadline = Instant::now() + self.config.start_timeout;
         loop {
             if let Some(status) = child.try_wait().map_err(SinkError::io("ask after ClickHouse"))? {
-                return Err(self.start_error(format!("it ended with {status}")));
+                return Err(self.start_error(format!("it ended with {status}"), was_killed(status)));
             }
             match self.clickhouse.ping(Duration::from_secs(2)).await {
                 Ok(version) => {
@@ -170,19 +197,23 @@ impl Supervisor {
                     self.state.send_replace(ServerState::Ready { version, url: self.clickhouse.url().to_owned() });
                     return Ok(Running { child, pipe });
                 }
-                Err(error) if Instant::now() > deadline => return Err(self.start_error(error.to_string())),
+                Err(error) if Instant::now() > deadline => return Err(self.start_error(error.to_string(), true)),
                 Err(_) => tokio::time::sleep(Duration::from_millis(30)).await,
             }
         }
     }
 
     /// The port may have been taken between looking and starting; otherwise the child's last words are the reason.
-    fn start_error(&self, otherwise: String) -> SinkError {
+    ///
+    /// `passing`: it did not end by itself, so the next start may do better.
+    fn start_error(&self, otherwise: String, passing: bool) -> SinkError {
         let words = self.last_words();
-        if words.as_deref().is_some_and(|words| words.contains("Address already in use")) {
+        let taken = words.as_deref().is_some_and(|words| words.contains("Address already in use"));
+        if taken && self.config.port.is_some() {
             return SinkError::PortTaken { port: self.args.port };
         }
-        SinkError::Start { reason: words.unwrap_or(otherwise), log: self.folder.log.clone() }
+        let passing = passing || taken || words.as_deref().is_some_and(SinkError::is_passing_text);
+        SinkError::Start { reason: words.unwrap_or(otherwise), log: self.folder.log.clone(), passing }
     }
 
     fn last_words(&self) -> Option<String> {
@@ -190,25 +221,6 @@ impl Supervisor {
         let tail = String::from_utf8_lossy(&text[text.len().saturating_sub(4_096)..]).into_owned();
         let line = tail.lines().rev().find(|line| !line.trim().is_empty() && !line.starts_with("Logging "))?;
         Some(line.trim().to_owned())
-    }
-
-    /// Waits until nothing holds the data folder (invariant 1): ClickHouse locks its file `status` while it runs.
-    async fn wait_for_lock(&self) -> Result<(), SinkError> {
-        let path = self.folder.data.join("status");
-        let deadline = Instant::now() + LOCK_WAIT.min(self.config.start_timeout);
-        loop {
-            let Ok(file) = File::open(&path) else { return Ok(()) };
-            if file.try_lock().is_ok() {
-                return Ok(()); // closing the file lets go of it
-            }
-            if Instant::now() > deadline {
-                let status = std::fs::read_to_string(&path).unwrap_or_default();
-                let process = status.lines().find_map(|line| line.strip_prefix("PID: "));
-                let holder = process.map_or("another program".to_owned(), |id| format!("process {id}"));
-                return Err(SinkError::DataInUse { path: self.folder.data.clone(), holder });
-            }
-            tokio::time::sleep(Duration::from_millis(100)).await;
-        }
     }
 
     /// Watches a child until it ends, is killed for its silence, or is to be stopped.

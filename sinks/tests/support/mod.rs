@@ -2,6 +2,8 @@
 
 #![allow(dead_code, reason = "each test program uses its own part")]
 
+pub(crate) mod source;
+
 use std::future::Future;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -14,7 +16,7 @@ use arrow::datatypes::DataType;
 use streamgauge_schemas::event::BatchSeries;
 use streamgauge_schemas::{Epoch, EventBatch, EventTime, MetricsBatch, Series};
 use streamgauge_sinks::server::cached_library;
-use streamgauge_sinks::{ClickHouse, Server, ServerConfig, ServerMode};
+use streamgauge_sinks::{Aside, ClickHouse, Server, ServerConfig, ServerMode};
 use tokio::runtime::Runtime;
 
 static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| Runtime::new().unwrap());
@@ -67,6 +69,11 @@ pub(crate) async fn database(name: &str) -> ClickHouse {
     let clickhouse = server.clickhouse().with_database(name);
     streamgauge_sinks::migrations::migrate(&clickhouse).await.unwrap();
     clickhouse
+}
+
+/// A folder of its own for rows that are set aside, of a database of that name.
+pub(crate) fn aside(database: &str) -> Arc<Aside> {
+    Arc::new(Aside::open(folder(&format!("aside-{database}")).join("aside"), database).unwrap())
 }
 
 /// The answer of a query as text: values separated by a space, rows by a newline.
