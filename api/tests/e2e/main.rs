@@ -8,6 +8,8 @@
 //! - `dataset`: events with a plain recomputation to compare with; `questions`: what is asked about them.
 //! - `reading`: SQL, the data endpoint, and ClickHouse itself, while data moves from memory to history.
 //! - `live`: the WebSocket.
+//! - `partial`: a ClickHouse that hangs, and questions that wait for an epoch.
+//! - `rejects`: events that were not accepted, listed and sent again.
 //! - `restart`: SIGTERM, SIGKILL, and a ClickHouse that dies.
 //! - `surface`: health, the program's own metrics, the description of the interface, the page.
 
@@ -19,9 +21,11 @@ mod support;
 mod dataset;
 mod forms;
 mod live;
+mod partial;
 mod questions;
 mod reading;
 mod refusals;
+mod rejects;
 mod restart;
 mod streams;
 mod surface;
