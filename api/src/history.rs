@@ -1,11 +1,16 @@
 //! Joins queries, which know what to ask of history, to the ClickHouse that keeps it.
 
+use std::time::Duration;
+
 use arrow::array::RecordBatch;
 use async_trait::async_trait;
 use futures::StreamExt;
 use futures::stream::BoxStream;
 use streamgauge_queries::{History, HistoryError};
 use streamgauge_sinks::{ClickHouse, SinkError};
+
+/// How long ClickHouse may take to say that it is there.
+const PING_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// ClickHouse as queries see it.
 pub(crate) struct ClickHouseHistory {
@@ -31,6 +36,10 @@ impl History for ClickHouseHistory {
     async fn query(&self, sql: &str) -> Result<BoxStream<'static, Result<RecordBatch, HistoryError>>, HistoryError> {
         let batches = self.clickhouse.query_arrow(sql).await.map_err(fail)?;
         Ok(batches.map(|batch| batch.map_err(fail)).boxed())
+    }
+
+    async fn available(&self) -> Result<(), HistoryError> {
+        self.clickhouse.ping(PING_TIMEOUT).await.map(drop).map_err(fail)
     }
 
     fn database(&self) -> &str {

@@ -42,6 +42,8 @@ enum Command {
     Simulate(client::simulate::SimulateArgs),
     /// Post events from CSV or NDJSON files to a running server.
     Replay(client::replay::ReplayArgs),
+    /// Show events that a running server did not accept, and send them again after a fix.
+    Rejects(client::rejects::RejectsArgs),
     /// Ask a running server SQL.
     Sql(client::sql::SqlArgs),
     /// Ask whether a server is ready; for health checks.
@@ -61,6 +63,7 @@ fn main() -> ExitCode {
         Command::Serve(args) => serve::run(*args),
         Command::Simulate(args) => block_on(client::simulate::run(args)),
         Command::Replay(args) => block_on(client::replay::run(args)),
+        Command::Rejects(args) => block_on(client::rejects::run(args)),
         Command::Sql(args) => block_on(client::sql::run(args)),
         Command::Health(args) => block_on(client::health::run(args)),
         Command::Openapi => {

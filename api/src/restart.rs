@@ -3,17 +3,19 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use anyhow::Context;
+
 use arrow::array::{Array, AsArray};
 use arrow::datatypes::{Float64Type, TimestampMicrosecondType};
-use streamgauge_engine::{Engine, Recovered};
+use streamgauge_engine::{Engine, KnownRequest, Recovered, RequestName};
 use streamgauge_schemas::{EventTime, Series, StreamId, ViewDefinition};
-use streamgauge_sinks::{CATALOG_ITEM, ClickHouse, SinkError, stream_item, view_item};
+use streamgauge_sinks::{CATALOG_ITEM, ClickHouse, RecoveredRequest, SinkError, stream_item, view_item};
 
 /// How long the last values of metrics may take to find; they are a convenience.
 const LAST_VALUES_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Translates what the sinks found into what the engine takes.
-pub(crate) fn recovered(found: streamgauge_sinks::Recovered, views: &[ViewDefinition]) -> Recovered {
+pub(crate) fn recovered(found: streamgauge_sinks::Recovered, views: &[ViewDefinition]) -> anyhow::Result<Recovered> {
     let mut recovered = Recovered { catalog_flushed: found.flushed(CATALOG_ITEM), ..Recovered::default() };
     for view in views {
         recovered.views_flushed.insert(view.name.clone(), found.flushed(&view_item(view)));
@@ -30,7 +32,16 @@ pub(crate) fn recovered(found: streamgauge_sinks::Recovered, views: &[ViewDefini
         recovered.rows.insert(view, rows);
     }
     recovered.catalog = found.catalog;
-    recovered
+    recovered.sequences = found.sequences;
+    recovered.requests = found.requests.iter().map(known_request).collect::<anyhow::Result<_>>()?;
+    Ok(recovered)
+}
+
+fn known_request(found: &RecoveredRequest) -> anyhow::Result<KnownRequest> {
+    let name = RequestName::read(found.key.as_deref(), found.producer.as_deref(), found.sequence);
+    let known =
+        name.and_then(|name| KnownRequest::read(found.epoch, name, &found.body_hash, found.accepted, &found.rejected));
+    known.with_context(|| format!("the table requests in ClickHouse has a row that makes no sense: {found:?}"))
 }
 
 /// All series that history knows of, from the coarsest rollup, whose rows are fewest.

@@ -19,8 +19,8 @@ use streamgauge_engine::{Engine, EngineConfig};
 use streamgauge_queries::{QueryEngine, QueryLimits};
 use streamgauge_schemas::{Epoch, fault, time};
 use streamgauge_sinks::{
-    CATALOG_ITEM, FlushStatus, Flusher, Server, ServerConfig, ServerMode, ServerState, SinkError, migrations,
-    stream_item, view_item,
+    Aside, AsideFile, CATALOG_ITEM, FlushStatus, Flusher, RequestWindow, Server, ServerConfig, ServerMode, ServerState,
+    SinkError, migrations, stream_item, view_item,
 };
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -156,9 +156,15 @@ async fn start(config: &Config, app: &Arc<App>, stopping: CancellationToken) -> 
     engine_config.idempotency_window = config.idempotency_window;
     engine_config.idempotency_keys_max = config.idempotency_keys_max;
     app.starting("reading from ClickHouse what memory must hold");
-    let found = patiently(app, || streamgauge_sinks::recover(&client, &engine_config.views)).await?;
+    let aside = Arc::new(Aside::open(config.data_dir.join("aside"), client.database())?);
+    let window = RequestWindow {
+        from: Epoch(time::wall_clock().0.max(0) as u64).minus(config.idempotency_window.as_micros() as u64),
+        keys_max: config.idempotency_keys_max,
+    };
+    let recover = || streamgauge_sinks::recover(&client, &engine_config.views, window.clone(), &aside);
+    let found = patiently(app, recover).await?;
     let flushed = found.flushed.clone();
-    let mut recovered = restart::recovered(found, &engine_config.views);
+    let mut recovered = restart::recovered(found, &engine_config.views)?;
     if let Some(coarsest) = engine_config.views.last() {
         recovered.series.extend(patiently(app, || restart::known_series(&client, coarsest)).await?);
     }
@@ -169,7 +175,7 @@ async fn start(config: &Config, app: &Arc<App>, stopping: CancellationToken) -> 
     restart::restore_last_values(&client, &engine).await;
     let boot = Epoch(time::wall_clock().0.max(0) as u64);
     let flusher =
-        Arc::new(Flusher::start(client.clone(), Arc::new(EngineFlushes::new(engine.clone())), boot, &flushed));
+        Arc::new(Flusher::start(client.clone(), Arc::new(EngineFlushes::new(engine.clone())), boot, &flushed, aside));
     let limits = QueryLimits {
         time_max: config.query_timeout.into(),
         json_rows_max: config.rows_max,
@@ -282,6 +288,10 @@ impl Health for ProgramHealth {
             ServerState::Ready { version, .. } => (self.mode.into(), version.clone(), true),
             ServerState::Starting | ServerState::Down { .. } => (self.mode.into(), String::new(), false),
         }
+    }
+
+    fn aside(&self) -> Vec<AsideFile> {
+        self.flusher.aside()
     }
 
     fn flushes(&self) -> Vec<(String, Epoch, Option<String>)> {

@@ -62,6 +62,13 @@ impl Capture {
         Ok(snapshot.epoch)
     }
 
+    /// The epoch up to which ClickHouse holds a part of the answer; zero when it holds none.
+    pub(crate) fn history_upto(&self) -> Epoch {
+        let views = self.taken().views.iter().map(|view| view.horizon);
+        let streams = self.taken().streams.iter().map(|stream| stream.flushed);
+        views.chain(streams).max().unwrap_or(Epoch::ZERO)
+    }
+
     /// What memory had of the view.
     pub(crate) fn view(&self, place: ViewPlace) -> Arc<ViewSnapshot> {
         self.taken().views[place.0].clone()

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use datafusion::error::DataFusionError;
 use streamgauge_engine::EngineError;
+use streamgauge_schemas::Epoch;
 
 use crate::history::HistoryError;
 
@@ -35,6 +36,12 @@ pub enum QueryError {
     NotAQuestion {
         /// The first word of the statement.
         statement: String,
+    },
+    /// A setting that is not ours to change.
+    #[error("{name} cannot be set; the settings are streamgauge.epoch and streamgauge.partial")]
+    UnknownSetting {
+        /// The name as given.
+        name: String,
     },
     /// SQL that cannot be read or planned.
     #[error("{message}")]
@@ -97,6 +104,19 @@ pub enum QueryError {
         /// The bound.
         running: usize,
     },
+    /// The epoch that was asked for did not become visible in time.
+    #[error(
+        "epoch {wanted} is not visible yet: after {waited:.1?} the newest is {newest}; ask again in a moment, and make \
+         sure that the epoch comes from an answer of this server"
+    )]
+    EpochNotReached {
+        /// The epoch that was asked for.
+        wanted: Epoch,
+        /// The newest that is visible.
+        newest: Epoch,
+        /// How long the question waited.
+        waited: Duration,
+    },
     /// A live follower did not keep up; follow again.
     #[error("the live changes came faster than they were read; follow again")]
     Lagged,
@@ -117,6 +137,7 @@ impl QueryError {
     pub fn kind(&self) -> ErrorKind {
         match self {
             QueryError::NotAQuestion { .. } => ErrorKind::Caller { code: "statement_not_allowed" },
+            QueryError::UnknownSetting { .. } => ErrorKind::Caller { code: "setting_unknown" },
             QueryError::Sql { .. } => ErrorKind::Caller { code: "sql_invalid" },
             QueryError::Evaluation { .. } => ErrorKind::Caller { code: "sql_failed" },
             QueryError::UnknownTable { .. } => ErrorKind::Caller { code: "table_unknown" },
@@ -127,6 +148,7 @@ impl QueryError {
             QueryError::Points { .. } => ErrorKind::Limit { code: "points_exceeded" },
             QueryError::Series { .. } => ErrorKind::Limit { code: "series_exceeded" },
             QueryError::Busy { .. } => ErrorKind::Limit { code: "queries_busy" },
+            QueryError::EpochNotReached { .. } => ErrorKind::Limit { code: "epoch_not_reached" },
             QueryError::Lagged => ErrorKind::Limit { code: "live_lagged" },
             QueryError::History(_) | QueryError::Engine(_) => ErrorKind::Upstream,
             QueryError::Bug(_) => ErrorKind::Bug,
@@ -137,7 +159,11 @@ impl QueryError {
     #[must_use]
     pub fn is_retryable(&self) -> bool {
         match self {
-            QueryError::Busy { .. } | QueryError::Lagged | QueryError::Memory { .. } | QueryError::Engine(_) => true,
+            QueryError::Busy { .. }
+            | QueryError::EpochNotReached { .. }
+            | QueryError::Lagged
+            | QueryError::Memory { .. }
+            | QueryError::Engine(_) => true,
             QueryError::History(history) => history.is_retryable(),
             _ => false,
         }

@@ -23,6 +23,7 @@ use futures::{Stream, StreamExt};
 use serde_json::json;
 
 use crate::error::QueryError;
+use crate::options::Partial;
 use crate::session::QueryStream;
 
 /// The form of an answer.
@@ -119,9 +120,16 @@ pub async fn json_answer(mut answer: QueryStream, started: Instant) -> Result<By
         }
     }
     let (epoch, elapsed) = (answer.epoch, started.elapsed().as_micros() as f64 / 1_000.0);
-    let end = format!("],\"row_count\":{rows},\"epoch\":{epoch},\"elapsed_ms\":{elapsed},\"truncated\":{truncated}}}");
-    out.extend_from_slice(end.as_bytes());
+    let partial = answer.partial.as_ref().map(|partial| format!(",\"partial\":{}", partial_json(partial)));
+    let (partial, end) = (partial.unwrap_or_default(), format!("\"elapsed_ms\":{elapsed},\"truncated\":{truncated}"));
+    out.extend_from_slice(format!("],\"row_count\":{rows},\"epoch\":{epoch},{end}{partial}}}").as_bytes());
     Ok(out.into())
+}
+
+/// What an answer lacks, in JSON.
+#[must_use]
+pub fn partial_json(partial: &Partial) -> serde_json::Value {
+    json!({"missing": partial.missing(), "epoch": partial.upto})
 }
 
 /// The name of a type in SQL.

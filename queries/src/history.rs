@@ -1,13 +1,21 @@
 //! History: what ClickHouse holds, asked for in its SQL and streamed back as Arrow.
+//!
+//! # Failure
+//!
+//! A ClickHouse that hangs neither answers nor fails. So while one is waited for, it is asked now and then whether it is
+//! there at all; when it does not say so several times in a row, the question fails, long before its time is over.
 
 use std::error::Error;
 use std::sync::Arc;
+use std::time::Duration;
 
 use arrow::array::{Array, ArrayRef, AsArray, MapArray, RecordBatch, RecordBatchOptions, StructArray};
 use arrow::datatypes::{DataType, SchemaRef};
 use arrow::error::ArrowError;
 use async_trait::async_trait;
-use futures::stream::BoxStream;
+use futures::StreamExt;
+use futures::stream::{self, BoxStream};
+use streamgauge_schemas::Epoch;
 
 /// A stream of rows from ClickHouse.
 pub type HistoryStream = BoxStream<'static, Result<RecordBatch, HistoryError>>;
@@ -21,14 +29,66 @@ pub trait History: Send + Sync + 'static {
     /// timestamp in µs; `UInt128` as sixteen bytes, lowest first. Dropping the stream ends the query in ClickHouse.
     async fn query(&self, sql: &str) -> Result<HistoryStream, HistoryError>;
 
+    /// Whether ClickHouse answers; says so within about a second.
+    async fn available(&self) -> Result<(), HistoryError>;
+
     /// The plain name of the database that holds the tables.
     fn database(&self) -> &str;
 }
 
+/// The pause before a ClickHouse that is waited for is asked whether it is there.
+const WATCH_PAUSE: Duration = Duration::from_secs(1);
+/// So many times in a row it may fail to say so.
+const SILENCES_MAX: u32 = 3;
+
+/// Runs a query for what ClickHouse has up to an epoch; fails soon when ClickHouse hangs.
+pub(crate) async fn read(history: Arc<dyn History>, sql: String, upto: Epoch) -> Result<HistoryStream, HistoryError> {
+    let batches = watched(history.as_ref(), history.query(&sql)).await.and_then(|answer| answer);
+    let batches = batches.map_err(|error| error.up_to(upto))?;
+    let rest = stream::unfold(Some(batches), move |batches| {
+        let history = history.clone();
+        async move {
+            let mut batches = batches?;
+            match watched(history.as_ref(), batches.next()).await {
+                Ok(None) => None,
+                Ok(Some(Ok(batch))) => Some((Ok(batch), Some(batches))),
+                Ok(Some(Err(error))) | Err(error) => Some((Err(error.up_to(upto)), None)),
+            }
+        }
+    });
+    Ok(rest.boxed())
+}
+
+async fn watched<T>(history: &dyn History, work: impl Future<Output = T>) -> Result<T, HistoryError> {
+    tokio::select! {
+        biased;
+        done = work => Ok(done),
+        error = gone(history) => Err(error),
+    }
+}
+
+/// Returns once ClickHouse has been silent for long.
+async fn gone(history: &dyn History) -> HistoryError {
+    let mut silences = 0;
+    loop {
+        tokio::time::sleep(WATCH_PAUSE).await;
+        match history.available().await {
+            Err(error) if error.is_retryable() => {
+                silences += 1;
+                if silences == SILENCES_MAX {
+                    return error;
+                }
+            }
+            Ok(()) | Err(_) => silences = 0, // whatever it says, it is there
+        }
+    }
+}
+
 /// ClickHouse did not answer.
 #[derive(Clone, Debug, thiserror::Error)]
-#[error("the history in ClickHouse could not be read")]
+#[error("the history in ClickHouse{} could not be read", upto.map(|upto| format!(" up to epoch {upto}")).unwrap_or_default())]
 pub struct HistoryError {
+    upto: Option<Epoch>,
     #[source]
     source: Arc<dyn Error + Send + Sync>,
     retryable: bool,
@@ -38,17 +98,28 @@ pub struct HistoryError {
 impl HistoryError {
     /// An error that may be gone when the same is asked again.
     pub fn retryable(source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
-        HistoryError { source: source.into().into(), retryable: true, table_missing: false }
+        HistoryError { upto: None, source: source.into().into(), retryable: true, table_missing: false }
     }
 
     /// An error that will be there again.
     pub fn lasting(source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
-        HistoryError { source: source.into().into(), retryable: false, table_missing: false }
+        HistoryError { upto: None, source: source.into().into(), retryable: false, table_missing: false }
     }
 
     /// The table is not there (ClickHouse's code 60): of a stream's table it means that nothing was flushed to it yet.
     pub fn table_missing(source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
-        HistoryError { source: source.into().into(), retryable: true, table_missing: true }
+        HistoryError { upto: None, source: source.into().into(), retryable: true, table_missing: true }
+    }
+
+    /// The error of a question that needed what ClickHouse has up to this epoch.
+    pub(crate) fn up_to(self, upto: Epoch) -> Self {
+        HistoryError { upto: Some(upto), ..self }
+    }
+
+    /// Why, with all causes.
+    pub(crate) fn reason(&self) -> String {
+        let causes = std::iter::successors(self.source(), |cause| (*cause).source());
+        causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
     }
 
     /// Whether to ask again.

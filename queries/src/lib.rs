@@ -9,6 +9,7 @@
 //! # Layout
 //!
 //! - [`history`]: the interface to ClickHouse.
+//! - [`options`]: how a question is asked; `question`: the text of a SQL request; `wait`: until an epoch is visible.
 //! - `clickhouse`: names, literals and settings in ClickHouse's SQL.
 //! - `predicate`: filters, for ClickHouse and for memory.
 //! - `capture`: the one snapshot of a statement.
@@ -29,11 +30,14 @@ pub mod history;
 pub mod limits;
 pub mod live;
 pub mod metrics;
+pub mod options;
 mod predicate;
+mod question;
 pub mod series;
 pub mod session;
 mod tables;
 mod threads;
+mod wait;
 mod yielding;
 
 pub use error::{ErrorKind, QueryError};
@@ -42,5 +46,6 @@ pub use history::{History, HistoryError};
 pub use limits::QueryLimits;
 pub use live::{Change, FollowQuery, LiveSeries};
 pub use metrics::MetricDimensions;
+pub use options::{AskOptions, Partial};
 pub use series::{Aggregation, DimensionFilter, SeriesAnswer, SeriesPoints, SeriesQuery};
 pub use session::{QueryEngine, QueryStream};

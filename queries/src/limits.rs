@@ -17,6 +17,8 @@ pub struct QueryLimits {
     pub concurrent_max: usize,
     /// How long a question waits for its turn before it is refused.
     pub wait_max: Duration,
+    /// How long a question waits for the epoch that it names; never longer than [`QueryLimits::time_max`].
+    pub epoch_wait_max: Duration,
     /// Points of all series of one answer.
     pub points_max: usize,
     /// Series of one answer.
@@ -34,6 +36,7 @@ impl Default for QueryLimits {
             json_bytes_max: 64 << 20,
             concurrent_max: 16,
             wait_max: Duration::from_secs(5),
+            epoch_wait_max: Duration::from_secs(5),
             points_max: 1_000_000,
             series_max: 10_000,
             follow_queue_max: 4_096,

@@ -5,7 +5,8 @@
 //!
 //! # Failure
 //!
-//! A follower that reads too slowly finds its channel closed, [`QueryError::Lagged`], and follows again.
+//! A follower that reads too slowly finds its channel closed, [`QueryError::Lagged`], and follows again. One that began
+//! without history, since ClickHouse was away, follows again when [`QueryEngine::history_available`] says that it is back.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -17,8 +18,10 @@ use streamgauge_schemas::time::wall_clock;
 use streamgauge_schemas::{Duration, Epoch, EventTime, Series, State};
 
 use crate::error::QueryError;
+use crate::options::{AskOptions, Partial};
 use crate::series::{
-    Aggregation, DimensionFilter, Group, Plan, Points, SeriesAnswer, SeriesPoints, SeriesQuery, chosen_granularity,
+    Aggregation, DimensionFilter, Gathered, Group, Plan, Points, SeriesAnswer, SeriesPoints, SeriesQuery,
+    chosen_granularity,
 };
 use crate::session::QueryEngine;
 
@@ -56,6 +59,7 @@ pub struct LiveSeries {
     plan: Plan,
     range: Duration,
     epoch: Epoch,
+    partial: Option<Partial>,
     points: Points,
     groups: HashMap<Arc<Series>, Group>,
     deltas: mpsc::Receiver<Delta>,
@@ -67,7 +71,11 @@ impl QueryEngine {
     ///
     /// # Errors
     /// Any [`QueryError`].
-    pub async fn follow(&self, query: &FollowQuery) -> Result<(SeriesAnswer, LiveSeries), QueryError> {
+    pub async fn follow(
+        &self,
+        query: &FollowQuery,
+        options: AskOptions,
+    ) -> Result<(SeriesAnswer, LiveSeries), QueryError> {
         if query.range.as_micros() <= 0 {
             return Err(QueryError::Parameter { parameter: "range", reason: "must be longer than nothing".into() });
         }
@@ -84,10 +92,10 @@ impl QueryEngine {
         };
         let plan = Plan { upper: None, ..Plan::new(&bounded, granularity, self.engine().views()) };
         let (sender, deltas) = mpsc::channel(self.limits().follow_queue_max);
-        let (epoch, points) = self.points(&plan, Some(sender)).await?;
-        let answer = plan.answer(epoch, &points, query.aggregations.clone());
-        let live =
-            LiveSeries { plan, range: query.range, epoch, points, groups: HashMap::new(), deltas, now: wall_clock };
+        let Gathered { epoch, points, partial } = self.points(&plan, Some(sender), options).await?;
+        let answer = plan.answer(epoch, &points, query.aggregations.clone(), partial.clone());
+        let (range, groups) = (query.range, HashMap::new());
+        let live = LiveSeries { plan, range, epoch, partial, points, groups, deltas, now: wall_clock };
         Ok((answer, live))
     }
 }
@@ -130,7 +138,7 @@ impl LiveSeries {
     #[must_use]
     pub fn window(&mut self) -> SeriesAnswer {
         self.points.forget_before(self.lower());
-        self.plan.answer(self.epoch, &self.points, Vec::new())
+        self.plan.answer(self.epoch, &self.points, Vec::new(), self.partial.clone())
     }
 
     /// The lower bound of the window's first bucket.

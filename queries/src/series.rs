@@ -16,8 +16,9 @@ use streamgauge_schemas::{Duration, Epoch, EventTime, Series, SeriesId, State, V
 
 use crate::clickhouse;
 use crate::error::QueryError;
-use crate::history::conform_column;
-use crate::session::QueryEngine;
+use crate::history::{self, conform_column};
+use crate::options::{AskOptions, Partial};
+use crate::session::{Access, QueryEngine};
 
 mod granularity;
 
@@ -153,6 +154,8 @@ pub struct SeriesAnswer {
     pub aggregations: Vec<Aggregation>,
     /// `E`.
     pub epoch: Epoch,
+    /// What it lacks, of an answer from memory alone.
+    pub partial: Option<Partial>,
     /// By dimensions.
     pub series: Vec<SeriesPoints>,
 }
@@ -182,6 +185,14 @@ pub(crate) struct Plan {
 /// The values of the dimensions grouped by, in their order.
 pub(crate) type Group = Vec<Option<String>>;
 
+/// The points of a question as of an epoch.
+#[derive(Debug)]
+pub(crate) struct Gathered {
+    pub(crate) epoch: Epoch,
+    pub(crate) points: Points,
+    pub(crate) partial: Option<Partial>,
+}
+
 /// Points by group and time, bounded.
 #[derive(Debug)]
 pub(crate) struct Points {
@@ -196,38 +207,71 @@ impl QueryEngine {
     ///
     /// # Errors
     /// Any [`QueryError`].
-    pub async fn series(&self, query: &SeriesQuery) -> Result<SeriesAnswer, QueryError> {
+    pub async fn series(&self, query: &SeriesQuery, options: AskOptions) -> Result<SeriesAnswer, QueryError> {
         if query.start >= query.end {
             return Err(QueryError::Parameter { parameter: "start_time", reason: "must lie before end_time".into() });
         }
         let range = Duration::from_micros(query.end.0.saturating_sub(query.start.0));
         let granularity = chosen_granularity(query.granularity, range, self.engine().views())?;
         let plan = Plan::new(query, granularity, self.engine().views());
-        let (epoch, points) = self.points(&plan, None).await?;
-        Ok(plan.answer(epoch, &points, query.aggregations.clone()))
+        let Gathered { epoch, points, partial } = self.points(&plan, None, options).await?;
+        Ok(plan.answer(epoch, &points, query.aggregations.clone(), partial))
     }
 
     /// The points of a question as of an epoch, and from then on its changes to `follow`.
-    pub(crate) async fn points(&self, plan: &Plan, follow: Option<DeltaSender>) -> Result<(Epoch, Points), QueryError> {
+    pub(crate) async fn points(
+        &self,
+        plan: &Plan,
+        follow: Option<DeltaSender>,
+        options: AskOptions,
+    ) -> Result<Gathered, QueryError> {
+        let access = self.prepare(options).await?;
         let (engine, plan) = (self.clone(), plan.clone());
-        self.compute(async move { engine.gather(&plan, follow).await }).await
+        self.compute(async move { engine.gather(&plan, follow, access, options).await }).await
     }
 
-    async fn gather(&self, plan: &Plan, follow: Option<DeltaSender>) -> Result<(Epoch, Points), QueryError> {
+    async fn gather(
+        &self,
+        plan: &Plan,
+        follow: Option<DeltaSender>,
+        access: Access,
+        options: AskOptions,
+    ) -> Result<Gathered, QueryError> {
+        let goes_on = follow.is_some();
         let read = ViewRead { view: plan.view, filter: plan.row_filter(), follow };
         let mut snapshot = self.engine().snapshot(SnapshotRequest { views: vec![read], streams: Vec::new() }).await?;
         let memory = snapshot.views.pop().unwrap_or_default();
+        let mut points = self.memory_points(plan, &memory)?;
+        let absent = match access {
+            _ if memory.horizon == Epoch::ZERO => None,
+            Access::Away(error) => Some(error),
+            Access::There => match self.add_history(plan, memory.horizon, &mut points).await {
+                // Who follows has begun to receive changes, and would lose them by asking again.
+                Err(QueryError::History(error)) if goes_on && options.partial && error.is_retryable() => {
+                    points = self.memory_points(plan, &memory)?;
+                    Some(error)
+                }
+                read => read.map(|()| None)?,
+            },
+        };
+        let partial = absent.map(|error| Partial::new(memory.horizon, &error));
+        Ok(Gathered { epoch: snapshot.epoch, points, partial })
+    }
+
+    fn memory_points(&self, plan: &Plan, memory: &ViewSnapshot) -> Result<Points, QueryError> {
         let mut points = Points::new(self.limits().points_max, self.limits().series_max);
-        points.add_memory(plan, &memory)?;
-        if memory.horizon > Epoch::ZERO {
-            let table = clickhouse::table(self.history().as_ref(), &self.engine().views()[plan.view].states_table());
-            let sql = plan.history_sql(&table, memory.horizon, self.limits().time_max);
-            let mut batches = self.history().query(&sql).await?;
-            while let Some(batch) = batches.next().await {
-                points.add_history(plan, &batch?)?;
-            }
+        points.add_memory(plan, memory)?;
+        Ok(points)
+    }
+
+    async fn add_history(&self, plan: &Plan, horizon: Epoch, points: &mut Points) -> Result<(), QueryError> {
+        let table = clickhouse::table(self.history().as_ref(), &self.engine().views()[plan.view].states_table());
+        let sql = plan.history_sql(&table, horizon, self.limits().time_max);
+        let mut batches = history::read(self.history().clone(), sql, horizon).await?;
+        while let Some(batch) = batches.next().await {
+            points.add_history(plan, &batch?)?;
         }
-        Ok((snapshot.epoch, points))
+        Ok(())
     }
 }
 
@@ -296,7 +340,13 @@ impl Plan {
         named.filter_map(|(key, value)| Some((key.clone(), value.clone()?))).collect()
     }
 
-    pub(crate) fn answer(&self, epoch: Epoch, points: &Points, aggregations: Vec<Aggregation>) -> SeriesAnswer {
+    pub(crate) fn answer(
+        &self,
+        epoch: Epoch,
+        points: &Points,
+        aggregations: Vec<Aggregation>,
+        partial: Option<Partial>,
+    ) -> SeriesAnswer {
         let mut series: Vec<SeriesPoints> = (points.groups.iter())
             .filter(|(_, points)| !points.is_empty())
             .map(|(group, points)| SeriesPoints {
@@ -305,7 +355,14 @@ impl Plan {
             })
             .collect();
         series.sort_by(|a, b| a.dimensions.cmp(&b.dimensions));
-        SeriesAnswer { metric: self.metric.clone(), granularity: self.granularity, aggregations, epoch, series }
+        SeriesAnswer {
+            metric: self.metric.clone(),
+            granularity: self.granularity,
+            aggregations,
+            epoch,
+            partial,
+            series,
+        }
     }
 }
 

@@ -1,8 +1,8 @@
 //! One SQL statement, from its text to its rows.
 //!
 //! ```text
-//!  text ─▶ statement (only questions) ─▶ logical plan ─▶ physical plan ─▶ capture at E ─▶ rows
-//!                                         tables ask for what they read ──▲
+//!  text ─▶ question ─▶ its epoch is visible ─▶ logical plan ─▶ physical plan ─▶ capture at E ─▶ rows
+//!                                              tables ask for what they read ──▲
 //! ```
 //!
 //! All of it is computed on the threads of this crate, and the batches come over a short channel.
@@ -29,7 +29,6 @@ use datafusion::execution::session_state::{SessionState, SessionStateBuilder};
 use datafusion::physical_plan::{ExecutionPlan, execute_stream};
 use datafusion::prelude::SessionConfig;
 use datafusion::sql::parser::Statement as SqlStatement;
-use datafusion::sql::sqlparser::ast::Statement as Ast;
 use futures::{Stream, StreamExt, ready};
 use streamgauge_engine::{Engine, EngineError};
 use streamgauge_schemas::Epoch;
@@ -38,10 +37,13 @@ use tokio::time::{Instant, Sleep};
 
 use crate::capture::Capture;
 use crate::error::QueryError;
-use crate::history::History;
+use crate::history::{History, HistoryError};
 use crate::limits::QueryLimits;
+use crate::options::{AskOptions, Partial};
+use crate::question::{Question, not_a_question};
 use crate::tables::{CATALOG, SCHEMA, Statement, StatementCatalog, table_names};
 use crate::threads::{Task, Threads};
+use crate::wait;
 use crate::yielding::YieldInJoins;
 
 /// Batches that wait to be read.
@@ -69,7 +71,25 @@ pub struct QueryStream {
     pub schema: SchemaRef,
     /// `E`.
     pub epoch: Epoch,
+    /// What it lacks, of an answer from memory alone.
+    pub partial: Option<Partial>,
     rows: Rows,
+}
+
+/// How an answer begins.
+struct Begun {
+    schema: SchemaRef,
+    epoch: Epoch,
+    partial: Option<Partial>,
+}
+
+/// Whether an answer can have its part from ClickHouse.
+#[derive(Clone, Debug)]
+pub(crate) enum Access {
+    /// It can; errors are those of the answer.
+    There,
+    /// ClickHouse is away, and an answer without its part was asked for.
+    Away(HistoryError),
 }
 
 /// The right to run, and until when.
@@ -120,6 +140,26 @@ impl QueryEngine {
         &self.inner.history
     }
 
+    /// Whether ClickHouse answers, so that an answer would have its part from there; says so within about a second.
+    ///
+    /// # Errors
+    /// Why it does not.
+    pub async fn history_available(&self) -> Result<(), HistoryError> {
+        self.inner.history.available().await
+    }
+
+    /// What comes before a question's turn: waits for its epoch, and looks for ClickHouse if it can do without.
+    pub(crate) async fn prepare(&self, options: AskOptions) -> Result<Access, QueryError> {
+        wait::until_visible(&self.inner.engine, options.min_epoch, &self.inner.limits).await?;
+        match options.partial {
+            true => match self.history_available().await {
+                Err(error) if error.is_retryable() => Ok(Access::Away(error)),
+                Ok(()) | Err(_) => Ok(Access::There),
+            },
+            false => Ok(Access::There),
+        }
+    }
+
     /// Waits for the right to run.
     async fn turn(&self) -> Result<Turn, QueryError> {
         let limits = &self.inner.limits;
@@ -143,38 +183,48 @@ impl QueryEngine {
         tokio::time::timeout_at(deadline, task).await.map_err(|_| QueryError::Time(self.inner.limits.time_max))??
     }
 
-    /// Plans a statement, captures memory as of now, and begins to answer.
+    /// Plans a statement, captures memory as of now, and begins to answer. Settings in its text go before `options`.
     ///
     /// # Errors
     /// Any [`QueryError`]; those of the first rows may come as items of the stream.
-    pub async fn sql(&self, sql: &str) -> Result<QueryStream, QueryError> {
+    pub async fn sql(&self, sql: &str, options: AskOptions) -> Result<QueryStream, QueryError> {
+        let question = self.question(sql, options).await?;
+        let access = self.prepare(question.options).await?;
         let turn = self.turn().await?;
         let deadline = turn.deadline;
         let (begun, beginning) = oneshot::channel();
         let (rows, batches) = mpsc::channel(BATCHES_WAITING_MAX);
-        let task = self.inner.threads.spawn(self.clone().answer(sql.to_owned(), turn, begun, rows));
+        let task = self.inner.threads.spawn(self.clone().answer(question, access, turn, begun, rows));
         let begun = tokio::time::timeout_at(deadline, beginning).await;
-        let (schema, epoch) = match begun.map_err(|_| QueryError::Time(self.inner.limits.time_max))? {
+        let begun = match begun.map_err(|_| QueryError::Time(self.inner.limits.time_max))? {
             Ok(begun) => begun?,
             Err(_) => return Err(task.await.err().unwrap_or(QueryError::Engine(EngineError::Stopped))),
         };
         let deadline = Box::pin(tokio::time::sleep_until(deadline));
         let rows = Rows { batches, deadline, task: Some(task), limits: self.inner.limits.clone() };
-        Ok(QueryStream { schema, epoch, rows })
+        Ok(QueryStream { schema: begun.schema, epoch: begun.epoch, partial: begun.partial, rows })
+    }
+
+    /// Reads a text, apart from the threads that serve the network: it may be long.
+    async fn question(&self, sql: &str, options: AskOptions) -> Result<Question, QueryError> {
+        let recursion_limit = self.inner.base.config_options().sql_parser.recursion_limit.get();
+        let sql = sql.to_owned();
+        self.inner.threads.spawn(async move { Question::parse(&sql, options, recursion_limit) }).await?
     }
 
     /// The work on a statement: says how it begins, then gives its rows until nobody wants more.
     async fn answer(
         self,
-        sql: String,
+        question: Question,
+        access: Access,
         turn: Turn,
-        begun: oneshot::Sender<Result<(SchemaRef, Epoch), QueryError>>,
+        begun: oneshot::Sender<Result<Begun, QueryError>>,
         rows: mpsc::Sender<Result<RecordBatch, QueryError>>,
     ) {
         let _turn = turn; // invariant 2
-        let mut batches = match self.begin(&sql).await {
-            Ok((schema, epoch, batches)) => {
-                let _ = begun.send(Ok((schema, epoch))); // nobody may wait any more; then the first row is not wanted either
+        let mut batches = match self.begin(question, access).await {
+            Ok((beginning, batches)) => {
+                let _ = begun.send(Ok(beginning)); // nobody may wait any more; then the first row is not wanted either
                 batches
             }
             Err(error) => {
@@ -191,37 +241,42 @@ impl QueryEngine {
         }
     }
 
-    async fn begin(&self, sql: &str) -> Result<(SchemaRef, Epoch, SendableRecordBatchStream), QueryError> {
+    async fn begin(
+        &self,
+        question: Question,
+        access: Access,
+    ) -> Result<(Begun, SendableRecordBatchStream), QueryError> {
         let fail = |error| QueryError::from_datafusion(error, self.inner.limits.memory_bytes_max);
         let capture = Arc::new(Capture::default());
-        let state = self.session(capture.clone());
-        let plan = self.plan(&state, sql).await?;
+        let state = self.session(capture.clone(), matches!(access, Access::Away(_)));
+        let plan = self.plan(&state, question.statement).await?;
         let epoch = capture.take(&self.inner.engine).await.map_err(|error| self.explain(error))?;
+        let partial = match (access, capture.history_upto()) {
+            (Access::Away(error), upto) if upto > Epoch::ZERO => Some(Partial::new(upto, &error)),
+            _ => None, // it has no part in ClickHouse, or has that part
+        };
         let batches = execute_stream(plan.clone(), state.task_ctx()).map_err(fail)?;
-        Ok((plan.schema(), epoch, batches))
+        Ok((Begun { schema: plan.schema(), epoch, partial }, batches))
     }
 
     /// A session whose tables read one snapshot.
-    fn session(&self, capture: Arc<Capture>) -> SessionState {
+    fn session(&self, capture: Arc<Capture>, memory_only: bool) -> SessionState {
         let Inner { engine, history, limits, base, .. } = &*self.inner;
-        let statement =
-            Statement { engine: engine.clone(), history: history.clone(), capture, time_max: limits.time_max };
+        let (engine, history, time_max) = (engine.clone(), history.clone(), limits.time_max);
+        let statement = Statement { engine, history, memory_only, capture, time_max };
         let mut state = base.clone();
         state.register_catalog_list(Arc::new(StatementCatalog(statement)));
         state.mark_start_execution();
         state
     }
 
-    async fn plan(&self, state: &SessionState, sql: &str) -> Result<Arc<dyn ExecutionPlan>, QueryError> {
+    async fn plan(&self, state: &SessionState, statement: SqlStatement) -> Result<Arc<dyn ExecutionPlan>, QueryError> {
         let fail = |error| QueryError::from_datafusion(error, self.inner.limits.memory_bytes_max);
-        let dialect = state.config_options().sql_parser.dialect;
-        let statement = state.sql_to_statement(sql, &dialect).map_err(fail)?;
-        check_question(&statement)?;
         self.check_tables(state, &state.resolve_table_references(&statement).map_err(fail)?)?;
+        let refused = not_a_question(&statement);
         let plan = state.statement_to_plan(statement).await.map_err(fail)?;
         let only_questions = SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false);
-        let refused = |_| QueryError::NotAQuestion { statement: first_word(sql) };
-        only_questions.verify_plan(&plan).map_err(refused)?;
+        only_questions.verify_plan(&plan).map_err(|_| refused)?;
         state.create_physical_plan(&plan).await.map_err(fail)
     }
 
@@ -254,29 +309,6 @@ impl QueryEngine {
             other => other,
         }
     }
-}
-
-/// Refuses statements that are not questions by their first word; the plan is looked at again later.
-fn check_question(statement: &SqlStatement) -> Result<(), QueryError> {
-    let inner = match statement {
-        SqlStatement::Explain(explain) => return check_question(&explain.statement),
-        SqlStatement::Statement(inner) => inner.as_ref(),
-        other => return Err(QueryError::NotAQuestion { statement: first_word(&other.to_string()) }),
-    };
-    match inner {
-        Ast::Query(_)
-        | Ast::ExplainTable { .. }
-        | Ast::ShowTables { .. }
-        | Ast::ShowColumns { .. }
-        | Ast::ShowFunctions { .. }
-        | Ast::ShowVariable { .. } => Ok(()),
-        Ast::Explain { statement, .. } => check_question(&SqlStatement::Statement(statement.clone())),
-        other => Err(QueryError::NotAQuestion { statement: first_word(&other.to_string()) }),
-    }
-}
-
-fn first_word(sql: &str) -> String {
-    sql.split_whitespace().next().unwrap_or("an empty text").to_uppercase()
 }
 
 /// The tables that `name` may have meant, or all of them.

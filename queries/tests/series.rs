@@ -9,11 +9,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use streamgauge_queries::{
-    Aggregation, DimensionFilter, FollowQuery, QueryError, QueryLimits, SeriesAnswer, SeriesPoints, SeriesQuery,
+    Aggregation, AskOptions, DimensionFilter, FollowQuery, QueryError, QueryLimits, SeriesAnswer, SeriesPoints,
+    SeriesQuery,
 };
 use streamgauge_schemas::time::wall_clock;
 use streamgauge_schemas::{self as schemas, EventTime, State};
-use support::{Event, World, run};
+use support::{Event, Weather, World, run};
 
 const SECOND: i64 = 1_000_000;
 const HOSTS: [&[(&str, &str)]; 5] = [
@@ -95,13 +96,13 @@ fn the_answer_is_that_of_a_recomputation() {
         ] {
             let expected = recompute(&query, step.parse().unwrap(), &events);
             for (name, world) in [("memory", &memory), ("history", &history), ("seam", &seam)] {
-                let answer = world.queries.series(&query).await.unwrap();
+                let answer = world.queries.series(&query, AskOptions::default()).await.unwrap();
                 assert_eq!(answer.granularity.to_string(), step, "{query:?}");
                 assert_eq!(answer.series, expected, "{query:?} over {name}");
             }
         }
         let unknown = SeriesQuery { metric: "nothing".into(), ..query(-far, far, "1s", "", &[]) };
-        assert!(seam.queries.series(&unknown).await.unwrap().series.is_empty());
+        assert!(seam.queries.series(&unknown, AskOptions::default()).await.unwrap().series.is_empty());
     });
 }
 
@@ -114,7 +115,7 @@ fn bounds() {
         let far = 3_000 * SECOND;
         for buried in [false, true] {
             let ask = async |granularity: &str, group_by: &[&str]| {
-                world.queries.series(&query(-far, far, granularity, "", group_by)).await
+                world.queries.series(&query(-far, far, granularity, "", group_by), AskOptions::default()).await
             };
             assert!(matches!(ask("1s", &[]).await, Err(QueryError::Points { max: 100 })), "{buried}");
             assert!(matches!(ask("1d", &["host", "zone"]).await, Err(QueryError::Series { max: 4 })), "{buried}");
@@ -122,7 +123,7 @@ fn bounds() {
             assert_eq!(ask("1h", &["host"]).await.unwrap().series.len(), 4, "{buried}");
             world.bury().await;
         }
-        let backwards = world.queries.series(&query(far, -far, "1s", "", &[])).await;
+        let backwards = world.queries.series(&query(far, -far, "1s", "", &[]), AskOptions::default()).await;
         assert!(matches!(backwards, Err(QueryError::Parameter { parameter: "start_time", .. })));
     });
 }
@@ -171,7 +172,8 @@ fn follow_is_snapshot_and_changes() {
             [("1s", &["host"][..]), ("1m", &[]), ("7s", &["host", "zone"]), ("1h", &["zone"])]
         {
             tokio::time::sleep(Duration::from_millis(50)).await;
-            let (snapshot, live) = world.queries.follow(&follow_query("30d", granularity, group_by)).await.unwrap();
+            let (snapshot, live) =
+                world.queries.follow(&follow_query("30d", granularity, group_by), AskOptions::default()).await.unwrap();
             followers.push((granularity, group_by, snapshot, live));
         }
         let last = writer.await.unwrap();
@@ -194,7 +196,7 @@ fn follow_is_snapshot_and_changes() {
             }
             let now = wall_clock().0;
             let fresh = query(now - 30 * 86_400 * SECOND, now + 1, granularity, "", group_by);
-            let SeriesAnswer { series, .. } = world.queries.series(&fresh).await.unwrap();
+            let SeriesAnswer { series, .. } = world.queries.series(&fresh, AskOptions::default()).await.unwrap();
             let followed: Vec<SeriesPoints> = (window.into_iter())
                 .map(|(dimensions, points)| SeriesPoints { dimensions, points: points.into_iter().collect() })
                 .collect();
@@ -217,7 +219,7 @@ fn a_slow_follower_lags_and_a_window_moves() {
             ts: EventTime(now.0 + seconds * SECOND),
             value,
         };
-        let (_, mut live) = world.queries.follow(&follow_query("5s", "1s", &[])).await.unwrap();
+        let (_, mut live) = world.queries.follow(&follow_query("5s", "1s", &[]), AskOptions::default()).await.unwrap();
         world.append(&[event(-60, 1.0), event(-1, 2.0)]).await;
         let change = live.next_change().await.unwrap();
         let points: Vec<f64> =
@@ -237,8 +239,54 @@ fn a_slow_follower_lags_and_a_window_moves() {
         assert!(matches!(ended, Some(QueryError::Lagged)), "{ended:?}");
         tokio::time::sleep(Duration::from_secs(7)).await;
         assert!(live.window().series.is_empty(), "the window has moved past every point");
-        let (snapshot, _) = world.queries.follow(&follow_query("1h", "1s", &[])).await.unwrap();
+        let (snapshot, _) = world.queries.follow(&follow_query("1h", "1s", &[]), AskOptions::default()).await.unwrap();
         let sum: f64 = snapshot.series.iter().flat_map(|series| &series.points).map(|(_, state)| state.sum).sum();
         assert_eq!(sum, 1.0 + 2.0 + 190.0);
+    });
+}
+
+#[test]
+fn series_without_history_say_so_and_go_on() {
+    run(async {
+        let world = World::new("series_partial").await;
+        let now = wall_clock();
+        let event = |seconds: i64, value: f64| Event {
+            name: "cpu",
+            dimensions: vec![("host", "a")],
+            ts: EventTime(now.0 - seconds * SECOND),
+            value,
+        };
+        let counted = |series: &[SeriesPoints]| -> u64 {
+            series.iter().flat_map(|series| &series.points).map(|(_, state)| state.count).sum()
+        };
+        world.append(&[event(60, 1.0), event(50, 2.0)]).await;
+        world.bury().await;
+        let last = world.append(&[event(40, 3.0)]).await;
+        let partial = AskOptions { min_epoch: Some(last), partial: true };
+        let query = query(now.0 - 3_600 * SECOND, now.0, "1s", "", &[]);
+        let whole = world.queries.series(&query, partial).await.unwrap();
+        assert!(counted(&whole.series) == 3 && whole.partial.is_none(), "{whole:?}");
+
+        *world.weather.lock() = Weather::Away;
+        assert!(world.queries.series(&query, AskOptions::default()).await.unwrap_err().is_retryable());
+        let answer = world.queries.series(&query, partial).await.unwrap();
+        let lacks = answer.partial.clone().unwrap();
+        assert!(counted(&answer.series) == 1 && lacks.upto < last, "{answer:?}");
+        assert!(lacks.missing().ends_with("is missing: connection refused"), "{}", lacks.missing());
+
+        for weather in [Weather::Away, Weather::Overloaded] {
+            *world.weather.lock() = weather;
+            let (snapshot, mut live) = world.queries.follow(&follow_query("1h", "1s", &[]), partial).await.unwrap();
+            let before = counted(&snapshot.series);
+            assert!(snapshot.partial.is_some() && before > 0, "{weather:?}: {snapshot:?}");
+            world.append(&[event(30, 4.0)]).await;
+            live.next_change().await.unwrap();
+            let window = live.window();
+            assert_eq!((counted(&window.series), window.partial), (before + 1, snapshot.partial), "{weather:?}");
+        }
+        *world.weather.lock() = Weather::Fine;
+        assert!(world.queries.history_available().await.is_ok());
+        let (snapshot, _) = world.queries.follow(&follow_query("1h", "1s", &[]), partial).await.unwrap();
+        assert!(snapshot.partial.is_none() && counted(&snapshot.series) == 5, "{snapshot:?}");
     });
 }

@@ -9,9 +9,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures::TryStreamExt;
-use streamgauge_queries::{ErrorKind, Format, QueryError, QueryLimits};
-use streamgauge_schemas::EventTime;
-use support::{Event, World, run};
+use streamgauge_queries::{AskOptions, ErrorKind, Format, QueryError, QueryLimits};
+use streamgauge_schemas::{Epoch, EventTime};
+use support::{Event, Weather, World, run};
 
 const T0: i64 = 1_714_521_600_000_000;
 
@@ -43,12 +43,13 @@ fn refused() {
             ("COPY metrics TO '/tmp/x.csv'", "statement_not_allowed", "COPY"),
             ("EXPLAIN COPY metrics TO '/tmp/x.csv'", "statement_not_allowed", "COPY"),
             ("EXPLAIN ANALYZE INSERT INTO metrics VALUES (1)", "statement_not_allowed", "INSERT"),
-            ("SET datafusion.execution.batch_size = 1", "statement_not_allowed", "SET"),
+            ("SET datafusion.execution.batch_size = 1", "setting_unknown", "streamgauge.epoch"),
+            ("SET streamgauge.partial = maybe; SELECT 1", "parameter_invalid", "true or false"),
             ("RESET datafusion.execution.batch_size", "statement_not_allowed", "RESET"),
             ("PREPARE p AS SELECT 1", "statement_not_allowed", "PREPARE"),
             ("BEGIN", "statement_not_allowed", "BEGIN"),
             ("SELECT 1; SELECT 2", "sql_invalid", "single"),
-            ("", "sql_invalid", "No SQL"),
+            ("", "sql_invalid", "no SQL"),
             ("SELEC 1", "sql_invalid", "SELEC"),
             ("SELECT * FROM metric", "table_unknown", "did you mean metrics?"),
             ("SELECT * FROM other.metrics", "table_unknown", "other.metrics"),
@@ -90,7 +91,7 @@ fn questions_about_the_tables() {
                 .contains("plan")
         );
         assert!(world.answer("EXPLAIN ANALYZE SELECT * FROM metrics_1s", Format::Csv).await.unwrap().contains("plan"));
-        let answer = world.queries.sql("SELECT 1").await.unwrap();
+        let answer = world.queries.sql("SELECT 1", AskOptions::default()).await.unwrap();
         assert!(answer.epoch >= epoch);
         assert_eq!(world.rows("SHOW TimeZone").await.unwrap(), ["datafusion.execution.time_zone,UTC"]);
     });
@@ -127,7 +128,7 @@ fn formats() {
             "{\"v\":1.0}\n{\"v\":2.5}\n"
         );
         for (sql, rows) in [("SELECT * FROM metrics", 2), ("SELECT * FROM metrics_1s WHERE count > 9", 0)] {
-            let answer = world.queries.sql(sql).await.unwrap();
+            let answer = world.queries.sql(sql, AskOptions::default()).await.unwrap();
             let schema = answer.schema.clone();
             let body =
                 streamgauge_queries::format::body(answer, Format::Arrow, std::time::Instant::now()).await.unwrap();
@@ -162,10 +163,95 @@ fn bounds() {
         assert!(json.contains(r#""row_count":10,"#) && json.ends_with(r#""truncated":true}"#), "{json}");
         let json = world.answer("SELECT value FROM generate_series(1, 10)", Format::Json).await.unwrap();
         assert!(json.ends_with(r#""truncated":false}"#), "{json}");
-        let held = world.queries.sql("SELECT value FROM generate_series(1, 100000000)").await.unwrap();
+        let held =
+            world.queries.sql("SELECT value FROM generate_series(1, 100000000)", AskOptions::default()).await.unwrap();
         assert_eq!(code(&world.rows("SELECT 1").await.unwrap_err()), "queries_busy");
         drop(held);
         assert_eq!(world.rows("SELECT 1").await.unwrap(), ["1"]);
+    });
+}
+
+#[test]
+fn a_question_waits_for_its_epoch() {
+    run(async {
+        let limits = QueryLimits { epoch_wait_max: Duration::from_millis(400), ..QueryLimits::default() };
+        let world = World::with("epochs", limits, 1).await;
+        let count = "SELECT count(*) FROM metrics";
+        let mut last = Epoch::ZERO;
+        for events in 1..=50 {
+            last = world.append(&[event(events, 1.0)]).await;
+            let options = AskOptions { min_epoch: Some(last), partial: false };
+            let answer = world.answer_as(count, Format::Csv, options).await.unwrap();
+            assert_eq!(answer, format!("count(*)\n{events}\n"));
+        }
+        // An epoch to come: the question goes on when it is there, and not before.
+        let ahead = Epoch(last.0 + 3_600_000_000);
+        let asked = format!("SET streamgauge.epoch = {ahead}; {count}");
+        let (answer, ()) = tokio::join!(world.queries.sql(&asked, AskOptions::default()), async {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            world.advance(3_601).await;
+        });
+        assert!(answer.unwrap().epoch >= ahead);
+        // One that does not come.
+        let wanted = Epoch(u64::MAX - 1);
+        for (sql, min_epoch) in
+            [(count.to_owned(), Some(wanted)), (format!("SET streamgauge.epoch = {wanted}; {count}"), None)]
+        {
+            let began = std::time::Instant::now();
+            let error = world.answer_as(&sql, Format::Csv, AskOptions { min_epoch, partial: false }).await.unwrap_err();
+            let QueryError::EpochNotReached { wanted: named, newest, waited } = &error else { panic!("{error:?}") };
+            assert!(*named == wanted && *newest >= ahead && *waited >= Duration::from_millis(400), "{error:?}");
+            assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
+            assert!(error.is_retryable() && code(&error) == "epoch_not_reached");
+            assert!(error.to_string().contains(&wanted.to_string()) && error.to_string().contains(&newest.to_string()));
+        }
+    });
+}
+
+#[test]
+fn without_clickhouse_an_answer_is_partial_when_that_was_asked_for() {
+    run(async {
+        let world = World::new("partial_sql").await;
+        world.append(&[event(0, 1.0), event(1, 2.0)]).await;
+        let (count, partial) = ("SELECT count(*) FROM metrics", AskOptions { min_epoch: None, partial: true });
+        let ask = async |sql: &str| -> serde_json::Value {
+            serde_json::from_str(&world.answer_as(sql, Format::Json, partial).await.unwrap()).unwrap()
+        };
+        *world.weather.lock() = Weather::Away;
+        let answer = ask(count).await;
+        assert_eq!((&answer["rows"][0][0], answer.get("partial")), (&2.into(), None), "all of it is in memory still");
+        *world.weather.lock() = Weather::Fine;
+        world.bury().await;
+        world.append(&[event(0, 4.0)]).await;
+        let answer = ask(count).await;
+        assert_eq!((&answer["rows"][0][0], answer.get("partial")), (&3.into(), None), "ClickHouse is there");
+
+        for weather in [Weather::Away, Weather::Hanging] {
+            *world.weather.lock() = weather;
+            let set = format!("SET streamgauge.partial = true; {count}");
+            assert!(world.queries.sql(&set, AskOptions::default()).await.unwrap().partial.is_some());
+            for sql in [count, "SELECT sum(count) FROM metrics_1s", "SELECT sum(count) FROM metrics_1d"] {
+                let answer = ask(sql).await;
+                assert_eq!(answer["rows"][0][0], 1, "{sql}: {answer}");
+                let (missing, upto) = (answer["partial"]["missing"].as_str().unwrap(), &answer["partial"]["epoch"]);
+                assert!(missing.contains(&format!("up to epoch {upto} is missing: ")), "{missing}");
+                assert!(upto.as_u64().unwrap() > 0 && upto.as_u64() < answer["epoch"].as_u64(), "{answer}");
+            }
+            let nothing_missed = ask("SELECT 1").await;
+            assert!(nothing_missed.get("partial").is_none(), "{nothing_missed}");
+            let began = std::time::Instant::now();
+            let error = world.rows(count).await.unwrap_err();
+            assert!(code(&error) == "upstream" && error.is_retryable(), "{error:?}");
+            assert!(error.to_string().contains("history in ClickHouse up to epoch"), "{error}");
+            assert!(began.elapsed() < Duration::from_secs(20), "it took {:?} to notice", began.elapsed());
+        }
+
+        // What fails once it is begun is an error, also when a partial answer was allowed.
+        *world.weather.lock() = Weather::Overloaded;
+        let error = world.answer_as(count, Format::Csv, partial).await.unwrap_err();
+        assert!(error.is_retryable() && error.to_string().contains("could not be read"), "{error}");
+        *world.weather.lock() = Weather::Fine;
+        assert_eq!(ask(count).await["rows"][0][0], 3, "and whole again");
     });
 }
 

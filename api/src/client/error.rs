@@ -26,7 +26,8 @@ pub(crate) enum ClientError {
         /// Why.
         reason: String,
     },
-    /// The connection ended after the request was sent and before its answer, so what became of it is unknown.
+    /// The connection ended after the request was sent and before its answer, also when it was sent again if that did no
+    /// harm, so what became of it is unknown.
     #[error("the connection to {url} ended before the answer: {reason}")]
     Broken {
         /// The server's address.

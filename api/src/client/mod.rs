@@ -11,6 +11,7 @@
 //! - [`stop`]: Ctrl-C and SIGTERM as a token.
 //! - [`simulate`]: `streamgauge simulate`, made-up metrics at a chosen pace.
 //! - [`replay`]: `streamgauge replay`, files as if their events happened now.
+//! - [`rejects`]: `streamgauge rejects`, events that were not accepted, listed and sent again.
 //! - [`sql`] and [`table`]: `streamgauge sql`, a statement and its result as a table.
 //! - [`health`]: `streamgauge health`, an exit code for a supervisor.
 
@@ -18,6 +19,7 @@ pub(crate) mod connection;
 pub(crate) mod error;
 pub(crate) mod health;
 pub(crate) mod progress;
+pub(crate) mod rejects;
 pub(crate) mod replay;
 pub(crate) mod sender;
 pub(crate) mod simulate;

@@ -45,7 +45,9 @@ impl Progress {
             let _ = write!(text, "\n  {} rejected: {reason}", grouped(*count)); // writing to a String cannot fail
         }
         if counts.unsure > 0 {
-            text.push_str("\n  events of unknown outcome were not sent again, so that none is counted twice");
+            text.push_str(
+                "\n  events of unknown outcome are there once or not at all; the server was away for too long to say",
+            );
         }
         text
     }

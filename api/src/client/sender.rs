@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tokio::task::JoinSet;
 
-use super::connection::{Connection, Ingested};
+use super::connection::{Ask, Connection, Ingested};
 use super::error::ClientError;
 
 /// Different reasons of rejects that are kept for the summary.
@@ -30,7 +30,7 @@ pub(crate) struct Counts {
     pub(crate) accepted: u64,
     /// Not taken, for a reason that the server gave.
     pub(crate) rejected: u64,
-    /// Sent, but the connection ended before the answer.
+    /// Sent, but the connection ended before the answer, and the server did not come back in time to say.
     pub(crate) unsure: u64,
     /// The first reasons of rejects, with how many events each.
     pub(crate) reasons: BTreeMap<String, u64>,
@@ -96,8 +96,10 @@ impl Sender {
         }
         let batch = std::mem::take(&mut self.batch);
         let (connection, path) = (self.connection.clone(), self.path.clone());
-        self.in_flight
-            .spawn(async move { (batch.events, connection.send_events(&path, Bytes::from(batch.body)).await) });
+        self.in_flight.spawn(async move {
+            let ask = Ask::post_events(&path, Bytes::from(batch.body));
+            (batch.events, connection.send_events(ask).await)
+        });
         Ok(())
     }
 
@@ -148,7 +150,7 @@ mod tests {
     fn reasons_are_counted_and_bounded() {
         let mut counts = Counts::default();
         let rejected = (0..20).map(|index| RejectedEvent { index, reason: format!("reason {}", index % 7) }).collect();
-        counts.add(Ingested { accepted: 3, rejected });
+        counts.add(Ingested { accepted: 3, rejected, replayed: false });
         assert_eq!((counts.accepted, counts.rejected, counts.reasons.len()), (3, 20, REASONS_MAX));
         assert_eq!(counts.reasons["reason 0"], 3);
     }

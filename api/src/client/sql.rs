@@ -5,14 +5,12 @@ use std::time::Duration;
 
 use anyhow::Context;
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
-use super::connection::{Ask, Connection};
+use super::connection::{Ask, Connection, SQL_PATH};
 use super::progress::grouped;
 use super::{ServerArgs, table};
-
-const PATH: &str = "/api/v1/sql";
 
 /// Options of `streamgauge sql`.
 #[derive(Debug, clap::Args)]
@@ -48,6 +46,13 @@ struct Answer {
     elapsed_ms: f64,
     #[serde(default)]
     truncated: bool,
+    #[serde(default)]
+    partial: Option<Partial>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Partial {
+    missing: String,
 }
 
 #[derive(Debug, Deserialize)]
@@ -68,11 +73,11 @@ pub(crate) async fn run(args: SqlArgs) -> anyhow::Result<()> {
         Format::Ndjson => "ndjson",
         Format::Csv => "csv",
     };
-    let ask = Ask::post_json(PATH, &json!({ "sql": statement, "format": format }));
+    let ask = Ask::sql(&statement, format);
     if args.format == Format::Table {
         let answer = connection.ask_json(ask).await?;
         let answer: Answer =
-            serde_json::from_value(answer).map_err(|e| connection.wrong_answer(PATH, e.to_string()))?;
+            serde_json::from_value(answer).map_err(|e| connection.wrong_answer(SQL_PATH, e.to_string()))?;
         let columns: Vec<String> = answer.columns.iter().map(|column| column.name.clone()).collect();
         print(table::render(&columns, &answer.rows).as_bytes())?;
         eprintln!("{}", footer(&answer));
@@ -119,12 +124,15 @@ fn footer(answer: &Answer) -> String {
     } else {
         ""
     };
-    format!("{} {} in {:.1} ms{cut}", grouped(rows), if rows == 1 { "row" } else { "rows" }, answer.elapsed_ms)
+    let missing = answer.partial.as_ref().map(|partial| format!("; {}", partial.missing)).unwrap_or_default();
+    let noun = if rows == 1 { "row" } else { "rows" };
+    format!("{} {noun} in {:.1} ms{cut}{missing}", grouped(rows), answer.elapsed_ms)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::json;
 
     #[test]
     fn the_footer_counts_rows_and_says_when_some_are_missing() {
@@ -135,5 +143,6 @@ mod tests {
         let column = json!([{"name": "a", "type": "Int64"}]);
         check(json!({"columns": column, "rows": [[1]], "epoch": 5, "elapsed_ms": 1.25}), "1 row in 1.2 ms");
         check(json!({"columns": column, "rows": [[1], [2]], "truncated": true}), "2 rows in 0.0 ms, and more");
+        check(json!({"columns": column, "rows": [], "partial": {"missing": "history"}}), "0 rows in 0.0 ms; history");
     }
 }

@@ -5,9 +5,11 @@
 //! ```
 //!
 //! A change carries whole new values of the buckets it names, so a client replaces them and needs no arithmetic. A
-//! subscription that falls behind takes a new snapshot; a client may get several, and each replaces what it had.
+//! subscription that falls behind takes a new snapshot, and so does one that began without history, as it was allowed to,
+//! once ClickHouse is back; a client may get several, and each replaces what it had.
 
 use std::collections::HashMap;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration as StdDuration;
 
@@ -16,8 +18,9 @@ use axum::response::Response;
 use futures::{SinkExt, StreamExt};
 use serde::Deserialize;
 use serde_json::{Value, json};
-use streamgauge_queries::{Aggregation, DimensionFilter, FollowQuery, QueryError};
-use streamgauge_schemas::{Duration, time};
+use streamgauge_queries::format::partial_json;
+use streamgauge_queries::{Aggregation, AskOptions, DimensionFilter, FollowQuery, QueryEngine, QueryError};
+use streamgauge_schemas::{Duration, Epoch, time};
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 
@@ -28,6 +31,8 @@ use super::{Ready, Running};
 /// Changes are gathered for this long before they are sent.
 const TICK: StdDuration = StdDuration::from_millis(100);
 const HEARTBEAT: StdDuration = StdDuration::from_secs(1);
+/// How often a subscription without history looks whether ClickHouse is back.
+const HISTORY_PAUSE: StdDuration = StdDuration::from_secs(2);
 /// How far back a subscription reaches that does not say.
 const RANGE_DEFAULT: Duration = Duration::from_secs(15 * 60);
 /// Frames that wait for a slow client; then its subscriptions wait, and gather.
@@ -57,13 +62,31 @@ struct Subscribe {
     range: Option<Duration>,
     #[serde(default)]
     aggregations: Vec<String>,
+    #[serde(default)]
+    epoch: Option<Epoch>,
+    #[serde(default)]
+    partial: bool,
+}
+
+/// What a subscription asks, and how.
+struct Asked {
+    query: FollowQuery,
+    options: AskOptions,
+}
+
+/// Why a subscription goes no further.
+enum End {
+    ClientGone,
+    HistoryBack,
 }
 
 /// Subscribe to metrics over a WebSocket.
 #[utoipa::path(
     get, path = "/api/v1/live", tag = "live",
-    description = "A WebSocket of JSON text frames. Send `{\"type\":\"subscribe\",\"id\",\"metric\",\"granularity\"?,\"filter\"?,\"group_by\"?,\"range\"?,\"aggregations\"?}`; \
+    description = "A WebSocket of JSON text frames. Send `{\"type\":\"subscribe\",\"id\",\"metric\",\"granularity\"?,\"filter\"?,\"group_by\"?,\"range\"?,\"aggregations\"?,\"epoch\"?,\"partial\"?}`; \
         a `snapshot` with its epoch answers, then `change` frames with theirs, each point the bucket's whole new value. \
+        `epoch`: the snapshot waits until the events of this epoch are visible. `partial`: while ClickHouse is away, a snapshot without \
+        history will do; it has a member `partial` that says what is missing, and a whole one follows when ClickHouse is back. \
         `{\"type\":\"unsubscribe\",\"id\"}` ends one; `heartbeat` frames carry the newest epoch.",
     responses((status = 101, description = "the connection becomes a WebSocket"), (status = 503, body = Problem)))]
 pub(crate) async fn connect(Ready(running): Ready, upgrade: WebSocketUpgrade) -> Response {
@@ -124,7 +147,7 @@ fn handle(
         }
         Request::Subscribe(subscribe) => {
             let id = subscribe.id.clone();
-            let query = parse(subscribe).map_err(|problem| error_frame(Some(&id), &problem))?;
+            let asked = parse(subscribe).map_err(|problem| error_frame(Some(&id), &problem))?;
             if let Some(task) = subscriptions.remove(&id) {
                 task.abort(); // the same id again replaces the subscription
             }
@@ -132,58 +155,84 @@ fn handle(
                 let detail = format!("a connection has at most {SUBSCRIPTIONS_MAX} subscriptions");
                 return Err(error_frame(Some(&id), &Problem::bad_request("too_many_subscriptions", detail)));
             }
-            let task = tokio::spawn(follow(running.clone(), id.clone(), query, frames.clone()));
+            let task = tokio::spawn(follow(running.clone(), id.clone(), asked, frames.clone()));
             subscriptions.insert(id, task.abort_handle());
         }
     }
     Ok(())
 }
 
-fn parse(subscribe: Subscribe) -> Result<FollowQuery, Problem> {
+fn parse(subscribe: Subscribe) -> Result<Asked, Problem> {
     let aggregations = match subscribe.aggregations.as_slice() {
         [] => vec![Aggregation::Avg, Aggregation::Min, Aggregation::Max, Aggregation::Count],
         named => Aggregation::list(&named.join(","))?,
     };
-    Ok(FollowQuery {
+    let query = FollowQuery {
         metric: subscribe.metric,
         range: subscribe.range.unwrap_or(RANGE_DEFAULT),
         granularity: subscribe.granularity.as_deref().map(parse_granularity).transpose()?,
         aggregations,
         filter: DimensionFilter::parse([subscribe.filter.as_str()])?,
         group_by: subscribe.group_by,
-    })
+    };
+    Ok(Asked { query, options: AskOptions { min_epoch: subscribe.epoch, partial: subscribe.partial } })
 }
 
 /// Runs one subscription until its client is gone.
-async fn follow(running: Arc<Running>, id: String, query: FollowQuery, frames: mpsc::Sender<Value>) {
-    while let Err(error) = follow_once(&running, &id, &query, &frames).await {
-        if !matches!(error, QueryError::Lagged) {
-            // The client decides whether to ask again: it knows best whether it still wants to see it.
-            let _ = frames.send(error_frame(Some(&id), &Problem::from(error))).await;
-            return;
+async fn follow(running: Arc<Running>, id: String, asked: Asked, frames: mpsc::Sender<Value>) {
+    loop {
+        match follow_once(&running, &id, &asked, &frames).await {
+            Ok(End::ClientGone) => return,
+            Ok(End::HistoryBack) | Err(QueryError::Lagged) => {}
+            Err(error) => {
+                // The client decides whether to ask again: it knows best whether it still wants to see it.
+                let _ = frames.send(error_frame(Some(&id), &Problem::from(error))).await;
+                return;
+            }
         }
     }
 }
 
-/// A snapshot, then its changes; ends well when the client is gone.
+/// A snapshot, then its changes.
 async fn follow_once(
     running: &Running,
     id: &str,
-    query: &FollowQuery,
+    asked: &Asked,
     frames: &mpsc::Sender<Value>,
-) -> Result<(), QueryError> {
-    let (snapshot, mut live) = running.queries.follow(query).await?;
+) -> Result<End, QueryError> {
+    let (snapshot, mut live) = running.queries.follow(&asked.query, asked.options).await?;
     let names: Vec<&str> = snapshot.aggregations.iter().map(|aggregation| aggregation.name()).collect();
-    let frame = json!({
+    let mut frame = json!({
         "type": "snapshot", "id": id, "epoch": snapshot.epoch, "granularity": snapshot.granularity.to_string(),
         "aggregations": names, "series": series_json(&snapshot.series, &snapshot.aggregations),
     });
+    if let Some(partial) = &snapshot.partial {
+        frame["partial"] = partial_json(partial);
+        metrics::counter!("streamgauge_partial_answers_total").increment(1);
+    }
+    let mut history_back = pin!(history_back(&running.queries, snapshot.partial.is_some()));
     let mut sent = frames.send(frame).await;
     while sent.is_ok() {
-        let change = live.next_change().await?;
+        let change = tokio::select! {
+            change = live.next_change() => change?,
+            () = &mut history_back => return Ok(End::HistoryBack),
+        };
         let series = series_json(&change.series, &snapshot.aggregations);
         sent = frames.send(json!({ "type": "change", "id": id, "epoch": change.epoch, "series": series })).await;
         tokio::time::sleep(TICK).await; // the next change gathers what comes meanwhile
     }
-    Ok(())
+    Ok(End::ClientGone)
+}
+
+/// Returns when ClickHouse is back; never when it was not missed.
+async fn history_back(queries: &QueryEngine, missed: bool) {
+    if !missed {
+        return std::future::pending().await;
+    }
+    loop {
+        tokio::time::sleep(HISTORY_PAUSE).await;
+        if queries.history_available().await.is_ok() {
+            return;
+        }
+    }
 }

@@ -4,18 +4,19 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use axum::Json;
 use axum::extract::{Path, RawQuery};
-use axum::http::HeaderValue;
+use axum::http::HeaderMap;
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
-use streamgauge_queries::{Aggregation, DimensionFilter, SeriesAnswer, SeriesPoints, SeriesQuery};
+use streamgauge_queries::format::partial_json;
+use streamgauge_queries::{Aggregation, AskOptions, DimensionFilter, SeriesAnswer, SeriesPoints, SeriesQuery};
 use streamgauge_schemas::time::{self, to_rfc3339};
 use streamgauge_schemas::{Duration, EventTime, State};
 use utoipa::ToSchema;
 
 use super::Ready;
 use super::problem::Problem;
-use super::sql::EPOCH_HEADER;
+use super::sql::{PartialAnswer, mark, min_epoch};
 
 /// Values of one dimension in an answer.
 const VALUES_MAX: usize = 1_000;
@@ -58,6 +59,8 @@ pub(crate) struct DataAnswer {
     /// The answer is exact up to this epoch.
     epoch: u64,
     series: Vec<DataSeries>,
+    /// What is missing; only of an answer that is partial, as was allowed.
+    partial: Option<PartialAnswer>,
 }
 
 /// One series of an answer.
@@ -144,14 +147,20 @@ pub(crate) async fn dimensions(
         ("granularity" = Option<String>, Query, description = "a whole number of seconds, such as `1s`, `5m`, `1h`, `1d`; fitting the range by default"),
         ("aggregation" = Option<String>, Query, description = "`avg` (default), `sum`, `min`, `max`, `count`, or several with commas"),
         ("filter" = Option<String>, Query, description = "`dimension:value`, several with commas or repeated; values of one dimension are alternatives"),
-        ("group_by" = Option<String>, Query, description = "dimensions, with commas: one series for each of their values")),
-    responses((status = 200, body = DataAnswer), (status = 400, body = Problem), (status = 422, body = Problem), (status = 429, body = Problem), (status = 503, body = Problem)))]
+        ("group_by" = Option<String>, Query, description = "dimensions, with commas: one series for each of their values"),
+        ("partial" = Option<bool>, Query, description = "`true`: an answer from memory alone will do while ClickHouse is away; it is marked"),
+        ("X-Streamgauge-Epoch" = Option<u64>, Header, description = "waits, for some seconds at most, until the events of this epoch are visible")),
+    responses((status = 200, body = DataAnswer,
+            headers(("X-Streamgauge-Epoch" = u64, description = "the answer is exact up to this epoch"),
+                ("X-Streamgauge-Partial" = String, description = "what is missing; only of a partial answer"))),
+        (status = 400, body = Problem), (status = 422, body = Problem), (status = 429, body = Problem), (status = 503, body = Problem)))]
 pub(crate) async fn data(
     Ready(running): Ready,
     Path(name): Path<String>,
+    headers: HeaderMap,
     RawQuery(query): RawQuery,
 ) -> Result<Response, Problem> {
-    let known = ["start_time", "end_time", "granularity", "aggregation", "filter", "group_by"];
+    let known = ["start_time", "end_time", "granularity", "aggregation", "filter", "group_by", "partial"];
     let parameters = Parameters::parse(query.as_deref(), &known)?;
     let now = time::wall_clock();
     let moment = |name: &str, default: &str| {
@@ -162,6 +171,11 @@ pub(crate) async fn data(
         None => EventTime(now.0 + running.decode_limits.skew.as_micros() + 1),
         Some(_) => moment("end_time", "now")?,
     };
+    let partial = match parameters.one("partial") {
+        None => false,
+        Some(text) => text.parse().map_err(|_| bad("partial", format!("{text:?} is neither true nor false")))?,
+    };
+    let options = AskOptions { min_epoch: min_epoch(&headers)?, partial };
     let aggregation = parameters.one("aggregation").unwrap_or("avg").to_owned();
     let query = SeriesQuery {
         start: moment("start_time", "now-1h")?,
@@ -173,22 +187,25 @@ pub(crate) async fn data(
         metric: name,
     };
     let started = std::time::Instant::now();
-    let answer = running.queries.series(&query).await?;
+    let answer = running.queries.series(&query, options).await?;
     metrics::histogram!("streamgauge_query_seconds", "kind" => "series").record(started.elapsed().as_secs_f64());
-    let epoch = HeaderValue::from(answer.epoch.0);
     let mut response = Json(answer_json(&answer, &aggregation)).into_response();
-    response.headers_mut().insert(EPOCH_HEADER, epoch);
+    mark(&mut response, answer.epoch, answer.partial.as_ref());
     Ok(response)
 }
 
 fn answer_json(answer: &SeriesAnswer, aggregation: &str) -> Value {
-    json!({
+    let mut json = json!({
         "metric": answer.metric,
         "granularity": answer.granularity.to_string(),
         "aggregation": aggregation,
         "epoch": answer.epoch,
         "series": series_json(&answer.series, &answer.aggregations),
-    })
+    });
+    if let Some(partial) = &answer.partial {
+        json["partial"] = partial_json(partial);
+    }
+    json
 }
 
 /// Series with their points as `[time, value, …]`.

@@ -35,6 +35,7 @@ use streamgauge_engine::Engine;
 use streamgauge_engine::decode::DecodeLimits;
 use streamgauge_queries::QueryEngine;
 use streamgauge_schemas::Epoch;
+use streamgauge_sinks::AsideFile;
 use tokio_util::sync::CancellationToken;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::compression::CompressionLayer;
@@ -73,6 +74,8 @@ pub(crate) trait Health: Send + Sync {
     fn clickhouse(&self) -> (String, String, bool);
     /// Item, flushed epoch, last error.
     fn flushes(&self) -> Vec<(String, Epoch, Option<String>)>;
+    /// What ClickHouse refused and is missing from answers, oldest first.
+    fn aside(&self) -> Vec<AsideFile>;
 }
 
 impl Running {

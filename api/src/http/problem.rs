@@ -62,6 +62,10 @@ impl Problem {
     }
 }
 
+/// How to get an answer while ClickHouse is away.
+const ASK_PARTIAL: &str =
+    "ask for what memory has: \"partial\": true with SQL or a subscription, ?partial=true with the data of a metric";
+
 /// An error with all its causes, on one line.
 pub(crate) fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
@@ -148,15 +152,20 @@ impl From<QueryError> for Problem {
             (_, QueryError::UnknownMetric { .. }) => {
                 Problem::new(StatusCode::NOT_FOUND, "unknown_metric", error.to_string())
             }
+            (ErrorKind::Limit { code }, QueryError::EpochNotReached { .. }) => {
+                Problem::unavailable(code, error.to_string(), 1)
+            }
             (ErrorKind::Caller { code }, _) => Problem::bad_request(code, chain(&error)),
             // A bound that others fill passes; one that the question itself exceeds does not.
             (ErrorKind::Limit { code }, _) if error.is_retryable() => {
                 Problem { retry_after_s: Some(1), ..Problem::new(StatusCode::TOO_MANY_REQUESTS, code, chain(&error)) }
             }
             (ErrorKind::Limit { code }, _) => Problem::new(StatusCode::UNPROCESSABLE_ENTITY, code, chain(&error)),
+            (ErrorKind::Upstream, QueryError::Engine(engine)) => Problem::from(engine.clone()),
             (ErrorKind::Upstream, _) => {
                 tracing::warn!(error = %chain(&error), "a query could not be answered");
-                Problem::unavailable("history_unavailable", chain(&error), 2)
+                let detail = format!("{}; ask again later, or {ASK_PARTIAL}", chain(&error));
+                Problem::unavailable("history_unavailable", detail, 2)
             }
             (ErrorKind::Bug, _) => Problem::internal(&error),
         }

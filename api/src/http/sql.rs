@@ -1,10 +1,11 @@
 //! SQL: `POST /api/v1/sql`.
 
 use axum::body::Body;
-use axum::http::{HeaderValue, header};
+use axum::http::{HeaderMap, HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
-use streamgauge_queries::{Format, format};
+use streamgauge_queries::{AskOptions, Format, Partial, format};
+use streamgauge_schemas::Epoch;
 use utoipa::ToSchema;
 
 use super::problem::Problem;
@@ -12,6 +13,30 @@ use super::{Ready, body};
 
 /// The header that says up to which epoch an answer is exact.
 pub(crate) const EPOCH_HEADER: &str = "x-streamgauge-epoch";
+/// The header that says what an answer lacks; a whole answer does not have it.
+const PARTIAL_HEADER: &str = "x-streamgauge-partial";
+
+/// The epoch that a request wants to see, by its header.
+pub(crate) fn min_epoch(headers: &HeaderMap) -> Result<Option<Epoch>, Problem> {
+    let Some(value) = headers.get(EPOCH_HEADER) else { return Ok(None) };
+    let epoch = value.to_str().ok().and_then(|text| text.trim().parse().ok());
+    let wrong = || {
+        let detail = format!("header X-Streamgauge-Epoch: {value:?} is not an epoch, a whole number from an answer");
+        Problem::bad_request("bad_epoch", detail)
+    };
+    epoch.map(|epoch| Some(Epoch(epoch))).ok_or_else(wrong)
+}
+
+/// Says in its headers up to which epoch an answer is exact, and what it lacks.
+pub(crate) fn mark(response: &mut Response, epoch: Epoch, partial: Option<&Partial>) {
+    let headers = response.headers_mut();
+    headers.insert(EPOCH_HEADER, HeaderValue::from(epoch.0));
+    if let Some(partial) = partial {
+        let text = format!("history up to epoch {} is missing", partial.upto);
+        headers.insert(PARTIAL_HEADER, HeaderValue::try_from(text).expect("words and a number make a header"));
+        metrics::counter!("streamgauge_partial_answers_total").increment(1);
+    }
+}
 
 /// The form of an answer.
 #[derive(Clone, Copy, Debug, Default, Deserialize, ToSchema)]
@@ -32,12 +57,15 @@ pub(crate) enum SqlFormat {
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct SqlRequest {
-    /// One statement that reads.
+    /// One statement that reads. Before it may stand `SET streamgauge.epoch = …;` and `SET streamgauge.partial = true;`.
     #[schema(example = "SELECT name, count(*) FROM metrics GROUP BY name")]
     sql: String,
     /// The form of the answer; JSON by default.
     #[serde(default)]
     format: SqlFormat,
+    /// Whether an answer from memory alone will do while ClickHouse is away; it is marked.
+    #[serde(default)]
+    partial: bool,
 }
 
 /// A column of an answer.
@@ -47,6 +75,17 @@ pub(crate) struct SqlColumn {
     name: String,
     #[serde(rename = "type")]
     kind: String,
+}
+
+/// What an answer from memory alone lacks.
+#[derive(Serialize, ToSchema)]
+#[allow(dead_code)] // describes the answer in OpenAPI
+pub(crate) struct PartialAnswer {
+    /// What is missing, and why.
+    #[schema(example = "history in ClickHouse up to epoch 1714521600000000 is missing: ClickHouse is away")]
+    missing: String,
+    /// What ClickHouse has up to this epoch is missing.
+    epoch: u64,
 }
 
 /// An answer in the form `json`.
@@ -65,21 +104,27 @@ pub(crate) struct SqlAnswer {
     elapsed_ms: f64,
     /// Whether rows were left out; ask for another format, or use LIMIT.
     truncated: bool,
+    /// What is missing; only of an answer that is partial, as was allowed.
+    partial: Option<PartialAnswer>,
 }
 
 /// Ask SQL over live events and history as one table.
 #[utoipa::path(
     post, path = "/api/v1/sql", operation_id = "ask_sql", tag = "queries", request_body = SqlRequest,
-    responses((status = 200, body = SqlAnswer, description = "JSON; the other formats are plain bodies"), (status = 400, body = Problem),
-        (status = 422, body = Problem), (status = 429, body = Problem), (status = 503, body = Problem)))]
-pub(crate) async fn query(Ready(running): Ready, body: Body) -> Result<Response, Problem> {
+    params(("X-Streamgauge-Epoch" = Option<u64>, Header, description = "waits, for some seconds at most, until the events of this epoch are visible")),
+    responses((status = 200, body = SqlAnswer, description = "JSON; the other formats are plain bodies",
+            headers(("X-Streamgauge-Epoch" = u64, description = "the answer is exact up to this epoch"),
+                ("X-Streamgauge-Partial" = String, description = "what is missing; only of a partial answer"))),
+        (status = 400, body = Problem), (status = 422, body = Problem), (status = 429, body = Problem), (status = 503, body = Problem)))]
+pub(crate) async fn query(Ready(running): Ready, headers: HeaderMap, body: Body) -> Result<Response, Problem> {
+    let min_epoch = min_epoch(&headers)?;
     let bytes = body::read(body, running.body_bytes_max).await?;
     let request: SqlRequest = serde_json::from_slice(&bytes).map_err(|error| {
-        Problem::bad_request("bad_request", format!("the body is not {{\"sql\", \"format\"}}: {error}"))
+        Problem::bad_request("bad_request", format!("the body is not {{\"sql\", \"format\", \"partial\"}}: {error}"))
     })?;
     let started = std::time::Instant::now();
-    let answer = running.queries.sql(&request.sql).await?;
-    let epoch = HeaderValue::from(answer.epoch.0);
+    let answer = running.queries.sql(&request.sql, AskOptions { min_epoch, partial: request.partial }).await?;
+    let (epoch, partial) = (answer.epoch, answer.partial.clone());
     let format = match request.format {
         SqlFormat::Json => Format::Json,
         SqlFormat::Ndjson => Format::Ndjson,
@@ -88,7 +133,27 @@ pub(crate) async fn query(Ready(running): Ready, body: Body) -> Result<Response,
     };
     let body = Body::from_stream(format::body(answer, format, started).await?);
     let mut response = ([(header::CONTENT_TYPE, format.content_type())], body).into_response();
-    response.headers_mut().insert(EPOCH_HEADER, epoch);
+    mark(&mut response, epoch, partial.as_ref());
     metrics::histogram!("streamgauge_query_seconds", "kind" => "sql").record(started.elapsed().as_secs_f64());
     Ok(response)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_epoch_in_a_header_is_a_whole_number() {
+        let read = |value: Option<&'static str>| {
+            let mut headers = HeaderMap::new();
+            value.map(|value| headers.insert(EPOCH_HEADER, HeaderValue::from_static(value)));
+            min_epoch(&headers)
+        };
+        assert_eq!(read(None).unwrap(), None);
+        assert_eq!(read(Some("1714521600000000")).unwrap(), Some(Epoch(1_714_521_600_000_000)));
+        for wrong in ["", "-1", "1.5", "now", "18446744073709551616"] {
+            let problem = read(Some(wrong)).unwrap_err();
+            assert_eq!((problem.status, problem.code.as_str()), (400, "bad_epoch"), "{wrong}");
+        }
+    }
 }

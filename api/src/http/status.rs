@@ -6,6 +6,7 @@ use axum::Json;
 use axum::extract::State;
 use axum::response::IntoResponse;
 use serde::Serialize;
+use streamgauge_sinks::AsideFile;
 use utoipa::ToSchema;
 
 use super::problem::Problem;
@@ -46,6 +47,8 @@ pub(crate) struct Status {
     clickhouse: ClickHouseStatus,
     /// How far each item is flushed.
     flush: Vec<FlushState>,
+    /// What ClickHouse refused and is missing from answers until it is restored; empty when all is well.
+    aside: Vec<AsideState>,
 }
 
 /// The ClickHouse server.
@@ -57,6 +60,19 @@ pub(crate) struct ClickHouseStatus {
     version: String,
     /// Whether it answers.
     healthy: bool,
+}
+
+/// Rows that were set aside.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct AsideState {
+    /// The file that keeps them.
+    file: String,
+    /// The table that they belong to.
+    table: String,
+    /// How many there are.
+    rows: u64,
+    /// What ClickHouse said.
+    reason: String,
 }
 
 /// How far an item is flushed.
@@ -80,7 +96,14 @@ pub(crate) async fn status(Ready(running): Ready) -> Json<Status> {
     let clickhouse = running.clickhouse_status();
     let flush = running.flush_states();
     let now = engine.epoch.0;
+    let aside = |file: AsideFile| AsideState {
+        file: file.path.display().to_string(),
+        table: file.table,
+        rows: file.rows,
+        reason: file.reason,
+    };
     Json(Status {
+        aside: running.health.aside().into_iter().map(aside).collect(),
         version: env!("CARGO_PKG_VERSION"),
         epoch: now,
         uptime_s: running.started.elapsed().as_secs(),

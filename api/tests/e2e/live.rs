@@ -14,15 +14,15 @@ use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
 use crate::support::client::accepted;
 use crate::support::{Client, DataDir, PATIENCE, Program, plain};
 
-struct Socket(WebSocketStream<MaybeTlsStream<TcpStream>>);
+pub(crate) struct Socket(WebSocketStream<MaybeTlsStream<TcpStream>>);
 
 impl Socket {
-    async fn connect(client: &Client) -> Self {
+    pub(crate) async fn connect(client: &Client) -> Self {
         let (socket, _) = connect_async(format!("ws://{}/api/v1/live", client.address())).await.unwrap();
         Socket(socket)
     }
 
-    async fn send(&mut self, frame: Value) {
+    pub(crate) async fn send(&mut self, frame: Value) {
         self.0.send(Message::Text(frame.to_string().into())).await.unwrap();
     }
 
@@ -36,7 +36,7 @@ impl Socket {
     }
 
     /// The next frame that is not a heartbeat.
-    async fn next(&mut self) -> Value {
+    pub(crate) async fn next(&mut self) -> Value {
         loop {
             let frame = self.any().await;
             if frame["type"] != "heartbeat" {

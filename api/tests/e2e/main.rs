@@ -10,6 +10,8 @@
 //! - `reading`: SQL, the data endpoint, and ClickHouse itself, while data moves from memory to history.
 //! - `live`: the WebSocket.
 //! - `fixtures`: data folders of earlier versions.
+//! - `partial`: a ClickHouse that hangs, and questions that wait for an epoch.
+//! - `rejects`: events that were not accepted, listed and sent again.
 //! - `restart`: SIGTERM, SIGKILL, and a ClickHouse that dies.
 //! - `surface`: health, the program's own metrics, the description of the interface, the page.
 
@@ -24,9 +26,11 @@ mod extremes;
 mod fixtures;
 mod forms;
 mod live;
+mod partial;
 mod questions;
 mod reading;
 mod refusals;
+mod rejects;
 mod requests;
 mod restart;
 mod streams;

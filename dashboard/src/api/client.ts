@@ -1,5 +1,6 @@
 /**
- * One function for each question the page asks over HTTP. Every failure is an `ApiError` that
+ * One function for each question the page asks over HTTP. While ClickHouse is away the page would rather have the part
+ * of an answer that is in memory, and says what is missing. Every failure is an `ApiError` that
  * carries a problem, also when the server cannot be reached.
  */
 import type {
@@ -96,6 +97,7 @@ export function readData(query: DataQuery, signal: AbortSignal) {
     end_time: query.end,
     granularity: query.granularity,
     aggregation: query.aggregations.join(','),
+    partial: 'true',
   });
   for (const filter of query.filter) params.append('filter', filter);
   if (query.groupBy.length > 0) params.set('group_by', query.groupBy.join(','));
@@ -114,7 +116,7 @@ export function runSql(sql: string, signal: AbortSignal) {
   return request<SqlAnswer>('/api/v1/sql', {
     method: 'POST',
     headers: { 'content-type': 'application/json' },
-    body: JSON.stringify({ sql, format: 'json' }),
+    body: JSON.stringify({ sql, format: 'json', partial: true }),
     signal,
   });
 }

@@ -30,7 +30,7 @@ export interface paths {
         };
         /**
          * Subscribe to metrics over a WebSocket.
-         * @description A WebSocket of JSON text frames. Send `{"type":"subscribe","id","metric","granularity"?,"filter"?,"group_by"?,"range"?,"aggregations"?}`; a `snapshot` with its epoch answers, then `change` frames with theirs, each point the bucket's whole new value. `{"type":"unsubscribe","id"}` ends one; `heartbeat` frames carry the newest epoch.
+         * @description A WebSocket of JSON text frames. Send `{"type":"subscribe","id","metric","granularity"?,"filter"?,"group_by"?,"range"?,"aggregations"?,"epoch"?,"partial"?}`; a `snapshot` with its epoch answers, then `change` frames with theirs, each point the bucket's whole new value. `epoch`: the snapshot waits until the events of this epoch are visible. `partial`: while ClickHouse is away, a snapshot without history will do; it has a member `partial` that says what is missing, and a whole one follows when ClickHouse is back. `{"type":"unsubscribe","id"}` ends one; `heartbeat` frames carry the newest epoch.
          */
         get: operations["connect"];
         put?: never;
@@ -261,6 +261,7 @@ export interface components {
             epoch: number;
             granularity: string;
             metric: string;
+            partial?: components["schemas"]["PartialAnswer"] | null;
             series: components["schemas"]["DataSeries"][];
         };
         /** @description One series of an answer. */
@@ -347,6 +348,19 @@ export interface components {
             /** @description The column of event time; it is added when `columns` does not have it. */
             time_column: string;
         };
+        /** @description What an answer from memory alone lacks. */
+        PartialAnswer: {
+            /**
+             * Format: int64
+             * @description What ClickHouse has up to this epoch is missing.
+             */
+            epoch: number;
+            /**
+             * @description What is missing, and why.
+             * @example history in ClickHouse up to epoch 1714521600000000 is missing: ClickHouse is away
+             */
+            missing: string;
+        };
         /** @description An error as a client sees it; internal causes go to the log only. */
         Problem: {
             /** @description A stable name of the kind of error, such as `unknown_stream`. */
@@ -392,6 +406,7 @@ export interface components {
              * @description The answer is exact up to this epoch.
              */
             epoch: number;
+            partial?: components["schemas"]["PartialAnswer"] | null;
             /**
              * Format: int64
              * @description How many rows are here.
@@ -416,8 +431,10 @@ export interface components {
         SqlRequest: {
             /** @description The form of the answer; JSON by default. */
             format?: components["schemas"]["SqlFormat"];
+            /** @description Whether an answer from memory alone will do while ClickHouse is away; it is marked. */
+            partial?: boolean;
             /**
-             * @description One statement that reads.
+             * @description One statement that reads. Before it may stand `SET streamgauge.epoch = …;` and `SET streamgauge.partial = true;`.
              * @example SELECT name, count(*) FROM metrics GROUP BY name
              */
             sql: string;
@@ -698,8 +715,13 @@ export interface operations {
                 filter?: string;
                 /** @description dimensions, with commas: one series for each of their values */
                 group_by?: string;
+                /** @description `true`: an answer from memory alone will do while ClickHouse is away; it is marked */
+                partial?: boolean;
             };
-            header?: never;
+            header?: {
+                /** @description waits, for some seconds at most, until the events of this epoch are visible */
+                "X-Streamgauge-Epoch"?: number | null;
+            };
             path: {
                 name: string;
             };
@@ -709,6 +731,10 @@ export interface operations {
         responses: {
             200: {
                 headers: {
+                    /** @description the answer is exact up to this epoch */
+                    "X-Streamgauge-Epoch"?: number;
+                    /** @description what is missing; only of a partial answer */
+                    "X-Streamgauge-Partial"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -781,7 +807,10 @@ export interface operations {
     ask_sql: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                /** @description waits, for some seconds at most, until the events of this epoch are visible */
+                "X-Streamgauge-Epoch"?: number | null;
+            };
             path?: never;
             cookie?: never;
         };
@@ -794,6 +823,10 @@ export interface operations {
             /** @description JSON; the other formats are plain bodies */
             200: {
                 headers: {
+                    /** @description the answer is exact up to this epoch */
+                    "X-Streamgauge-Epoch"?: number;
+                    /** @description what is missing; only of a partial answer */
+                    "X-Streamgauge-Partial"?: string;
                     [name: string]: unknown;
                 };
                 content: {

@@ -31,6 +31,9 @@ export interface WireSeries {
   points: WirePoint[];
 }
 
+/** What an answer from memory alone lacks. */
+export type PartialAnswer = Schemas['PartialAnswer'];
+
 export type SeriesData = Omit<Schemas['DataAnswer'], 'series'> & { series: WireSeries[] };
 
 export type Column = Schemas['ColumnInfo'];
@@ -56,6 +59,7 @@ export type LiveRequest =
       group_by?: string[];
       range: string;
       aggregations: Aggregation[];
+      partial: boolean;
     }
   | { type: 'unsubscribe'; id: string };
 
@@ -68,6 +72,7 @@ export type LiveMessage =
       granularity: string;
       aggregations: Aggregation[];
       series: WireSeries[];
+      partial?: PartialAnswer | null;
     }
   | { type: 'change'; id: string; epoch: number; series: WireSeries[] }
   | { type: 'heartbeat'; epoch: number; time: string | number }

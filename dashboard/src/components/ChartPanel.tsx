@@ -6,7 +6,7 @@ import type { Picture } from '../hooks/useDrawnSeries';
 import type { Feed } from '../hooks/useSeries';
 import type { PageState } from '../state/url';
 import classes from './Explore.module.css';
-import { EmptyFace, ErrorFace, LoadingFace, StaleNote } from './faces';
+import { EmptyFace, ErrorFace, LoadingFace, PartialNote, StaleNote } from './faces';
 import { Figures } from './Figures';
 import { SeriesChart } from './SeriesChart';
 
@@ -58,6 +58,7 @@ export function ChartPanel(props: ChartPanelProps) {
         />
         <StaleNote />
       </div>
+      {feed.partial && <PartialNote partial={feed.partial}>History is missing, live goes on</PartialNote>}
       {feed.problem && <ErrorFace problem={feed.problem} onRetry={feed.retry} />}
       <div className={classes['stage']} data-phase={feed.phase} aria-busy={feed.phase === 'loading'}>
         <SeriesChart

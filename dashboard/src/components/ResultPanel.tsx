@@ -1,6 +1,6 @@
 /** What came of the last statement: rows and their figures, an error, or an invitation. */
 import { CopyButton } from './CopyButton';
-import { EmptyFace, ErrorFace, LoadingFace } from './faces';
+import { EmptyFace, ErrorFace, LoadingFace, PartialNote } from './faces';
 import { ResultTable } from './ResultTable';
 import classes from './Sql.module.css';
 import type { SqlAnswer } from '../api/types';
@@ -29,6 +29,9 @@ export function ResultPanel({ answer, problem, isRunning }: Pick<SqlRun, 'answer
   return (
     <section className={classes['panel']} aria-label="Answer" aria-busy={isRunning} data-old={isOld || undefined}>
       {problem && <ErrorFace problem={problem} />}
+      {answer?.partial && (
+        <PartialNote partial={answer.partial}>History is missing; this is what memory has</PartialNote>
+      )}
       {answer && <ResultBar answer={answer} isStale={isOld} />}
       {answer && answer.rows.length > 0 && <ResultTable key={answer.epoch} answer={answer} />}
       {answer && answer.rows.length === 0 && <EmptyFace title="No rows">The statement ran and gave none.</EmptyFace>}

@@ -1,7 +1,7 @@
-/** The four faces that a panel has besides its content: loading, empty, failed and stale. */
+/** The faces that a panel has besides its content: loading, empty, failed, stale and partial. */
 import { Button, Loader } from '@mantine/core';
 import type { ReactNode } from 'react';
-import type { Problem } from '../api/types';
+import type { PartialAnswer, Problem } from '../api/types';
 import { formatSpan } from '../chart/format';
 import { useLink, useNow } from '../hooks/useLink';
 import classes from './faces.module.css';
@@ -52,6 +52,19 @@ export function StaleLine({ problem, onRetry }: { problem: Problem; onRetry: () 
     <div className={classes['staleLine']} role="status" title={problem.detail}>
       <span className={classes['stale']}>stale · {problem.title.toLowerCase()}</span>
       <Button size="compact-xs" variant="subtle" color="gray" onClick={onRetry}>Try again</Button>
+    </div>
+  );
+}
+
+/** Above an answer from memory alone: says that its older part is not there. */
+export function PartialNote({ partial, children }: { partial: PartialAnswer; children: ReactNode }) {
+  return (
+    <div className={classes['partial']} role="status" data-testid="partial">
+      <AlertIcon />
+      <div className={classes['errorText']}>
+        <strong>{children}</strong>
+        <span className={classes['detail']}>{partial.missing}</span>
+      </div>
     </div>
   );
 }

@@ -1,7 +1,7 @@
 /** Follows the series of a query: over the live connection for a moving range, over HTTP for a fixed one. */
 import { useCallback, useEffect, useRef, useState } from 'react';
 import { readData, toProblem } from '../api/client';
-import type { Aggregation, Problem } from '../api/types';
+import type { Aggregation, PartialAnswer, Problem } from '../api/types';
 import { durationMs, rangeMs, type TimeRange } from '../chart/granularity';
 import { SeriesSet } from '../chart/series';
 import { connection } from '../live/browser';
@@ -21,6 +21,8 @@ export interface Feed {
   granularityMs: number;
   phase: 'loading' | 'ready' | 'error';
   problem: Problem | null;
+  /** What the series lack while ClickHouse is away. */
+  partial: PartialAnswer | null;
   watch: (watcher: () => void) => () => void;
   retry: () => void;
 }
@@ -69,6 +71,7 @@ export function useSeries(query: SeriesQuery): Feed {
   const [watchers] = useState(() => new Set<() => void>());
   const [phase, setPhase] = useState<Feed['phase']>('loading');
   const [problem, setProblem] = useState<Problem | null>(null);
+  const [partial, setPartial] = useState<PartialAnswer | null>(null);
   const [attempt, setAttempt] = useState(0);
   const metric = useRef(query.metric);
   const key = JSON.stringify(query);
@@ -89,6 +92,7 @@ export function useSeries(query: SeriesQuery): Feed {
     const stop = follow(parsed, {
       onSnapshot: took((batch) => {
         set.replace(batch);
+        setPartial(batch.partial ?? null);
         setPhase('ready');
         setProblem(null);
       }),
@@ -115,5 +119,5 @@ export function useSeries(query: SeriesQuery): Feed {
     return () => watchers.delete(watcher);
   }, [watchers]);
   const retry = useCallback(() => setAttempt((last) => last + 1), []);
-  return { set, granularityMs: durationMs(query.granularity), phase, problem, watch, retry };
+  return { set, granularityMs: durationMs(query.granularity), phase, problem, partial, watch, retry };
 }

@@ -63,7 +63,7 @@ test('a subscription is sent on opening, and its frames arrive', () => {
   newest().onopen?.();
   expect(newest().sent).toEqual([{
     type: 'subscribe', id: expect.any(String), metric: 'cpu', granularity: '1s', filter: 'host:a,zone:1',
-    group_by: ['host'], range: '15m', aggregations: ['avg'],
+    group_by: ['host'], range: '15m', aggregations: ['avg'], partial: true,
   }]);
   const id = subscribedId(newest());
   newest().speak({ type: 'change', id, epoch: 0, series: [] });
@@ -75,6 +75,19 @@ test('a subscription is sent on opening, and its frames arrive', () => {
   expect(listener.onChange).toHaveBeenCalledWith(expect.objectContaining({ epoch: 2, aggregations: ['avg'] }));
   expect(listener.onError).toHaveBeenCalledWith(expect.objectContaining({ code: 'unknown_metric' }));
   expect(connection.getStatus().state).toBe('live');
+});
+
+test('what a snapshot lacks reaches the listener, until a whole one comes', () => {
+  const { connection, newest, listener } = setUp();
+  connection.subscribe(QUERY, listener);
+  connection.start();
+  newest().onopen?.();
+  const id = subscribedId(newest());
+  const partial = { missing: 'history in ClickHouse up to epoch 5 is missing: it is away', epoch: 5 };
+  newest().speak({ ...snapshot(id), partial });
+  expect(listener.onSnapshot).toHaveBeenLastCalledWith(expect.objectContaining({ partial }));
+  newest().speak(snapshot(id, 2));
+  expect(listener.onSnapshot).toHaveBeenLastCalledWith(expect.not.objectContaining({ partial: expect.anything() }));
 });
 
 test('after a drop it polls, then subscribes anew under a new id and stops polling', async () => {

@@ -15,7 +15,7 @@
  * 2. At most one socket and one poll round are under way.
  * 3. Polling stops as soon as a socket is open, and its late answers are dropped.
  */
-import type { Aggregation, LiveMessage, LiveRequest, Problem, SeriesData, WireSeries } from '../api/types';
+import type { Aggregation, LiveMessage, LiveRequest, PartialAnswer, Problem, SeriesData, WireSeries } from '../api/types';
 import { backoffMs } from './backoff';
 
 export type LinkState = 'connecting' | 'live' | 'reconnecting' | 'offline';
@@ -45,6 +45,8 @@ export interface Batch {
   epoch: number;
   aggregations: Aggregation[];
   series: WireSeries[];
+  /** Of a snapshot that lacks history, since ClickHouse is away; a whole one follows when it is back. */
+  partial?: PartialAnswer | null;
 }
 
 export interface LiveListener {
@@ -219,6 +221,7 @@ export class LiveConnection {
       ...(query.groupBy.length > 0 && { group_by: query.groupBy }),
       range: query.range,
       aggregations: query.aggregations,
+      partial: true,
     });
   }
 

@@ -30,6 +30,8 @@ pub(crate) use catalog::{CATALOG, SCHEMA, StatementCatalog, table_names};
 pub(crate) struct Statement {
     pub(crate) engine: Engine,
     pub(crate) history: Arc<dyn History>,
+    /// ClickHouse is away, and an answer without its part was asked for.
+    pub(crate) memory_only: bool,
     pub(crate) capture: Arc<Capture>,
     pub(crate) time_max: Duration,
 }

@@ -27,7 +27,7 @@ use streamgauge_schemas::{Epoch, StreamId};
 use super::{Statement, predicates, pushdown, write_conjuncts};
 use crate::capture::StreamPlace;
 use crate::clickhouse;
-use crate::history::conform;
+use crate::history::{self, conform};
 
 /// Small batches of memory are joined into ones of about this many rows.
 const BATCH_ROWS: usize = 8_192;
@@ -187,12 +187,12 @@ impl PartitionStream for HistoryEvents {
     fn execute(&self, _context: Arc<TaskContext>) -> SendableRecordBatchStream {
         let flushed = self.statement.capture.stream(self.place).flushed;
         let schema = self.schema.clone();
-        if flushed == Epoch::ZERO {
+        if flushed == Epoch::ZERO || self.statement.memory_only {
             return Box::pin(RecordBatchStreamAdapter::new(schema, stream::empty()));
         }
         let (history, sql, stream) = (self.statement.history.clone(), self.sql(flushed), self.stream);
         let read = async move {
-            match history.query(&sql).await {
+            match history::read(history, sql, flushed).await {
                 Ok(batches) => Ok(batches),
                 // A stream of the user's own has a table from its first flush on.
                 Err(error) if error.is_table_missing() && stream != StreamId::METRICS => Ok(stream::empty().boxed()),

@@ -24,6 +24,7 @@ use super::merge::{MemoryGroups, ViewColumn, history_columns};
 use super::{Statement, predicates, pushdown, write_conjuncts};
 use crate::capture::ViewPlace;
 use crate::clickhouse;
+use crate::history;
 use crate::predicate::{Predicate, row_filter};
 
 /// About how many bytes of memory a captured row takes while it is merged.
@@ -146,11 +147,13 @@ impl PartitionStream for Groups {
             return Box::pin(RecordBatchStreamAdapter::new(self.schema.clone(), failed));
         }
         let memory = MemoryGroups::new(snapshot.clone(), self.columns.clone(), self.schema.clone());
-        let sql = self.sql(snapshot.horizon, !memory.is_empty());
-        let history = (snapshot.horizon > Epoch::ZERO).then(|| self.statement.history.clone());
+        let horizon = snapshot.horizon;
+        let sql = self.sql(horizon, !memory.is_empty());
+        let has_history = horizon > Epoch::ZERO && !self.statement.memory_only;
+        let history = has_history.then(|| self.statement.history.clone());
         let read = async move {
             match history {
-                Some(history) => Ok::<_, DataFusionError>(history.query(&sql).await?),
+                Some(history) => Ok::<_, DataFusionError>(history::read(history, sql, horizon).await?),
                 None => Ok(stream::empty().boxed()),
             }
         };

@@ -13,7 +13,7 @@ use futures::{StreamExt, TryStreamExt};
 use parking_lot::Mutex;
 use streamgauge_engine::{Engine, EngineConfig, Recovered};
 use streamgauge_queries::history::HistoryStream;
-use streamgauge_queries::{Format, History, HistoryError, QueryEngine, QueryError, QueryLimits};
+use streamgauge_queries::{AskOptions, Format, History, HistoryError, QueryEngine, QueryError, QueryLimits};
 use streamgauge_schemas::event::BatchSeries;
 use streamgauge_schemas::{Epoch, EventBatch, EventTime, MetricsBatch, Series, StreamId};
 use streamgauge_sinks::raw::RawFlush;
@@ -80,7 +80,39 @@ async fn database(name: &str) -> ClickHouse {
     clickhouse
 }
 
-struct OverClickHouse(ClickHouse, Arc<Mutex<Vec<String>>>);
+/// How ClickHouse does, as queries meet it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Weather {
+    /// It answers.
+    #[default]
+    Fine,
+    /// It refuses every connection.
+    Away,
+    /// It takes connections, and never answers.
+    Hanging,
+    /// It answers, and refuses to read.
+    Overloaded,
+}
+
+struct OverClickHouse {
+    clickhouse: ClickHouse,
+    asked: Arc<Mutex<Vec<String>>>,
+    weather: Arc<Mutex<Weather>>,
+}
+
+impl OverClickHouse {
+    /// Fails, or waits, as the weather is.
+    async fn meet(&self, reads: bool) -> Result<(), HistoryError> {
+        let weather = *self.weather.lock();
+        match weather {
+            Weather::Away => Err(HistoryError::retryable("connection refused")),
+            Weather::Hanging if reads => std::future::pending().await,
+            Weather::Hanging => Err(HistoryError::retryable("no answer in time")),
+            Weather::Overloaded if reads => Err(HistoryError::retryable("too many queries")),
+            Weather::Fine | Weather::Overloaded => Ok(()),
+        }
+    }
+}
 
 fn history_error(error: SinkError) -> HistoryError {
     match &error {
@@ -93,13 +125,18 @@ fn history_error(error: SinkError) -> HistoryError {
 #[async_trait]
 impl History for OverClickHouse {
     async fn query(&self, sql: &str) -> Result<HistoryStream, HistoryError> {
-        self.1.lock().push(sql.to_owned());
-        let batches = self.0.query_arrow(sql).await.map_err(history_error)?;
+        self.asked.lock().push(sql.to_owned());
+        self.meet(true).await?;
+        let batches = self.clickhouse.query_arrow(sql).await.map_err(history_error)?;
         Ok(batches.map_err(history_error).boxed())
     }
 
+    async fn available(&self) -> Result<(), HistoryError> {
+        self.meet(false).await
+    }
+
     fn database(&self) -> &str {
-        self.0.database()
+        self.clickhouse.database()
     }
 }
 
@@ -135,6 +172,8 @@ pub(crate) struct World {
     pub(crate) clickhouse: ClickHouse,
     /// What ClickHouse was asked.
     pub(crate) asked: Arc<Mutex<Vec<String>>>,
+    /// How ClickHouse does; flushes go on whatever it is.
+    pub(crate) weather: Arc<Mutex<Weather>>,
     clock: Arc<AtomicU64>,
     _log: tempfile::TempDir,
 }
@@ -157,10 +196,11 @@ impl World {
         };
         let engine = Engine::open(&config, Recovered::default()).unwrap();
         let clickhouse = database(name).await;
-        let asked = Arc::default();
-        let history = Arc::new(OverClickHouse(clickhouse.clone(), Arc::clone(&asked)));
+        let (asked, weather) = <(Arc<Mutex<Vec<String>>>, Arc<Mutex<Weather>>)>::default();
+        let history = OverClickHouse { clickhouse: clickhouse.clone(), asked: asked.clone(), weather: weather.clone() };
+        let history = Arc::new(history);
         let queries = QueryEngine::new(engine.clone(), history, limits).unwrap();
-        World { engine, queries, clickhouse, asked, clock, _log: log }
+        World { engine, queries, clickhouse, asked, weather, clock, _log: log }
     }
 
     pub(crate) async fn append(&self, events: &[Event]) -> Epoch {
@@ -211,7 +251,11 @@ impl World {
     }
 
     pub(crate) async fn answer(&self, sql: &str, format: Format) -> Result<String, QueryError> {
-        let answer = self.queries.sql(sql).await?;
+        self.answer_as(sql, format, AskOptions::default()).await
+    }
+
+    pub(crate) async fn answer_as(&self, sql: &str, format: Format, options: AskOptions) -> Result<String, QueryError> {
+        let answer = self.queries.sql(sql, options).await?;
         let body = streamgauge_queries::format::body(answer, format, std::time::Instant::now()).await?;
         let parts: Vec<_> = body.try_collect().await?;
         Ok(String::from_utf8(parts.concat()).unwrap())

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use serde_json::{Value, json};
+use serde_json::Value;
 use streamgauge_schemas::EventTime;
 use streamgauge_schemas::time::{from_integer, from_rfc3339};
 
@@ -68,8 +68,7 @@ async fn stream(
     let described = match connection.ask_json(Ask::get(&path, &[])).await {
         Ok(described) if if_empty => {
             let statement = format!("SELECT 1 FROM \"{name}\" LIMIT 1");
-            let ask = Ask::post_json("/api/v1/sql", &json!({ "sql": statement, "format": "json" }));
-            let answer = connection.ask_json(ask).await?;
+            let answer = connection.ask_json(Ask::sql(&statement, "json")).await?;
             if answer["rows"].as_array().is_some_and(|rows| !rows.is_empty()) {
                 return Ok(None);
             }
@@ -108,6 +107,7 @@ fn last_time(answer: &Value, name: &str) -> Option<EventTime> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::json;
 
     #[test]
     fn the_last_time_is_that_of_the_metric_itself() {
