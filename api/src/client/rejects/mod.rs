@@ -113,7 +113,7 @@ impl Filter {
         let columns = COLUMNS.map(|column| format!("r.{column}")).join(", ");
         let mut sql = format!(
             "SELECT {columns} FROM rejects r WHERE NOT EXISTS \
-             (SELECT 1 FROM requests q WHERE q.key = '{KEY_PREFIX}' || r.id AND q.accepted > 0)"
+             (SELECT 1 FROM requests q WHERE q.key = '{KEY_PREFIX}' || r.id AND q.key LIKE '{KEY_PREFIX}%' AND q.accepted > 0)"
         );
         if let Some(stream) = &self.stream {
             sql.push_str(&format!(" AND r.stream = {}", literal(stream)));
