@@ -80,7 +80,7 @@ impl From<&Stream> for StreamInfo {
                 .collect(),
             order_by: definition.order_by.clone(),
             retention: definition.retention().to_string(),
-            built_in: false,
+            built_in: stream.id.is_built_in(),
         }
     }
 }

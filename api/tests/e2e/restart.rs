@@ -251,7 +251,7 @@ async fn streams_are_what_they_were_when_the_program_was_killed() {
     let listed = client.get("/api/v1/streams").await.expect(200);
     let names: BTreeSet<&str> =
         listed["streams"].as_array().unwrap().iter().map(|stream| stream["name"].as_str().unwrap()).collect();
-    assert_eq!(names, ["changed", "kept", "metrics", "new"].into());
+    assert_eq!(names, ["changed", "kept", "metrics", "new", "rejects", "requests"].into());
     let check = async |when: &str| {
         for (name, values) in [("kept", json!([[1.0], [2.0]])), ("changed", json!([["two"]])), ("new", json!([[true]]))]
         {

@@ -41,8 +41,10 @@ async fn a_stream_is_made_filled_read_and_deleted() {
     assert_eq!(client.get("/api/v1/streams/orders").await.expect(200), made);
     let listed = client.get("/api/v1/streams").await.expect(200);
     let names: Vec<&Value> = listed["streams"].as_array().unwrap().iter().map(|stream| &stream["name"]).collect();
-    assert_eq!(names, ["metrics", "orders"]);
-    assert_eq!(listed["streams"][0]["built_in"], true);
+    assert_eq!(names, ["metrics", "rejects", "requests", "orders"]);
+    let built_in: Vec<&Value> =
+        listed["streams"].as_array().unwrap().iter().map(|stream| &stream["built_in"]).collect();
+    assert_eq!(built_in, [true, true, true, false]);
 
     let mut other = orders();
     other["columns"][2]["type"] = json!("f64");
@@ -136,7 +138,7 @@ async fn definitions_that_make_no_sense_are_refused_with_the_part() {
         let detail = client.post_json("/api/v1/streams", &definition).await.problem(400, "bad_definition");
         assert!(detail.contains(says), "{says}: {detail}");
     }
-    assert_eq!(client.get("/api/v1/streams").await.expect(200)["streams"].as_array().unwrap().len(), 1);
+    assert_eq!(client.get("/api/v1/streams").await.expect(200)["streams"].as_array().unwrap().len(), 3);
     let metrics = client.request("DELETE", "/api/v1/streams/metrics", &[], "").await;
     assert!((400..500).contains(&metrics.status), "the built-in stream stays: {}", metrics.text());
 }
