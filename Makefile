@@ -35,6 +35,15 @@ bench: page clickhouse ## Measure the program; ARGS="…" goes to the benchmark
 	cargo build --release --locked -p streamgauge-api -p streamgauge-bench
 	"$$CARGO_TARGET_DIR/release/streamgauge-bench" $(ARGS)
 
+# A schedule that failed is replayed with its SEED and KILLS.
+SEED ?= random
+KILLS ?= 100
+
+.PHONY: chaos
+chaos: page clickhouse ## Kill the program and ClickHouse under load, 100 times, and compare; SEED=… KILLS=… replays
+	@scripts/need cargo
+	CHAOS_SEED=$(SEED) CHAOS_KILLS=$(KILLS) cargo test --workspace --locked --test chaos -- --nocapture what_was
+
 .PHONY: clean
 clean: ## Remove what was built; ./data and the fetched ClickHouse stay
 	rm -rf dashboard/dist dashboard/node_modules dashboard/test-results

@@ -23,8 +23,18 @@ use support::{Client, DataDir, PATIENCE, Program};
 
 const MIB: u64 = 1 << 20;
 /// The bounds that the program is given.
-const BOUNDS: [&str; 6] =
-    ["--pending-bytes-max", "67108864", "--inflight-bytes-max", "33554432", "--requests-max", "64"];
+const BOUNDS: [&str; 10] = [
+    "--pending-bytes-max",
+    "67108864",
+    "--inflight-bytes-max",
+    "33554432",
+    "--body-bytes-max",
+    "8388608",
+    "--state-bytes-max",
+    "268435456",
+    "--requests-max",
+    "64",
+];
 /// What its memory may grow by: the bounds above a few times over, for decoding, encoding and flushing what they hold,
 /// and the caches of the allocator and of queries.
 const GROWTH_BYTES_MAX: u64 = 640 * MIB;
@@ -95,16 +105,16 @@ async fn four_times_the_load_is_pushed_back_and_nothing_is_lost() {
     let measured = closed_loop(&client, &bodies).await;
     let taken_a_second = measured.acknowledged as f64 / MEASURE.as_secs_f64();
     assert!(taken_a_second >= 1.0, "it takes nothing");
-    let memory_before = memory(&client).await.expect("a status without load");
+    let memory_before = sample(&client).await.expect("a status without load").memory_bytes;
 
     let samples = Arc::new(Mutex::new(Vec::new()));
-    let sampler = tokio::spawn(sample_memory(client.clone(), samples.clone()));
+    let sampler = tokio::spawn(sample_each_second(client.clone(), samples.clone()));
     let tally = open_loop(&client, &bodies, taken_a_second * OVERLOAD_FACTOR).await;
     let after = latency(&client).await;
     sampler.abort();
     let samples = samples.lock().clone();
-    let memory_max = samples.iter().copied().max().unwrap_or(0);
-    print(&tally, taken_a_second, [memory_before, memory_max], [before, after]);
+    let memory_max = samples.iter().map(|sample| sample.memory_bytes).max().unwrap_or(0);
+    print(&tally, taken_a_second, &samples, [before, after]);
 
     assert!(tally.refused.values().sum::<u64>() > 0, "four times the load was not too much");
     for (index, acknowledged) in tally.windows.iter().take((OVERLOAD.as_secs() / WINDOW.as_secs()) as usize).enumerate()
@@ -217,27 +227,46 @@ async fn finish(mut tasks: JoinSet<()>, tally: Arc<Mutex<Tally>>) -> Tally {
     std::mem::take(&mut *tally.lock())
 }
 
-/// Resident memory, each second.
-async fn sample_memory(client: Client, samples: Arc<Mutex<Vec<u64>>>) {
+/// What the program says of itself.
+#[derive(Clone, Copy, Debug)]
+struct Sample {
+    memory_bytes: u64,
+    pending_bytes: u64,
+    state_bytes: u64,
+    inflight_bytes: u64,
+}
+
+async fn sample_each_second(client: Client, samples: Arc<Mutex<Vec<Sample>>>) {
     loop {
-        let sample = memory(&client).await;
+        let sample = sample(&client).await;
         samples.lock().extend(sample);
         tokio::time::sleep(Duration::from_secs(1)).await;
     }
 }
 
-async fn memory(client: &Client) -> Option<u64> {
+async fn sample(client: &Client) -> Option<Sample> {
     let answer = client.try_request("GET", "/api/v1/status", &[], "").await.ok()?;
-    (answer.status == 200).then(|| answer.json()["memory_bytes"].as_u64()).flatten()
+    let status = (answer.status == 200).then(|| answer.json())?;
+    let bytes = |name: &str| status[name].as_u64().unwrap_or_else(|| panic!("no {name}: {status}"));
+    Some(Sample {
+        memory_bytes: bytes("memory_bytes"),
+        pending_bytes: bytes("pending_bytes"),
+        state_bytes: bytes("state_bytes"),
+        inflight_bytes: bytes("inflight_bytes"),
+    })
 }
 
-fn print(tally: &Tally, taken_a_second: f64, [memory_before, memory_max]: [u64; 2], [before, after]: [Duration; 2]) {
+fn print(tally: &Tally, taken_a_second: f64, samples: &[Sample], [before, after]: [Duration; 2]) {
     println!("taken in a closed loop       {taken_a_second:.0} requests/s of {EVENTS} events");
     println!("driven at                    {:.0} requests/s for {OVERLOAD:?}", taken_a_second * OVERLOAD_FACTOR);
     println!("acknowledged                 {} requests, by {WINDOW:?}: {:?}", tally.acknowledged, tally.windows);
     println!("refused                      {:?}", tally.refused);
     println!("without answer               {}", tally.unknown);
     println!("held back by the generator   {}", tally.held_back);
-    println!("memory                       {} MiB before, {} MiB at most", memory_before / MIB, memory_max / MIB);
+    let mib = |bytes: fn(&Sample) -> u64| samples.iter().map(|sample| bytes(sample) / MIB).collect::<Vec<_>>();
+    println!("memory, MiB, each second     {:?}", mib(|sample| sample.memory_bytes));
+    println!("not flushed, MiB             {:?}", mib(|sample| sample.pending_bytes));
+    println!("rows of views, MiB           {:?}", mib(|sample| sample.state_bytes));
+    println!("bodies, MiB                  {:?}", mib(|sample| sample.inflight_bytes));
     println!("a single post                {before:?} before, {after:?} after");
 }

@@ -29,7 +29,7 @@ enum Whom {
 }
 
 /// Compares while part of everything is in memory and part in ClickHouse. Producers stay paused.
-pub(crate) async fn across_the_seam(site: &mut Site, producers: &mut Producers) -> anyhow::Result<()> {
+pub(crate) async fn across_the_seam(site: &mut Site, producers: &Producers) -> anyhow::Result<()> {
     site.ensure_running().await?;
     producers.pause().await?;
     site.check_alive()?;
@@ -38,7 +38,7 @@ pub(crate) async fn across_the_seam(site: &mut Site, producers: &mut Producers) 
 
 /// Compares across the seam, when all was flushed by itself, and after a graceful end and another start; in the end
 /// also what ClickHouse itself says.
-pub(crate) async fn everything(site: &mut Site, producers: &mut Producers) -> anyhow::Result<()> {
+pub(crate) async fn everything(site: &mut Site, producers: &Producers) -> anyhow::Result<()> {
     across_the_seam(site, producers).await.context("across the seam")?;
     caught_up(site.client(), producers.ledger().epoch).await?;
     compare(Whom::Program, site.client(), producers).await.context("when all was flushed")?;

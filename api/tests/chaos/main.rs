@@ -100,22 +100,23 @@ async fn run_at(site: &mut Site, schedule: &Schedule, deadline: Instant) -> anyh
     let mut report = Report::new(schedule);
     site.start(None).await?;
     requests::make_streams(site.client()).await?;
-    let mut producers = Producers::start(schedule.seed, site.address());
+    let producers = Producers::start(schedule.seed, site.address());
     for (index, round) in schedule.rounds.iter().enumerate() {
         if Instant::now() > deadline {
             println!("time is up after {index} of {} rounds", schedule.rounds.len());
             break;
         }
+        println!("{index:>3}  after {:>3} s: {}", report.seconds(), round.fault);
         faults::inject(site, &producers, round, &mut report)
             .await
             .with_context(|| format!("round {index}: {}", round.fault))?;
         report.rounds += 1;
         if report.rounds % ROUNDS_A_CHECK == 0 {
-            check::across_the_seam(site, &mut producers).await.with_context(|| format!("after round {index}"))?;
+            check::across_the_seam(site, &producers).await.with_context(|| format!("after round {index}"))?;
             producers.resume();
         }
     }
-    check::everything(site, &mut producers).await.context("at the end")?;
+    check::everything(site, &producers).await.context("at the end")?;
     report.take(&producers.ledger());
     Ok(report)
 }

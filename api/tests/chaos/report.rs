@@ -63,6 +63,11 @@ impl Report {
         *if died { deaths } else { missed } += 1;
     }
 
+    /// How long it has taken so far.
+    pub(crate) fn seconds(&self) -> u64 {
+        self.began.elapsed().as_secs()
+    }
+
     /// Takes over what the producers counted.
     pub(crate) fn take(&mut self, ledger: &Ledger) {
         (self.acknowledged, self.sent, self.refused) = (ledger.acknowledged, ledger.sent, ledger.refused);
@@ -93,7 +98,7 @@ impl fmt::Display for Report {
         line("rejects", &self.rejects)?;
         line("without key and answer, found there", &self.unknown.0)?;
         line("without key and answer, not there", &self.unknown.1)?;
-        line("seconds", &self.began.elapsed().as_secs())?;
+        line("seconds", &self.seconds())?;
         line("differences", &0)
     }
 }

@@ -116,7 +116,7 @@ async fn check(archive: &Path) {
 async fn later_is_there(client: &Client) {
     assert_eq!(client.sql("SELECT sum(value) FROM metrics WHERE name = 'later'").await, json!([[1.5]]));
     assert_eq!(client.sql("SELECT sum(\"sum\") FROM metrics_1d WHERE name = 'later'").await, json!([[1.5]]));
-    assert_eq!(client.sql("SELECT sum(took) FROM visits WHERE page = '/later'").await, json!([["7"]]));
+    assert_eq!(client.sql("SELECT sum(took) FROM visits WHERE page = '/later'").await, json!([[7.0]]));
 }
 
 /// Compares what has not outlived its retention; a day is left for ClickHouse to remove what has.
