@@ -235,6 +235,20 @@ export interface paths {
 export type webhooks = Record<string, never>;
 export interface components {
     schemas: {
+        /** @description Rows that were set aside. */
+        AsideState: {
+            /** @description The file that keeps them. */
+            file: string;
+            /** @description What ClickHouse said. */
+            reason: string;
+            /**
+             * Format: int64
+             * @description How many there are.
+             */
+            rows: number;
+            /** @description The table that they belong to. */
+            table: string;
+        };
         /** @description The ClickHouse server. */
         ClickHouseStatus: {
             /** @description Whether it answers. */
@@ -308,7 +322,7 @@ export interface components {
             accepted: number;
             /**
              * Format: int64
-             * @description The epoch of the accepted events; null when there are none.
+             * @description The epoch of what the request brought, rejects included; null when that is nothing.
              */
             epoch?: number | null;
             /** @description The events that were not accepted. */
@@ -441,6 +455,8 @@ export interface components {
         };
         /** @description Where the program stands. */
         Status: {
+            /** @description What ClickHouse refused and is missing from answers until it is restored; empty when all is well. */
+            aside: components["schemas"]["AsideState"][];
             /** @description The ClickHouse server. */
             clickhouse: components["schemas"]["ClickHouseStatus"];
             /**
@@ -462,9 +478,24 @@ export interface components {
             flush: components["schemas"]["FlushState"][];
             /**
              * Format: int64
+             * @description Bytes of the bodies of open requests.
+             */
+            inflight_bytes: number;
+            /**
+             * Format: int64
+             * @description Bytes of the log on disk.
+             */
+            log_bytes: number;
+            /**
+             * Format: int64
              * @description Resident memory of the program, without ClickHouse.
              */
             memory_bytes: number;
+            /**
+             * Format: int64
+             * @description Requests that are open, without this one.
+             */
+            open_requests: number;
             /**
              * Format: int64
              * @description Bytes of events that ClickHouse does not have yet.
@@ -472,9 +503,19 @@ export interface components {
             pending_bytes: number;
             /**
              * Format: int64
+             * @description Requests with a name that are known, so that a repeat of them is too.
+             */
+            requests_known: number;
+            /**
+             * Format: int64
              * @description Series known.
              */
             series: number;
+            /**
+             * Format: int64
+             * @description Bytes that the rows of views take in memory, about.
+             */
+            state_bytes: number;
             /**
              * Format: int64
              * @description Seconds since the program began to serve.
@@ -524,8 +565,20 @@ export type $defs = Record<string, never>;
 export interface operations {
     data_points: {
         parameters: {
-            query?: never;
-            header?: never;
+            query?: {
+                /** @description When the request is acknowledged; `durable` by default. */
+                ack?: "durable" | "visible";
+                /** @description Whether events that are not accepted are kept; `keep` by default. */
+                rejects?: "keep" | "report";
+            };
+            header?: {
+                /** @description A name for this one request, of 1 to 255 visible ASCII characters: a repeat is answered as the first time. */
+                "Idempotency-Key"?: string | null;
+                /** @description Instead of a key: who sends, with a number that rises from request to request. */
+                "X-Streamgauge-Producer"?: string | null;
+                /** @description See the producer. */
+                "X-Streamgauge-Sequence"?: number | null;
+            };
             path?: never;
             cookie?: never;
         };
@@ -545,6 +598,14 @@ export interface operations {
                 };
             };
             400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            409: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -638,8 +699,20 @@ export interface operations {
     };
     points: {
         parameters: {
-            query?: never;
-            header?: never;
+            query?: {
+                /** @description When the request is acknowledged; `durable` by default. */
+                ack?: "durable" | "visible";
+                /** @description Whether events that are not accepted are kept; `keep` by default. */
+                rejects?: "keep" | "report";
+            };
+            header?: {
+                /** @description A name for this one request, of 1 to 255 visible ASCII characters: a repeat is answered as the first time. */
+                "Idempotency-Key"?: string | null;
+                /** @description Instead of a key: who sends, with a number that rises from request to request. */
+                "X-Streamgauge-Producer"?: string | null;
+                /** @description See the producer. */
+                "X-Streamgauge-Sequence"?: number | null;
+            };
             path?: never;
             cookie?: never;
         };
@@ -659,6 +732,14 @@ export interface operations {
                 };
             };
             400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            409: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -1027,8 +1108,20 @@ export interface operations {
     };
     events: {
         parameters: {
-            query?: never;
-            header?: never;
+            query?: {
+                /** @description When the request is acknowledged; `durable` by default. */
+                ack?: "durable" | "visible";
+                /** @description Whether events that are not accepted are kept; `keep` by default. */
+                rejects?: "keep" | "report";
+            };
+            header?: {
+                /** @description A name for this one request, of 1 to 255 visible ASCII characters: a repeat is answered as the first time. */
+                "Idempotency-Key"?: string | null;
+                /** @description Instead of a key: who sends, with a number that rises from request to request. */
+                "X-Streamgauge-Producer"?: string | null;
+                /** @description See the producer. */
+                "X-Streamgauge-Sequence"?: number | null;
+            };
             path: {
                 /** @description `metrics`, or a stream of your own */
                 stream: string;
@@ -1059,6 +1152,14 @@ export interface operations {
                 };
             };
             404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            409: {
                 headers: {
                     [name: string]: unknown;
                 };
