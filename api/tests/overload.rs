@@ -58,8 +58,9 @@ struct Tally {
     acknowledged: u64,
     /// Refused, by code.
     refused: BTreeMap<String, u64>,
-    /// Without an answer.
+    /// Without an answer, and why the last one was.
     unknown: u64,
+    why_unknown: String,
     /// Not sent, since too many waited for an answer.
     held_back: u64,
     /// Acknowledged in each window.
@@ -68,10 +69,14 @@ struct Tally {
 
 impl Tally {
     /// Counts an answer that came so long after the begin.
-    fn count(&mut self, after: Duration, answer: Option<&Answer>) {
-        let Some(answer) = answer else {
-            self.unknown += 1;
-            return;
+    fn count(&mut self, after: Duration, answer: Result<Answer, reqwest::Error>) {
+        let answer = match answer {
+            Ok(answer) => answer,
+            Err(error) => {
+                self.unknown += 1;
+                self.why_unknown = format!("{error:?}");
+                return;
+            }
         };
         if answer.status == 200 {
             assert_eq!(answer.json()["accepted"], EVENTS, "{}", answer.text());
@@ -80,7 +85,7 @@ impl Tally {
             self.windows[window] += 1;
             self.acknowledged += 1;
         } else {
-            *self.refused.entry(refusal(answer)).or_default() += 1;
+            *self.refused.entry(refusal(&answer)).or_default() += 1;
         }
     }
 }
@@ -151,8 +156,8 @@ fn bodies() -> Vec<Bytes> {
     (0..16).map(|number| Bytes::from(body(number))).collect()
 }
 
-async fn post(client: &Client, body: Bytes) -> Option<Answer> {
-    client.try_request("POST", "/api/v1/streams/metrics/events", &[("content-type", NDJSON)], body).await.ok()
+async fn post(client: &Client, body: Bytes) -> Result<Answer, reqwest::Error> {
+    client.try_request("POST", "/api/v1/streams/metrics/events", &[("content-type", NDJSON)], body).await
 }
 
 /// How long a single post takes, as a median; refusals are waited out.
@@ -186,7 +191,7 @@ async fn closed_loop(client: &Client, bodies: &Arc<Vec<Bytes>>) -> Tally {
                     break;
                 }
                 let answer = post(&client, bodies[number % bodies.len()].clone()).await;
-                tally.lock().count(began.elapsed(), answer.as_ref());
+                tally.lock().count(began.elapsed(), answer);
             }
         });
     }
@@ -207,7 +212,7 @@ async fn open_loop(client: &Client, bodies: &Arc<Vec<Bytes>>, requests_a_second:
             let (client, body, tally) = (client.clone(), bodies[number % bodies.len()].clone(), tally.clone());
             tasks.spawn(async move {
                 let answer = post(&client, body).await;
-                tally.lock().count(began.elapsed(), answer.as_ref());
+                tally.lock().count(began.elapsed(), answer);
                 drop(permit);
             });
         }
@@ -261,7 +266,7 @@ fn print(tally: &Tally, taken_a_second: f64, samples: &[Sample], [before, after]
     println!("driven at                    {:.0} requests/s for {OVERLOAD:?}", taken_a_second * OVERLOAD_FACTOR);
     println!("acknowledged                 {} requests, by {WINDOW:?}: {:?}", tally.acknowledged, tally.windows);
     println!("refused                      {:?}", tally.refused);
-    println!("without answer               {}", tally.unknown);
+    println!("without answer               {} {}", tally.unknown, tally.why_unknown);
     println!("held back by the generator   {}", tally.held_back);
     let mib = |bytes: fn(&Sample) -> u64| samples.iter().map(|sample| bytes(sample) / MIB).collect::<Vec<_>>();
     println!("memory, MiB, each second     {:?}", mib(|sample| sample.memory_bytes));

@@ -48,8 +48,9 @@ use report::Report;
 use schedule::Schedule;
 use site::Site;
 
-/// The seed of runs that can be compared with each other.
-const SEED: u64 = 20_240_501;
+/// The seed of runs that can be compared with each other: its first four kills meet a torn tail, a flush that is half
+/// done, a ClickHouse that dies and one that stands still, and a log that cannot be synced for a while.
+const SEED: u64 = 43;
 /// How many processes are killed when nothing else is said: in about a minute.
 const KILLS: usize = 8;
 /// So many rounds are between two comparisons.
