@@ -171,7 +171,7 @@ impl Run {
                 let decoded = Decoded {
                     batch: Some(batch(&events)),
                     rejected,
-                    places: vec![0..3],
+                    places: std::iter::once(0..3).collect(),
                     source: String::new(),
                     total: events.len() as u64 + 1,
                 };

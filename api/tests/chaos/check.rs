@@ -40,7 +40,8 @@ pub(crate) async fn across_the_seam(site: &mut Site, producers: &Producers) -> a
 /// also what ClickHouse itself says.
 pub(crate) async fn everything(site: &mut Site, producers: &Producers) -> anyhow::Result<()> {
     across_the_seam(site, producers).await.context("across the seam")?;
-    caught_up(site.client(), producers.ledger().epoch).await?;
+    let epoch = producers.ledger().epoch;
+    caught_up(site.client(), epoch).await?;
     compare(Whom::Program, site.client(), producers).await.context("when all was flushed")?;
     site.terminate().await?;
     site.start(None).await?;

@@ -112,7 +112,7 @@ async fn run_at(site: &mut Site, schedule: &Schedule, deadline: Instant) -> anyh
             .await
             .with_context(|| format!("round {index}: {}", round.fault))?;
         report.rounds += 1;
-        if report.rounds % ROUNDS_A_CHECK == 0 {
+        if report.rounds.is_multiple_of(ROUNDS_A_CHECK) {
             check::across_the_seam(site, &producers).await.with_context(|| format!("after round {index}"))?;
             producers.resume();
         }
