@@ -90,7 +90,7 @@ pub(crate) struct ServeArgs {
     #[arg(long, env = "STREAMGAUGE_INFLIGHT_BYTES_MAX", value_name = "BYTES")]
     #[serde(skip_serializing_if = "Option::is_none")]
     inflight_bytes_max: Option<usize>,
-    /// Requests that are open at a time; beyond it, they are answered with 429 [default: 1024]
+    /// Requests that are open at a time, and as many live connections; beyond it, they are answered with 429 [default: 1024]
     #[arg(long, env = "STREAMGAUGE_REQUESTS_MAX", value_name = "N")]
     #[serde(skip_serializing_if = "Option::is_none")]
     requests_max: Option<usize>,

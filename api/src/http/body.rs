@@ -1,6 +1,8 @@
 //! Request bodies: read whole, with a bound, of a type we know.
 
-use axum::body::{Body, to_bytes};
+use std::time::Duration;
+
+use axum::body::Body;
 use axum::http::{HeaderMap, StatusCode, header};
 use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt;
@@ -9,6 +11,9 @@ use streamgauge_engine::decode::Format;
 use super::Running;
 use super::bounds::BodyClaim;
 use super::problem::{Problem, chain};
+
+/// A sender that stalls for longer makes room for others.
+const FRAME_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A body with its claim on the memory that bodies may take together.
 pub(crate) struct HeldBody {
@@ -23,13 +28,19 @@ impl HeldBody {
 }
 
 /// Reads a body of events, if events are taken at all now.
-pub(crate) async fn hold(body: Body, running: &Running) -> Result<HeldBody, Problem> {
+pub(crate) async fn read_events(body: Body, running: &Running) -> Result<HeldBody, Problem> {
     running.engine.admits()?;
+    read(body, running).await
+}
+
+/// Reads a body that may be compressed with gzip (unpacked already by a layer).
+pub(crate) async fn read(mut body: Body, running: &Running) -> Result<HeldBody, Problem> {
     let bytes_max = running.body_bytes_max;
     let mut claim = BodyClaim::new(&running.bounds);
-    let mut body = body;
     let (mut whole, mut joined) = (Bytes::new(), BytesMut::new());
-    while let Some(frame) = body.frame().await {
+    loop {
+        let frame = tokio::time::timeout(FRAME_TIMEOUT, body.frame()).await.map_err(|_| stalled())?;
+        let Some(frame) = frame else { break };
         let Ok(data) = frame.map_err(|error| broken(&error))?.into_data() else { continue };
         if whole.len() + joined.len() + data.len() > bytes_max {
             return Err(too_large(bytes_max));
@@ -46,6 +57,11 @@ pub(crate) async fn hold(body: Body, running: &Running) -> Result<HeldBody, Prob
     Ok(HeldBody { bytes, _claim: claim })
 }
 
+fn stalled() -> Problem {
+    let detail = format!("nothing of the body came for {} s; send the request again", FRAME_TIMEOUT.as_secs());
+    Problem::new(StatusCode::REQUEST_TIMEOUT, "body_stalled", detail)
+}
+
 fn too_large(bytes_max: usize) -> Problem {
     let detail =
         format!("the body is larger than {bytes_max} bytes unpacked; send it in parts, or raise body_bytes_max");
@@ -54,15 +70,6 @@ fn too_large(bytes_max: usize) -> Problem {
 
 fn broken(error: &axum::Error) -> Problem {
     Problem::bad_request("broken_body", format!("the body could not be read: {}", chain(error)))
-}
-
-/// Reads a body that may be compressed with gzip (unpacked already by a layer).
-pub(crate) async fn read(body: Body, bytes_max: usize) -> Result<Bytes, Problem> {
-    to_bytes(body, bytes_max).await.map_err(|error| {
-        let exceeded =
-            std::error::Error::source(&error).is_some_and(|source| source.is::<http_body_util::LengthLimitError>());
-        if exceeded { too_large(bytes_max) } else { broken(&error) }
-    })
 }
 
 /// The form of events that a content type announces.

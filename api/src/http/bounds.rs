@@ -20,6 +20,7 @@ const PIECE_BYTES: usize = 1 << 10;
 pub(crate) struct Bounds {
     requests: Arc<Semaphore>,
     requests_max: usize,
+    live: Arc<Semaphore>,
     body_pieces: Arc<Semaphore>,
     inflight_bytes_max: usize,
 }
@@ -29,6 +30,7 @@ impl Bounds {
         Bounds {
             requests: Arc::new(Semaphore::new(requests_max)),
             requests_max,
+            live: Arc::new(Semaphore::new(requests_max)),
             body_pieces: Arc::new(Semaphore::new(inflight_bytes_max.div_ceil(PIECE_BYTES))),
             inflight_bytes_max,
         }
@@ -43,6 +45,14 @@ impl Bounds {
     pub(crate) fn inflight_bytes(&self) -> usize {
         let pieces = self.inflight_bytes_max.div_ceil(PIECE_BYTES);
         (pieces - self.body_pieces.available_permits()) * PIECE_BYTES
+    }
+
+    /// Lets a live connection in; they stay open, so they are counted for themselves.
+    pub(crate) fn open_live(&self) -> Result<OwnedSemaphorePermit, Problem> {
+        self.live.clone().try_acquire_owned().map_err(|_| {
+            let detail = format!("{} live connections are open, as many as may be; retry later", self.requests_max);
+            refused("live", Problem { retry_after_s: Some(5), ..too_many("too_many_requests", detail) })
+        })
     }
 
     fn open(&self) -> Result<OwnedSemaphorePermit, Problem> {

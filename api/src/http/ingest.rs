@@ -239,7 +239,7 @@ fn repeat(known: KnownRequest) -> (HeaderMap, Json<IngestAnswer>) {
 pub(crate) async fn data_points(Ready(running): Ready, uri: Uri, headers: HeaderMap, body: Body) -> Answer {
     let envelope = Envelope::read(&uri, &headers)?;
     body::format(&headers)?;
-    let body = body::hold(body, &running).await?;
+    let body = body::read_events(body, &running).await?;
     ingest(&running, METRICS, &envelope, body, decode::decode_ingest).await
 }
 
@@ -252,7 +252,7 @@ pub(crate) async fn data_points(Ready(running): Ready, uri: Uri, headers: Header
 pub(crate) async fn points(Ready(running): Ready, uri: Uri, headers: HeaderMap, body: Body) -> Answer {
     let envelope = Envelope::read(&uri, &headers)?;
     let format = body::format(&headers)?;
-    let body = body::hold(body, &running).await?;
+    let body = body::read_events(body, &running).await?;
     ingest(&running, METRICS, &envelope, body, |bytes, limits| match format {
         Format::Ndjson => decode::decode_metrics(bytes, format, limits),
         _ => decode::decode_points(bytes, limits),
@@ -277,7 +277,7 @@ pub(crate) async fn events(
     let envelope = Envelope::read(&uri, &headers)?;
     let format = body::format(&headers)?;
     if name == METRICS {
-        let body = body::hold(body, &running).await?;
+        let body = body::read_events(body, &running).await?;
         return ingest(&running, METRICS, &envelope, body, |bytes, limits| {
             decode::decode_metrics(bytes, format, limits)
         })
@@ -288,7 +288,7 @@ pub(crate) async fn events(
         let detail = format!("the stream {name} is kept by the program and takes no events");
         return Err(Problem::new(StatusCode::CONFLICT, "built_in", detail));
     }
-    let body = body::hold(body, &running).await?;
+    let body = body::read_events(body, &running).await?;
     ingest(&running, &name, &envelope, body, |bytes, limits| decode::decode_table(bytes, format, &stream, limits)).await
 }
 

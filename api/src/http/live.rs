@@ -88,9 +88,13 @@ enum End {
         `epoch`: the snapshot waits until the events of this epoch are visible. `partial`: while ClickHouse is away, a snapshot without \
         history will do; it has a member `partial` that says what is missing, and a whole one follows when ClickHouse is back. \
         `{\"type\":\"unsubscribe\",\"id\"}` ends one; `heartbeat` frames carry the newest epoch.",
-    responses((status = 101, description = "the connection becomes a WebSocket"), (status = 503, body = Problem)))]
-pub(crate) async fn connect(Ready(running): Ready, upgrade: WebSocketUpgrade) -> Response {
-    upgrade.max_message_size(MESSAGE_BYTES_MAX).on_upgrade(move |socket| serve(running, socket))
+    responses((status = 101, description = "the connection becomes a WebSocket"), (status = 429, body = Problem), (status = 503, body = Problem)))]
+pub(crate) async fn connect(Ready(running): Ready, upgrade: WebSocketUpgrade) -> Result<Response, Problem> {
+    let permit = running.bounds.open_live()?;
+    Ok(upgrade.max_message_size(MESSAGE_BYTES_MAX).on_upgrade(move |socket| async move {
+        serve(running, socket).await;
+        drop(permit);
+    }))
 }
 
 async fn serve(running: Arc<Running>, socket: WebSocket) {

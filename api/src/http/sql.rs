@@ -118,8 +118,8 @@ pub(crate) struct SqlAnswer {
         (status = 400, body = Problem), (status = 422, body = Problem), (status = 429, body = Problem), (status = 503, body = Problem)))]
 pub(crate) async fn query(Ready(running): Ready, headers: HeaderMap, body: Body) -> Result<Response, Problem> {
     let min_epoch = min_epoch(&headers)?;
-    let bytes = body::read(body, running.body_bytes_max).await?;
-    let request: SqlRequest = serde_json::from_slice(&bytes).map_err(|error| {
+    let body = body::read(body, &running).await?;
+    let request: SqlRequest = serde_json::from_slice(body.bytes()).map_err(|error| {
         Problem::bad_request("bad_request", format!("the body is not {{\"sql\", \"format\", \"partial\"}}: {error}"))
     })?;
     let started = std::time::Instant::now();

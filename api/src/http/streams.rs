@@ -123,9 +123,9 @@ pub(crate) async fn list(Ready(running): Ready) -> Json<StreamList> {
     responses((status = 201, body = StreamInfo), (status = 200, body = StreamInfo, description = "it was there, with the same definition"),
         (status = 400, body = Problem), (status = 409, body = Problem)))]
 pub(crate) async fn create(Ready(running): Ready, body: Body) -> Result<(StatusCode, Json<StreamInfo>), Problem> {
-    let bytes = body::read(body, running.body_bytes_max).await?;
-    let definition: StreamDefinition =
-        serde_json::from_slice(&bytes).map_err(|error| Problem::bad_request("bad_definition", error.to_string()))?;
+    let body = body::read(body, &running).await?;
+    let definition: StreamDefinition = serde_json::from_slice(body.bytes())
+        .map_err(|error| Problem::bad_request("bad_definition", error.to_string()))?;
     let (stream, made) = running.engine.create_stream(definition).await?;
     let status = if made { StatusCode::CREATED } else { StatusCode::OK };
     Ok((status, Json(StreamInfo::from(stream.as_ref()))))

@@ -23,7 +23,7 @@
 //! # Failure
 //!
 //! A group that cannot be appended (a full disk) is answered with the error, and the next is tried. When the log is
-//! poisoned, everything that waits and comes later is answered with that, and every [`HEAL_INTERVAL`] it is tried to go on
+//! poisoned, everything that waits and comes later is answered with that, and every second it is tried to go on
 //! in a new segment. Nothing here retries a group. A caller that
 //! is gone before its answer changes nothing: its events are in the log.
 
