@@ -29,7 +29,7 @@ use tokio_util::sync::CancellationToken;
 use crate::config::{Config, ServeArgs};
 use crate::flush_source::EngineFlushes;
 use crate::history::ClickHouseHistory;
-use crate::http::{self, App, Bounds, Health, Running};
+use crate::http::{self, App, Bounds, Decoders, Health, Running};
 use crate::rate::Rate;
 use crate::restart;
 
@@ -186,6 +186,7 @@ async fn start(config: &Config, app: &Arc<App>, stopping: CancellationToken) -> 
         queries: Arc::new(QueryEngine::new(engine.clone(), Arc::new(ClickHouseHistory::new(client)), limits)?),
         decode_limits: DecodeLimits { skew: config.skew_max, ..DecodeLimits::at(time::wall_clock()) },
         body_bytes_max: config.body_bytes_max,
+        decoders: Decoders::start().context("no threads for decoding")?,
         bounds: Arc::new(Bounds::new(config.requests_max, config.inflight_bytes_max)),
         started: Instant::now(),
         rate: Rate::new(engine.status().events_total),

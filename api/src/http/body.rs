@@ -14,6 +14,9 @@ use super::problem::{Problem, chain};
 
 /// A sender that stalls for longer makes room for others.
 const FRAME_TIMEOUT: Duration = Duration::from_secs(30);
+/// What is read of a body that is refused.
+const DRAIN_BYTES_MAX: usize = 1 << 20;
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// A body with its claim on the memory that bodies may take together.
 pub(crate) struct HeldBody {
@@ -22,15 +25,34 @@ pub(crate) struct HeldBody {
 }
 
 impl HeldBody {
-    pub(crate) fn bytes(&self) -> &[u8] {
+    pub(crate) fn bytes(&self) -> &Bytes {
         &self.bytes
     }
 }
 
 /// Reads a body of events, if events are taken at all now.
 pub(crate) async fn read_events(body: Body, running: &Running) -> Result<HeldBody, Problem> {
-    running.engine.admits()?;
+    if let Err(full) = running.engine.admits() {
+        drain(body).await;
+        return Err(full.into());
+    }
     read(body, running).await
+}
+
+/// Reads on for a moment what a sender is sending that is refused: else its connection would break before it has read
+/// the answer. Nothing is kept.
+pub(crate) async fn drain(mut body: Body) {
+    let drained = async {
+        let mut left = DRAIN_BYTES_MAX;
+        while let Some(Ok(frame)) = body.frame().await {
+            let bytes = frame.data_ref().map_or(0, Bytes::len);
+            if bytes > left {
+                break;
+            }
+            left -= bytes;
+        }
+    };
+    let _ = tokio::time::timeout(DRAIN_TIMEOUT, drained).await; // a slow sender may have its connection broken
 }
 
 /// Reads a body that may be compressed with gzip (unpacked already by a layer).
@@ -45,7 +67,11 @@ pub(crate) async fn read(mut body: Body, running: &Running) -> Result<HeldBody, 
         if whole.len() + joined.len() + data.len() > bytes_max {
             return Err(too_large(bytes_max));
         }
-        claim.grow(data.len())?;
+        if let Err(full) = claim.grow(data.len()) {
+            drop((whole, joined, data));
+            drain(body).await;
+            return Err(full);
+        }
         if whole.is_empty() && joined.is_empty() {
             whole = data; // a body of one frame is not copied
         } else {

@@ -11,6 +11,7 @@ use axum::response::{IntoResponse, Response};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::App;
+use super::body::drain;
 use super::problem::Problem;
 
 /// Bytes of bodies are counted in pieces of this size.
@@ -113,7 +114,10 @@ pub(crate) async fn open_requests(State(app): State<Arc<App>>, request: Request,
     let Some(running) = app.running.get() else { return next.run(request).await };
     match running.bounds.open() {
         Ok(_permit) => next.run(request).await,
-        Err(problem) => problem.into_response(),
+        Err(problem) => {
+            drain(request.into_body()).await;
+            problem.into_response()
+        }
     }
 }
 

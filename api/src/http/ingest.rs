@@ -169,7 +169,7 @@ async fn ingest(
     stream: &str,
     envelope: &Envelope,
     body: HeldBody,
-    decode: impl FnOnce(&[u8], &DecodeLimits) -> Result<Decoded, DecodeError>,
+    decode: impl FnOnce(&[u8], &DecodeLimits) -> Result<Decoded, DecodeError> + Send + 'static,
 ) -> Answer {
     let bytes = body.bytes();
     let claim = match &envelope.name {
@@ -187,7 +187,8 @@ async fn ingest(
     let decoded = if bytes.len() < BLOCKING_BYTES_MIN {
         decode(bytes, &limits)?
     } else {
-        tokio::task::block_in_place(|| decode(bytes, &limits))?
+        let bytes = bytes.clone();
+        running.decoders.run(move || decode(&bytes, &limits)).await??
     };
     let ingested = running.engine.ingest(Ingest {
         stream,
@@ -253,7 +254,7 @@ pub(crate) async fn points(Ready(running): Ready, uri: Uri, headers: HeaderMap, 
     let envelope = Envelope::read(&uri, &headers)?;
     let format = body::format(&headers)?;
     let body = body::read_events(body, &running).await?;
-    ingest(&running, METRICS, &envelope, body, |bytes, limits| match format {
+    ingest(&running, METRICS, &envelope, body, move |bytes, limits| match format {
         Format::Ndjson => decode::decode_metrics(bytes, format, limits),
         _ => decode::decode_points(bytes, limits),
     })
@@ -278,7 +279,7 @@ pub(crate) async fn events(
     let format = body::format(&headers)?;
     if name == METRICS {
         let body = body::read_events(body, &running).await?;
-        return ingest(&running, METRICS, &envelope, body, |bytes, limits| {
+        return ingest(&running, METRICS, &envelope, body, move |bytes, limits| {
             decode::decode_metrics(bytes, format, limits)
         })
         .await;
@@ -289,7 +290,8 @@ pub(crate) async fn events(
         return Err(Problem::new(StatusCode::CONFLICT, "built_in", detail));
     }
     let body = body::read_events(body, &running).await?;
-    ingest(&running, &name, &envelope, body, |bytes, limits| decode::decode_table(bytes, format, &stream, limits)).await
+    ingest(&running, &name, &envelope, body, move |bytes, limits| decode::decode_table(bytes, format, &stream, limits))
+        .await
 }
 
 #[cfg(test)]

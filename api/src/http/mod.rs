@@ -2,13 +2,14 @@
 //!
 //! # Layout
 //!
-//! - `body`: request bodies; `bounds`: on open requests and on the bytes of bodies; `problem`: errors.
+//! - `body`: request bodies; `bounds`: on open requests and on the bytes of bodies; `decoders`: threads; `problem`: errors.
 //! - `ingest`, `streams`, `sql`, `metrics`, `live`: the interface, in the order of the path of the data.
 //! - `status`: health, readiness, the program's own metrics.
 //! - `page`: the web page; `openapi`: the description of all this.
 
 mod body;
 mod bounds;
+mod decoders;
 mod ingest;
 mod live;
 mod metrics;
@@ -45,6 +46,7 @@ use utoipa_swagger_ui::SwaggerUi;
 
 use crate::rate::Rate;
 pub(crate) use bounds::Bounds;
+pub(crate) use decoders::Decoders;
 use problem::Problem;
 
 /// The program as HTTP sees it: what is there from the first moment.
@@ -62,6 +64,7 @@ pub(crate) struct Running {
     pub(crate) decode_limits: DecodeLimits,
     pub(crate) body_bytes_max: usize,
     pub(crate) bounds: Arc<Bounds>,
+    pub(crate) decoders: Decoders,
     pub(crate) started: Instant,
     pub(crate) rate: Rate,
     pub(crate) stopping: CancellationToken,
