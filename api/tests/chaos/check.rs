@@ -67,6 +67,7 @@ async fn caught_up(client: &Client, epoch: u64) -> anyhow::Result<()> {
 
 async fn compare(whom: Whom, client: &Client, producers: &Producers) -> anyhow::Result<()> {
     let mut differences = settle(whom, client, producers).await?;
+    differences.extend(missing_streams(client, &producers.ledger().made.clone()).await);
     for question in questions(whom) {
         let found = ask(whom, client, &question.sql, question.names).await?;
         let found = if question.table == "rejects" { by_mark(&found) } else { found };
@@ -88,6 +89,14 @@ async fn settle(whom: Whom, client: &Client, producers: &Producers) -> anyhow::R
     let found = ask(whom, client, &sql, 1).await?;
     let found: BTreeMap<String, u64> = found.rows().map(|(name, n)| (name[0].clone(), n[0] as u64)).collect();
     Ok(producers.ledger().settle(&found))
+}
+
+/// Streams that were made and are not listed.
+async fn missing_streams(client: &Client, made: &[String]) -> Vec<String> {
+    let listed = client.get("/api/v1/streams").await.json();
+    let is_listed =
+        |name: &&String| listed["streams"].as_array().is_some_and(|all| all.iter().any(|s| s["name"] == **name));
+    made.iter().filter(|name| !is_listed(name)).map(|name| format!("the stream {name} is gone")).collect()
 }
 
 /// A question, and what must be answered.

@@ -3,11 +3,13 @@
 use anyhow::Context;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
+use serde_json::json;
 
 use crate::producers::Producers;
 use crate::report::Report;
 use crate::schedule::{Fault, Round, UNSYNCED};
 use crate::site::Site;
+use crate::support::client::JSON;
 use crate::support::program::try_signal;
 use crate::torn::{self, Tail};
 
@@ -72,6 +74,9 @@ async fn with_plan(
     let died_early = site.start(Some(plan)).await?.is_some();
     match round.fault {
         Fault::Die { point, patience, .. } => {
+            if point.starts_with("catalog.") && !died_early {
+                make_stream(site, producers, round.seed).await;
+            }
             let died = died_early || site.until_dead(patience).await?;
             if !died {
                 site.kill()?; // it did not come there
@@ -91,6 +96,17 @@ async fn with_plan(
         }
     }
     producers.check()
+}
+
+/// Makes one more stream, so that there is a change for the catalog; when it is acknowledged, it must stay.
+async fn make_stream(site: &Site, producers: &Producers, seed: u64) {
+    let name = format!("chaos_made_{seed:x}");
+    let definition = json!({"name": name, "time_column": "at", "columns": [{"name": "value", "type": "f64"}]});
+    let headers = [("content-type", JSON)];
+    let answer = site.client().try_request("POST", "/api/v1/streams", &headers, definition.to_string()).await;
+    if answer.is_ok_and(|answer| answer.status == 201) {
+        producers.ledger().made.push(name);
+    }
 }
 
 /// After a death between write and sync, the disk may have any part of what was written.

@@ -32,6 +32,8 @@ pub(crate) struct Ledger {
     rejects: BTreeMap<(&'static str, String), u64>,
     /// By stream and key, or producer and sequence: how many were accepted, and how many rejected.
     requests: BTreeMap<(&'static str, String), (usize, usize)>,
+    /// Streams that were made during faults, and acknowledged.
+    pub(crate) made: Vec<String>,
     /// The newest epoch that was acknowledged.
     pub(crate) epoch: u64,
     /// Requests that were answered 200 for the first time.
