@@ -67,7 +67,8 @@ async fn caught_up(client: &Client, epoch: u64) -> anyhow::Result<()> {
 
 async fn compare(whom: Whom, client: &Client, producers: &Producers) -> anyhow::Result<()> {
     let mut differences = settle(whom, client, producers).await?;
-    differences.extend(missing_streams(client, &producers.ledger().made.clone()).await);
+    let made = producers.ledger().made.clone();
+    differences.extend(missing_streams(client, &made).await);
     for question in questions(whom) {
         let found = ask(whom, client, &question.sql, question.names).await?;
         let found = if question.table == "rejects" { by_mark(&found) } else { found };
