@@ -90,7 +90,7 @@ pub(crate) struct ServeArgs {
     #[arg(long, env = "STREAMGAUGE_INFLIGHT_BYTES_MAX", value_name = "BYTES")]
     #[serde(skip_serializing_if = "Option::is_none")]
     inflight_bytes_max: Option<usize>,
-    /// Requests that are open at a time, and as many live connections; beyond it, they are answered with 429 [default: 1024]
+    /// Requests with events that are open at a time, and as many others, and live connections; beyond it, they are answered with 429 [default: 1024]
     #[arg(long, env = "STREAMGAUGE_REQUESTS_MAX", value_name = "N")]
     #[serde(skip_serializing_if = "Option::is_none")]
     requests_max: Option<usize>,
@@ -268,6 +268,7 @@ impl Config {
             "idempotency_window = {}: use at most {IDEMPOTENCY_WINDOW_MOST}, since requests are kept that long",
             self.idempotency_window
         );
+        anyhow::ensure!(self.idempotency_keys_max >= 1, "idempotency_keys_max = 0: use at least 1");
         let ways = [self.clickhouse_url.is_some(), self.clickhouse_library.is_some(), self.clickhouse_binary.is_some()];
         let ways = ways.into_iter().filter(|way| *way).count();
         anyhow::ensure!(ways <= 1, "choose one of clickhouse_url, clickhouse_library and clickhouse_binary");

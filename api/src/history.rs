@@ -39,7 +39,10 @@ impl History for ClickHouseHistory {
     }
 
     async fn available(&self) -> Result<(), HistoryError> {
-        self.clickhouse.ping(PING_TIMEOUT).await.map(drop).map_err(fail)
+        match self.clickhouse.ping(PING_TIMEOUT).await {
+            Err(error @ (SinkError::Away { .. } | SinkError::Timeout { .. })) => Err(fail(error)),
+            _ => Ok(()), // whatever it says, it is there
+        }
     }
 
     fn database(&self) -> &str {

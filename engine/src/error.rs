@@ -30,7 +30,7 @@ pub enum EngineError {
     /// A sequence number so old that it is not known what became of its request.
     #[error(
         "the sequence number is too old: it lies at or below {forgotten}, the newest of this producer that is no longer known; \
-         if its request was sent before, it was taken"
+         whether its request was taken before is not known any more, unless the table requests still tells"
     )]
     SequenceTooOld {
         /// The largest sequence number of the producer that was forgotten.

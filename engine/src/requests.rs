@@ -13,13 +13,14 @@
 //!
 //! # Time
 //!
-//! A request is known for a window of time, counted in epochs, and as one of so many newest. No clock is read.
+//! A request is known for a window of time, counted in epochs, as one of so many newest, and of so many bytes. No clock is read.
 //!
 //! # Invariants
 //!
 //! 1. A name has at most one claim at a time, and no claim while it is settled and known.
 //! 2. A row is settled when its epoch is committed, in order of epochs, whether somebody waits or not.
-//! 3. Of a producer, no sequence number at or below one that was forgotten begins anew.
+//! 3. Of the producers that are known, as many as requests are, no sequence number at or below one that was forgotten
+//!    begins anew.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -29,6 +30,14 @@ use arrow::datatypes::Int64Type;
 use futures_channel::oneshot;
 use parking_lot::Mutex;
 use streamgauge_schemas::{Duration, Epoch, EventBatch, EventTime, Reject, StreamId, TableBatch, stream};
+
+/// The most memory, about, that known requests take: their rejects are part of the answer, and may be many.
+const BYTES_MAX: usize = 256 << 20;
+
+/// About what a known request takes in memory.
+fn bytes_of(known: &KnownRequest) -> usize {
+    300 + known.rejected.iter().map(|reject| 40 + reject.reason.len()).sum::<usize>()
+}
 
 /// What a producer calls a request, so that a repeat of it is known.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -106,6 +115,8 @@ struct Inner {
     by_name: HashMap<RequestName, Entry>,
     /// Settled requests, oldest first. A name may stand here twice; then only the newer one counts.
     settled: VecDeque<(Epoch, RequestName)>,
+    /// About what the settled requests take in memory.
+    bytes: usize,
     /// Per producer the largest sequence number that was forgotten, and when.
     forgotten: HashMap<Arc<str>, (u64, Epoch)>,
     claims: u64,
@@ -151,6 +162,7 @@ impl Requests {
             keys_max: keys_max.max(1),
             by_name: HashMap::new(),
             settled: VecDeque::new(),
+            bytes: 0,
             forgotten: HashMap::new(),
             claims: 0,
         };
@@ -198,7 +210,11 @@ impl Requests {
         let mut inner = self.inner.lock();
         let epoch = known.epoch;
         inner.settled.push_back((epoch, known.name.clone()));
-        inner.by_name.insert(known.name.clone(), Entry::Settled(known)); // whoever waited begins again
+        inner.bytes += bytes_of(&known);
+        let replaced = inner.by_name.insert(known.name.clone(), Entry::Settled(known)); // whoever waited begins again
+        if let Some(Entry::Settled(replaced)) = replaced {
+            inner.bytes -= bytes_of(&replaced);
+        }
         inner.forget(epoch);
     }
 
@@ -218,7 +234,7 @@ impl Inner {
     fn forget(&mut self, now: Epoch) {
         let from = now.minus(self.window.as_micros() as u64);
         while let Some((epoch, _)) = self.settled.front() {
-            if *epoch > from && self.settled.len() <= self.keys_max {
+            if *epoch > from && self.settled.len() <= self.keys_max && self.bytes <= BYTES_MAX {
                 break;
             }
             let Some((epoch, name)) = self.settled.pop_front() else { break };
@@ -226,7 +242,9 @@ impl Inner {
             if !self.by_name.get(&name).is_some_and(is_it) {
                 continue;
             }
-            self.by_name.remove(&name);
+            if let Some(Entry::Settled(known)) = self.by_name.remove(&name) {
+                self.bytes -= bytes_of(&known);
+            }
             if let RequestName::Sequence { producer, sequence } = name {
                 let largest = self.forgotten.entry(producer).or_insert((sequence, epoch));
                 *largest = (largest.0.max(sequence), epoch);

@@ -247,8 +247,9 @@ const UNKNOWN_TABLE: u32 = 60;
 /// The user lacks a right.
 const ACCESS_DENIED: u32 = 497;
 /// Refusals that no row is the cause of: an answer without a code (a proxy's), `UNKNOWN_TABLE`, `UNKNOWN_DATABASE`,
-/// `TABLE_IS_DROPPED`, `ACCESS_DENIED`.
-const NOT_OF_ROWS: &[u32] = &[0, UNKNOWN_TABLE, 81, 218, ACCESS_DENIED];
+/// `UNKNOWN_SETTING`, `TOO_MANY_ROWS`, `READONLY`, `TABLE_IS_DROPPED`, `LIMIT_EXCEEDED`, `TOO_MANY_BYTES`,
+/// `SETTING_CONSTRAINT_VIOLATION`, `ACCESS_DENIED`.
+const NOT_OF_ROWS: &[u32] = &[0, UNKNOWN_TABLE, 81, 115, 158, 164, 218, 290, 307, 452, ACCESS_DENIED];
 
 fn is_passing(code: u32, message: &str) -> bool {
     PASSING_CODES.iter().any(|(passing, _)| *passing == code)

@@ -1,12 +1,13 @@
 //! Request bodies: read whole, with a bound, of a type we know.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::body::Body;
 use axum::http::{HeaderMap, StatusCode, header};
 use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt;
 use streamgauge_engine::decode::Format;
+use tokio::sync::Semaphore;
 
 use super::Running;
 use super::bounds::BodyClaim;
@@ -14,6 +15,10 @@ use super::problem::{Problem, chain};
 
 /// A sender that stalls for longer makes room for others.
 const FRAME_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long a body may take in all.
+const BODY_TIMEOUT: Duration = Duration::from_secs(300);
+/// How many refused senders are listened to at a time; others may have their connection broken.
+static DRAINING: Semaphore = Semaphore::const_new(64);
 /// What is read of a body that is refused.
 const DRAIN_BYTES_MAX: usize = 1 << 20;
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
@@ -42,6 +47,7 @@ pub(crate) async fn read_events(body: Body, running: &Running) -> Result<HeldBod
 /// Reads on for a moment what a sender is sending that is refused: else its connection would break before it has read
 /// the answer. Nothing is kept.
 pub(crate) async fn drain(mut body: Body) {
+    let Ok(_turn) = DRAINING.try_acquire() else { return };
     let drained = async {
         let mut left = DRAIN_BYTES_MAX;
         while let Some(Ok(frame)) = body.frame().await {
@@ -60,8 +66,10 @@ pub(crate) async fn read(mut body: Body, running: &Running) -> Result<HeldBody, 
     let bytes_max = running.body_bytes_max;
     let mut claim = BodyClaim::new(&running.bounds);
     let (mut whole, mut joined) = (Bytes::new(), BytesMut::new());
+    let deadline = Instant::now() + BODY_TIMEOUT;
     loop {
-        let frame = tokio::time::timeout(FRAME_TIMEOUT, body.frame()).await.map_err(|_| stalled())?;
+        let patience = FRAME_TIMEOUT.min(deadline.saturating_duration_since(Instant::now()));
+        let frame = tokio::time::timeout(patience, body.frame()).await.map_err(|_| stalled())?;
         let Some(frame) = frame else { break };
         let Ok(data) = frame.map_err(|error| broken(&error))?.into_data() else { continue };
         if whole.len() + joined.len() + data.len() > bytes_max {
@@ -84,7 +92,9 @@ pub(crate) async fn read(mut body: Body, running: &Running) -> Result<HeldBody, 
 }
 
 fn stalled() -> Problem {
-    let detail = format!("nothing of the body came for {} s; send the request again", FRAME_TIMEOUT.as_secs());
+    let (frame, body) = (FRAME_TIMEOUT.as_secs(), BODY_TIMEOUT.as_secs());
+    let detail =
+        format!("nothing of the body came for {frame} s, or not all of it in {body} s; send the request again");
     Problem::new(StatusCode::REQUEST_TIMEOUT, "body_stalled", detail)
 }
 

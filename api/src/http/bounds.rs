@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use axum::extract::{Request, State};
-use axum::http::StatusCode;
+use axum::http::{Method, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -19,7 +19,8 @@ const PIECE_BYTES: usize = 1 << 10;
 
 /// The bounds, with what is free of each.
 pub(crate) struct Bounds {
-    requests: Arc<Semaphore>,
+    ingests: Arc<Semaphore>,
+    questions: Arc<Semaphore>,
     requests_max: usize,
     live: Arc<Semaphore>,
     body_pieces: Arc<Semaphore>,
@@ -29,7 +30,8 @@ pub(crate) struct Bounds {
 impl Bounds {
     pub(crate) fn new(requests_max: usize, inflight_bytes_max: usize) -> Self {
         Bounds {
-            requests: Arc::new(Semaphore::new(requests_max)),
+            ingests: Arc::new(Semaphore::new(requests_max)),
+            questions: Arc::new(Semaphore::new(requests_max)),
             requests_max,
             live: Arc::new(Semaphore::new(requests_max)),
             body_pieces: Arc::new(Semaphore::new(inflight_bytes_max.div_ceil(PIECE_BYTES))),
@@ -39,7 +41,7 @@ impl Bounds {
 
     /// Requests that are open now.
     pub(crate) fn requests_open(&self) -> usize {
-        self.requests_max - self.requests.available_permits()
+        2 * self.requests_max - self.ingests.available_permits() - self.questions.available_permits()
     }
 
     /// Bytes of bodies that are held now.
@@ -56,8 +58,10 @@ impl Bounds {
         })
     }
 
-    fn open(&self) -> Result<OwnedSemaphorePermit, Problem> {
-        self.requests.clone().try_acquire_owned().map_err(|_| {
+    /// Lets a request in; those that bring events apart from the others, so that a log that stands still stops no question.
+    fn open(&self, ingest: bool) -> Result<OwnedSemaphorePermit, Problem> {
+        let of_its_kind = if ingest { &self.ingests } else { &self.questions };
+        of_its_kind.clone().try_acquire_owned().map_err(|_| {
             let detail = format!("{} requests are open, as many as may be; retry later", self.requests_max);
             refused("requests", Problem { retry_after_s: Some(1), ..too_many("too_many_requests", detail) })
         })
@@ -109,10 +113,15 @@ pub(crate) fn refused(bound: &'static str, problem: Problem) -> Problem {
     problem
 }
 
+/// Whether a request brings events.
+fn is_ingest(request: &Request) -> bool {
+    request.method() == Method::POST && !matches!(request.uri().path(), "/api/v1/sql" | "/api/v1/streams")
+}
+
 /// Lets a request in while fewer than the bound are open.
 pub(crate) async fn open_requests(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
     let Some(running) = app.running.get() else { return next.run(request).await };
-    match running.bounds.open() {
+    match running.bounds.open(is_ingest(&request)) {
         Ok(_permit) => next.run(request).await,
         Err(problem) => {
             drain(request.into_body()).await;
@@ -144,8 +153,9 @@ mod tests {
     #[test]
     fn requests_beyond_the_bound_are_refused() {
         let bounds = Bounds::new(1, 1);
-        let first = bounds.open().unwrap();
-        let problem = bounds.open().unwrap_err();
+        let first = bounds.open(true).unwrap();
+        let problem = bounds.open(true).unwrap_err();
+        drop(bounds.open(false).unwrap());
         assert_eq!((problem.status, problem.retry_after_s), (429, Some(1)));
         drop(first);
         assert_eq!(bounds.requests_open(), 0);

@@ -5,6 +5,8 @@
 //!                                    └─ no ─▶ decode ─▶ engine (log, dataflow) ─▶ answer with the epoch
 //! ```
 
+use std::sync::Arc;
+
 use axum::Json;
 use axum::body::Body;
 use axum::extract::{Path, Query};
@@ -171,6 +173,7 @@ async fn ingest(
     body: HeldBody,
     decode: impl FnOnce(&[u8], &DecodeLimits) -> Result<Decoded, DecodeError> + Send + 'static,
 ) -> Answer {
+    let body = Arc::new(body);
     let bytes = body.bytes();
     let claim = match &envelope.name {
         None => None,
@@ -178,6 +181,7 @@ async fn ingest(
             Claimed::New(claim) => Some(claim),
             Claimed::Repeat(known) => {
                 metrics::counter!("streamgauge_ingest_repeated_total", "stream" => stream.to_owned()).increment(1);
+                settle(running, envelope).await;
                 return Ok(repeat(known));
             }
         },
@@ -187,8 +191,8 @@ async fn ingest(
     let decoded = if bytes.len() < BLOCKING_BYTES_MIN {
         decode(bytes, &limits)?
     } else {
-        let bytes = bytes.clone();
-        running.decoders.run(move || decode(&bytes, &limits)).await??
+        let body = body.clone(); // with its claim on memory, also if nobody waits for the answer any more
+        running.decoders.run(move || decode(body.bytes(), &limits)).await??
     };
     let ingested = running.engine.ingest(Ingest {
         stream,
@@ -200,11 +204,18 @@ async fn ingest(
         claim,
     });
     let ingested = ingested.await?;
-    if envelope.parameters.ack == Acknowledge::Visible {
-        running.engine.settled().await?;
-    }
+    settle(running, envelope).await;
     count(stream, &ingested, bytes.len());
     Ok(answer(&ingested))
+}
+
+/// Waits for the views, if that was asked for. The events are durable by now: whatever happens here, they were taken.
+async fn settle(running: &Running, envelope: &Envelope) {
+    if envelope.parameters.ack == Acknowledge::Visible
+        && let Err(error) = running.engine.settled().await
+    {
+        tracing::warn!(%error, "an acknowledgement did not wait for the views");
+    }
 }
 
 fn count(stream: &str, ingested: &Ingested, bytes: usize) {

@@ -220,6 +220,8 @@ impl LogThread {
 
     /// Commits a group and answers its submitters; tells whether it is in the log.
     fn commit(&mut self, group: Vec<Pending>) -> bool {
+        // A segment that was begun for a group that then failed lies above it; the clock may have gone back since.
+        self.last = self.last.max(self.log.last_epoch());
         let epoch = self.last.next((self.options.clock)());
         let bytes_pending = group.iter().map(|pending| pending.bytes_pending).sum();
         let result = self.append_and_sync(epoch, &group);

@@ -125,6 +125,22 @@ pub(super) fn create(dir: &Path, first: Epoch, previous: Epoch) -> Result<(Segme
     Ok((Segment { path, header, len: SEGMENT_HEADER_BYTES as u64 }, file))
 }
 
+/// Whether a segment of that name is there, or may be.
+pub(super) fn exists(dir: &Path, first: Epoch) -> bool {
+    dir.join(format!("{:020}{SUFFIX}", first.0)).try_exists().unwrap_or(true)
+}
+
+/// Writes the first `len` bytes of a segment where they stand: after a sync that failed in an earlier process the kernel
+/// may hold them as clean though the disk does not have them, and a sync alone would not write them.
+pub(super) fn write_back(path: &Path, file: &File, len: u64) -> Result<(), LogError> {
+    let copy = || {
+        let mut bytes = fs::read(path)?;
+        bytes.truncate(len as usize);
+        file.write_all_at(&bytes, 0)
+    };
+    copy().map_err(LogError::io("write back the log segment", path))
+}
+
 /// Makes names in `dir` durable.
 pub(super) fn sync_directory(dir: &Path) -> Result<(), LogError> {
     File::open(dir).and_then(|dir| dir.sync_all()).map_err(LogError::io("sync the directory", dir))

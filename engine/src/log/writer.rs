@@ -59,6 +59,8 @@ pub struct Log {
     synced_group: Epoch,
     buffer: Vec<u8>,
     poison: Option<String>,
+    /// Whether the removal of a segment may not be durable.
+    removal_unsynced: bool,
     recovery: Recovery,
     /// Held for as long as the log is open; the system lets go of it also when the process is killed.
     _lock: File,
@@ -93,6 +95,7 @@ impl Log {
             synced_group: Epoch::ZERO,
             buffer: Vec::new(),
             poison: None,
+            removal_unsynced: false,
             recovery,
             _lock: lock,
         };
@@ -115,6 +118,7 @@ impl Log {
             self.recovery.cut_at = Some((newest.path.clone(), end.len));
             newest.len = end.len;
         }
+        segment::write_back(&newest.path, &file, newest.len)?;
         file.sync_all().map_err(LogError::io("sync the log segment", &newest.path))?;
         // An empty segment may be all that is left to say how far the epochs were.
         self.last = end.last.unwrap_or(Epoch(newest.header.first.0 - 1));
@@ -194,10 +198,13 @@ impl Log {
 
     /// Begins a segment for groups from `first` on, after the group `previous`.
     fn begin_segment(&mut self, first: Epoch, previous: Epoch) -> Result<(), LogError> {
-        let (segment, file) = segment::create(&self.dir, first, previous)?;
+        let (segment, file) = match segment::create(&self.dir, first, previous) {
+            Ok(created) => created,
+            Err(failed) if segment::exists(&self.dir, first) => return Err(self.leave_segment(first, &failed)),
+            Err(failed) => return Err(failed),
+        };
         if let Err(error) = segment::sync_directory(&self.dir) {
-            let _ = fs::remove_file(&segment.path); // it holds no group yet
-            return Err(self.poison(format!("{error}: {}", cause(&error))));
+            return Err(self.leave_segment(first, &error));
         }
         self.last = Epoch(first.0 - 1); // also if the group then cannot be written: invariant 3
         self.synced_len = segment.len;
@@ -206,6 +213,13 @@ impl Log {
         self.segments.push(segment);
         self.active = Some((self.wrap)(file));
         Ok(())
+    }
+
+    /// Gives up a segment whose name may be there after a crash. It holds no group, so it harms nobody, if no group with an
+    /// epoch below its first comes any more, and none is written to the segment before.
+    fn leave_segment(&mut self, first: Epoch, failed: &LogError) -> LogError {
+        self.last = self.last.max(first);
+        self.poison(format!("{failed}: {}", cause(failed)))
     }
 
     /// Whether the log takes nothing until it is healed.
@@ -238,10 +252,12 @@ impl Log {
     pub fn sync(&mut self) -> Result<(), LogError> {
         self.check_poison()?;
         let (Some(newest), Some(disk)) = (self.segments.last_mut(), self.active.as_mut()) else { return Ok(()) };
-        if newest.len == self.synced_len || !self.options.sync {
+        if newest.len == self.synced_len {
             return Ok(());
         }
-        if let Err(error) = fault::point("log.sync").and_then(|()| disk.sync()) {
+        if self.options.sync
+            && let Err(error) = fault::point("log.sync").and_then(|()| disk.sync())
+        {
             let reason = format!("sync of {} failed: {error}", newest.path.display());
             if disk.set_len(self.synced_len).is_ok() {
                 newest.len = self.synced_len; // they were not acknowledged, so better that they do not come back
@@ -297,6 +313,10 @@ impl Log {
     /// [`LogError::Io`]; the segments from there on stay.
     pub fn truncate_below(&mut self, epoch: Epoch) -> Result<u64, LogError> {
         let mut freed_bytes = 0;
+        if self.removal_unsynced {
+            segment::sync_directory(&self.dir)?;
+            self.removal_unsynced = false;
+        }
         while self.segments.get(1).is_some_and(|next| next.header.previous <= epoch) {
             let oldest = &self.segments[0];
             fault::point("log.truncate").map_err(LogError::io("remove the log segment", &oldest.path))?;
@@ -304,7 +324,9 @@ impl Log {
             freed_bytes += oldest.len;
             self.segments.remove(0);
             // One at a time: a crash that kept an older removal back but not a newer one would leave a gap.
+            self.removal_unsynced = true;
             segment::sync_directory(&self.dir)?;
+            self.removal_unsynced = false;
             let _ = fault::point("log.truncated");
         }
         Ok(freed_bytes)

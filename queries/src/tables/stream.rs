@@ -195,7 +195,7 @@ impl PartitionStream for HistoryEvents {
             match history::read(history, sql, flushed).await {
                 Ok(batches) => Ok(batches),
                 // A stream of the user's own has a table from its first flush on.
-                Err(error) if error.is_table_missing() && stream != StreamId::METRICS => Ok(stream::empty().boxed()),
+                Err(error) if error.is_table_missing() && !stream.is_built_in() => Ok(stream::empty().boxed()),
                 Err(error) => Err(DataFusionError::from(error)),
             }
         };

@@ -109,11 +109,14 @@ async fn list(args: ListArgs) -> anyhow::Result<()> {
 
 impl Filter {
     /// The rejects that pass and were not accepted since; `condition` is more to pass, beginning with AND.
+    ///
+    /// None is older than 30 days: ClickHouse may keep a reject for longer than the request that sent it again.
     fn sql(&self, condition: &str, order: &str, limit: u64) -> String {
         let columns = COLUMNS.map(|column| format!("r.{column}")).join(", ");
         let mut sql = format!(
             "SELECT {columns} FROM rejects r WHERE NOT EXISTS \
-             (SELECT 1 FROM requests q WHERE q.key = '{KEY_PREFIX}' || r.id AND q.key LIKE '{KEY_PREFIX}%' AND q.accepted > 0)"
+             (SELECT 1 FROM requests q WHERE q.key = '{KEY_PREFIX}' || r.id AND q.key LIKE '{KEY_PREFIX}%' AND q.accepted > 0) \
+             AND r.at > now() - INTERVAL '30 days'"
         );
         if let Some(stream) = &self.stream {
             sql.push_str(&format!(" AND r.stream = {}", literal(stream)));
