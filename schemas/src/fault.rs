@@ -12,7 +12,7 @@ use std::io;
 
 /// Every fault point, in the order of the path of the data.
 ///
-/// A `before_` or `after_` point stands at the step itself; at `log.write` and `log.sync` an error can be injected too.
+/// The name of a step stands before it, its past form after it; an error makes sense before a step only.
 pub const POINTS: &[&str] = &[
     "log.write",
     "log.written",

@@ -247,7 +247,7 @@ impl Log {
     /// Makes everything appended durable.
     ///
     /// # Errors
-    /// [`LogError::Poisoned`] when that fails, and from then on always: groups since the last sync may be lost, and
+    /// [`LogError::Poisoned`] when that fails, and from then on until the log is healed: groups since the last sync may be lost, and
     /// are cut off again as far as the disk allows.
     pub fn sync(&mut self) -> Result<(), LogError> {
         self.check_poison()?;
