@@ -26,6 +26,7 @@ impl ClickHouseHistory {
 fn fail(error: SinkError) -> HistoryError {
     match error.is_retryable() {
         _ if error.is_unknown_table() => HistoryError::table_missing(error),
+        _ if error.is_timed_out() => HistoryError::timed_out(error),
         true => HistoryError::retryable(error),
         false => HistoryError::lasting(error),
     }
@@ -40,7 +41,7 @@ impl History for ClickHouseHistory {
 
     async fn available(&self) -> Result<(), HistoryError> {
         match self.clickhouse.ping(PING_TIMEOUT).await {
-            Err(error @ (SinkError::Away { .. } | SinkError::Timeout { .. })) => Err(fail(error)),
+            Err(error @ (SinkError::Away { .. } | SinkError::Timeout { .. })) => Err(HistoryError::retryable(error)),
             _ => Ok(()), // whatever it says, it is there
         }
     }

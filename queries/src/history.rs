@@ -3,7 +3,8 @@
 //! # Failure
 //!
 //! A ClickHouse that hangs neither answers nor fails. So while one is waited for, it is asked now and then whether it is
-//! there at all; when it does not say so several times in a row, the question fails, long before its time is over.
+//! there at all; when it does not say so several times in a row, the question fails, long before its time is over. One
+//! that says that it is there and still does not send what was asked of it is found by [`Waits`], when time is over.
 
 use std::error::Error;
 use std::sync::Arc;
@@ -16,6 +17,8 @@ use async_trait::async_trait;
 use futures::StreamExt;
 use futures::stream::{self, BoxStream};
 use streamgauge_schemas::Epoch;
+use tokio::sync::watch;
+use tokio::time::Instant;
 
 /// A stream of rows from ClickHouse.
 pub type HistoryStream = BoxStream<'static, Result<RecordBatch, HistoryError>>;
@@ -41,14 +44,65 @@ const WATCH_PAUSE: Duration = Duration::from_secs(1);
 /// So many times in a row it may fail to say so.
 const SILENCES_MAX: u32 = 3;
 
+/// The reads of one question that wait for ClickHouse now; clones share them.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Waits(Arc<watch::Sender<Waiting>>);
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Waiting {
+    reads: usize,
+    /// What was waited for at last: what ClickHouse has up to here.
+    upto: Epoch,
+}
+
+/// A read that waits, until it is dropped.
+struct Wait<'a>(&'a Waits);
+
+impl Waits {
+    fn begin(&self, upto: Epoch) -> Wait<'_> {
+        self.0.send_modify(|waiting| *waiting = Waiting { reads: waiting.reads + 1, upto });
+        Wait(self)
+    }
+
+    /// Returns as soon as, at `at` or later, a read waits: ClickHouse has not sent everything within `time`.
+    pub(crate) async fn late(&self, at: Instant, time: Duration) -> HistoryError {
+        tokio::time::sleep_until(at).await;
+        let mut changes = self.0.subscribe();
+        let waiting = changes.wait_for(|waiting| waiting.reads > 0).await;
+        let waiting = *waiting.expect("the sender is part of what waits here");
+        HistoryError::late(time).up_to(waiting.upto)
+    }
+
+    /// The error of a question whose `time` is over, if it waits for ClickHouse.
+    pub(crate) fn overdue(&self, time: Duration) -> Option<HistoryError> {
+        let waiting = *self.0.borrow();
+        (waiting.reads > 0).then(|| HistoryError::late(time).up_to(waiting.upto))
+    }
+}
+
+impl Drop for Wait<'_> {
+    fn drop(&mut self) {
+        self.0.0.send_modify(|waiting| waiting.reads -= 1);
+    }
+}
+
 /// Runs a query for what ClickHouse has up to an epoch; fails soon when ClickHouse hangs.
-pub(crate) async fn read(history: Arc<dyn History>, sql: String, upto: Epoch) -> Result<HistoryStream, HistoryError> {
-    let batches = watched(history.as_ref(), history.query(&sql)).await.and_then(|answer| answer);
+pub(crate) async fn read(
+    history: Arc<dyn History>,
+    sql: String,
+    upto: Epoch,
+    waits: Waits,
+) -> Result<HistoryStream, HistoryError> {
+    let batches = {
+        let _wait = waits.begin(upto);
+        watched(history.as_ref(), history.query(&sql)).await.and_then(|answer| answer)
+    };
     let batches = batches.map_err(|error| error.up_to(upto))?;
     let rest = stream::unfold(Some(batches), move |batches| {
-        let history = history.clone();
+        let (history, waits) = (history.clone(), waits.clone());
         async move {
             let mut batches = batches?;
+            let _wait = waits.begin(upto);
             match watched(history.as_ref(), batches.next()).await {
                 Ok(None) => None,
                 Ok(Some(Ok(batch))) => Some((Ok(batch), Some(batches))),
@@ -91,24 +145,47 @@ pub struct HistoryError {
     upto: Option<Epoch>,
     #[source]
     source: Arc<dyn Error + Send + Sync>,
-    retryable: bool,
-    table_missing: bool,
+    why: Why,
+}
+
+/// What kind of failure it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Why {
+    Passing,
+    Lasting,
+    TableMissing,
+    Late,
 }
 
 impl HistoryError {
+    fn new(why: Why, source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        HistoryError { upto: None, source: source.into().into(), why }
+    }
+
     /// An error that may be gone when the same is asked again.
     pub fn retryable(source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
-        HistoryError { upto: None, source: source.into().into(), retryable: true, table_missing: false }
+        HistoryError::new(Why::Passing, source)
     }
 
     /// An error that will be there again.
     pub fn lasting(source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
-        HistoryError { upto: None, source: source.into().into(), retryable: false, table_missing: false }
+        HistoryError::new(Why::Lasting, source)
     }
 
-    /// The table is not there (ClickHouse's code 60): of a stream's table it means that nothing was flushed to it yet.
+    /// The table is not there (ClickHouse's code 60): of a stream that was made a moment ago it means that nothing was
+    /// flushed to it yet.
     pub fn table_missing(source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
-        HistoryError { upto: None, source: source.into().into(), retryable: true, table_missing: true }
+        HistoryError::new(Why::TableMissing, source)
+    }
+
+    /// ClickHouse was too slow, by its own clock.
+    pub fn timed_out(source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        HistoryError::new(Why::Late, source)
+    }
+
+    /// ClickHouse was too slow, by ours.
+    fn late(time: Duration) -> Self {
+        HistoryError::timed_out(format!("ClickHouse did not send all that was asked of it within {time:?}"))
     }
 
     /// The error of a question that needed what ClickHouse has up to this epoch.
@@ -125,13 +202,19 @@ impl HistoryError {
     /// Whether to ask again.
     #[must_use]
     pub fn is_retryable(&self) -> bool {
-        self.retryable
+        self.why != Why::Lasting
+    }
+
+    /// Whether ClickHouse was too slow.
+    #[must_use]
+    pub fn is_timed_out(&self) -> bool {
+        self.why == Why::Late
     }
 
     /// Whether the table is not there.
     #[must_use]
     pub fn is_table_missing(&self) -> bool {
-        self.table_missing
+        self.why == Why::TableMissing
     }
 }
 

@@ -9,11 +9,11 @@ use crate::history::HistoryError;
 pub struct AskOptions {
     /// The question waits, bounded, until the events of this epoch are visible; it sees all that are when not given.
     pub min_epoch: Option<Epoch>,
-    /// While ClickHouse is away, an answer from memory alone is better than none; it says what it lacks.
+    /// When ClickHouse is away or fails, an answer from memory alone is better than none; it says what it lacks.
     pub partial: bool,
 }
 
-/// What an answer lacks: the history, since ClickHouse was away.
+/// What an answer lacks: the history, since ClickHouse was away or failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Partial {
     /// What ClickHouse has up to this epoch is missing.

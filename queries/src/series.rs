@@ -13,10 +13,11 @@ use futures::StreamExt;
 use streamgauge_engine::snapshot::{DeltaSender, ViewSnapshot};
 use streamgauge_engine::{RowFilter, SeriesFilter, SnapshotRequest, ViewRead};
 use streamgauge_schemas::{Duration, Epoch, EventTime, Series, SeriesId, State, ViewDefinition};
+use tokio::time::Instant;
 
 use crate::clickhouse;
 use crate::error::QueryError;
-use crate::history::{self, conform_column};
+use crate::history::{self, HistoryError, Waits, conform_column};
 use crate::options::{AskOptions, Partial};
 use crate::session::{Access, QueryEngine};
 
@@ -226,8 +227,9 @@ impl QueryEngine {
         options: AskOptions,
     ) -> Result<Gathered, QueryError> {
         let access = self.prepare(options).await?;
-        let (engine, plan) = (self.clone(), plan.clone());
-        self.compute(async move { engine.gather(&plan, follow, access, options).await }).await
+        let (engine, plan, waits) = (self.clone(), plan.clone(), Waits::default());
+        let waiting = waits.clone();
+        self.compute(&waits, async move { engine.gather(&plan, follow, access, options, &waiting).await }).await
     }
 
     async fn gather(
@@ -236,8 +238,8 @@ impl QueryEngine {
         follow: Option<DeltaSender>,
         access: Access,
         options: AskOptions,
+        waits: &Waits,
     ) -> Result<Gathered, QueryError> {
-        let goes_on = follow.is_some();
         let read = ViewRead { view: plan.view, filter: plan.row_filter(), follow };
         let mut snapshot = self.engine().snapshot(SnapshotRequest { views: vec![read], streams: Vec::new() }).await?;
         let memory = snapshot.views.pop().unwrap_or_default();
@@ -245,14 +247,23 @@ impl QueryEngine {
         let absent = match access {
             _ if memory.horizon == Epoch::ZERO => None,
             Access::Away(error) => Some(error),
-            Access::There => match self.add_history(plan, memory.horizon, &mut points).await {
-                // Who follows has begun to receive changes, and would lose them by asking again.
-                Err(QueryError::History(error)) if goes_on && options.partial && error.is_retryable() => {
-                    points = self.memory_points(plan, &memory)?;
-                    Some(error)
+            Access::There => {
+                let half = self.limits().time_max / 2;
+                let late = waits.late(Instant::now() + half, half);
+                let read = tokio::select! {
+                    biased;
+                    read = self.add_history(plan, memory.horizon, &mut points, waits) => read,
+                    error = late, if options.partial => Err(QueryError::History(error)),
+                };
+                match read {
+                    // The same snapshot, since who follows has begun to receive the changes after it.
+                    Err(QueryError::History(error)) if options.partial => {
+                        points = self.memory_points(plan, &memory)?;
+                        Some(error)
+                    }
+                    read => read.map(|()| None)?,
                 }
-                read => read.map(|()| None)?,
-            },
+            }
         };
         let partial = absent.map(|error| Partial::new(memory.horizon, &error));
         Ok(Gathered { epoch: snapshot.epoch, points, partial })
@@ -264,12 +275,18 @@ impl QueryEngine {
         Ok(points)
     }
 
-    async fn add_history(&self, plan: &Plan, horizon: Epoch, points: &mut Points) -> Result<(), QueryError> {
+    async fn add_history(
+        &self,
+        plan: &Plan,
+        horizon: Epoch,
+        points: &mut Points,
+        waits: &Waits,
+    ) -> Result<(), QueryError> {
         let table = clickhouse::table(self.history().as_ref(), &self.engine().views()[plan.view].states_table());
         let sql = plan.history_sql(&table, horizon, self.limits().time_max);
-        let mut batches = history::read(self.history().clone(), sql, horizon).await?;
+        let mut batches = history::read(self.history().clone(), sql, horizon, waits.clone()).await?;
         while let Some(batch) = batches.next().await {
-            points.add_history(plan, &batch?)?;
+            points.add_history(plan, &batch?, horizon)?;
         }
         Ok(())
     }
@@ -411,8 +428,8 @@ impl Points {
         Ok(())
     }
 
-    fn add_history(&mut self, plan: &Plan, batch: &RecordBatch) -> Result<(), QueryError> {
-        let wrong = || unexpected(batch);
+    fn add_history(&mut self, plan: &Plan, batch: &RecordBatch, horizon: Epoch) -> Result<(), QueryError> {
+        let wrong = || unexpected(batch, horizon);
         let names = plan.group_by.len();
         if batch.num_columns() != names + 5 {
             return Err(wrong());
@@ -436,7 +453,7 @@ impl Points {
     }
 }
 
-fn unexpected(batch: &RecordBatch) -> QueryError {
+fn unexpected(batch: &RecordBatch, horizon: Epoch) -> QueryError {
     let message = format!("ClickHouse answered points in another shape: {:?}", batch.schema());
-    QueryError::Bug(Arc::new(datafusion::error::DataFusionError::Internal(message)))
+    HistoryError::lasting(message).up_to(horizon).into()
 }

@@ -11,7 +11,15 @@
 //!
 //! 1. A statement takes one snapshot, after it is planned and before its first row.
 //! 2. A statement holds its permit until the work on it has really ended, also when nobody waits for it any more.
-//! 3. An answer that ends without an error is whole.
+//! 3. An answer that ends without an error is whole, or is marked as partial from its beginning.
+//! 4. An answer has either all of its part from ClickHouse or none of it: no half-read rows.
+//!
+//! # Partial answers
+//!
+//! A question that may do without history is held back until all its rows are there, or [`HELD_BYTES_MAX`] of them.
+//! When ClickHouse fails meanwhile, or has not sent everything at half of the question's time, what is held is dropped
+//! and the statement is asked once more, of memory alone. Rows beyond that bound are on their way to the client when
+//! ClickHouse fails; then the answer ends with an error, as every other.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -23,13 +31,14 @@ use datafusion::common::TableReference;
 use datafusion::execution::SendableRecordBatchStream;
 use datafusion::execution::context::SQLOptions;
 use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
-use datafusion::execution::memory_pool::GreedyMemoryPool;
+use datafusion::execution::memory_pool::{GreedyMemoryPool, MemoryConsumer};
 use datafusion::execution::runtime_env::RuntimeEnvBuilder;
 use datafusion::execution::session_state::{SessionState, SessionStateBuilder};
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{ExecutionPlan, execute_stream};
 use datafusion::prelude::SessionConfig;
 use datafusion::sql::parser::Statement as SqlStatement;
-use futures::{Stream, StreamExt, ready};
+use futures::{Stream, StreamExt, TryStreamExt, ready};
 use streamgauge_engine::{Engine, EngineError};
 use streamgauge_schemas::Epoch;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
@@ -37,7 +46,7 @@ use tokio::time::{Instant, Sleep};
 
 use crate::capture::Capture;
 use crate::error::QueryError;
-use crate::history::{History, HistoryError};
+use crate::history::{History, HistoryError, Waits};
 use crate::limits::QueryLimits;
 use crate::options::{AskOptions, Partial};
 use crate::question::{Question, not_a_question};
@@ -48,6 +57,8 @@ use crate::yielding::YieldInJoins;
 
 /// Batches that wait to be read.
 const BATCHES_WAITING_MAX: usize = 2;
+/// So many bytes of an answer that may become partial are held back.
+const HELD_BYTES_MAX: usize = 64 << 20;
 
 /// Answers questions over live and history; clones share it.
 #[derive(Clone)]
@@ -88,9 +99,12 @@ struct Begun {
 pub(crate) enum Access {
     /// It can; errors are those of the answer.
     There,
-    /// ClickHouse is away, and an answer without its part was asked for.
+    /// ClickHouse is away or failed, and an answer without its part was asked for.
     Away(HistoryError),
 }
+
+/// The beginning of an answer, and its rows.
+type Answer = (Begun, SendableRecordBatchStream);
 
 /// The right to run, and until when.
 struct Turn {
@@ -169,9 +183,11 @@ impl QueryEngine {
         Ok(Turn { _permit: permit, deadline: Instant::now() + limits.time_max })
     }
 
-    /// Waits for the right to run, computes `work`, and returns what it makes, in time or not at all.
+    /// Waits for the right to run, computes `work`, and returns what it makes, in time or not at all; `waits` are its
+    /// reads.
     pub(crate) async fn compute<T: Send + 'static>(
         &self,
+        waits: &Waits,
         work: impl Future<Output = Result<T, QueryError>> + Send + 'static,
     ) -> Result<T, QueryError> {
         let turn = self.turn().await?;
@@ -180,7 +196,7 @@ impl QueryEngine {
             let _turn = turn; // invariant 2
             work.await
         });
-        tokio::time::timeout_at(deadline, task).await.map_err(|_| QueryError::Time(self.inner.limits.time_max))??
+        tokio::time::timeout_at(deadline, task).await.map_err(|_| overdue(waits, &self.inner.limits))??
     }
 
     /// Plans a statement, captures memory as of now, and begins to answer. Settings in its text go before `options`.
@@ -194,14 +210,15 @@ impl QueryEngine {
         let deadline = turn.deadline;
         let (begun, beginning) = oneshot::channel();
         let (rows, batches) = mpsc::channel(BATCHES_WAITING_MAX);
-        let task = self.inner.threads.spawn(self.clone().answer(question, access, turn, begun, rows));
+        let waits = Waits::default();
+        let task = self.inner.threads.spawn(self.clone().answer(question, access, turn, waits.clone(), begun, rows));
         let begun = tokio::time::timeout_at(deadline, beginning).await;
-        let begun = match begun.map_err(|_| QueryError::Time(self.inner.limits.time_max))? {
+        let begun = match begun.map_err(|_| overdue(&waits, &self.inner.limits))? {
             Ok(begun) => begun?,
             Err(_) => return Err(task.await.err().unwrap_or(QueryError::Engine(EngineError::Stopped))),
         };
         let deadline = Box::pin(tokio::time::sleep_until(deadline));
-        let rows = Rows { batches, deadline, task: Some(task), limits: self.inner.limits.clone() };
+        let rows = Rows { batches, deadline, task: Some(task), waits, limits: self.inner.limits.clone() };
         Ok(QueryStream { schema: begun.schema, epoch: begun.epoch, partial: begun.partial, rows })
     }
 
@@ -218,11 +235,17 @@ impl QueryEngine {
         question: Question,
         access: Access,
         turn: Turn,
+        waits: Waits,
         begun: oneshot::Sender<Result<Begun, QueryError>>,
         rows: mpsc::Sender<Result<RecordBatch, QueryError>>,
     ) {
+        let half = turn.deadline - self.inner.limits.time_max / 2;
         let _turn = turn; // invariant 2
-        let mut batches = match self.begin(question, access).await {
+        let answer = match question.options.partial {
+            true => self.begin_held(question.statement, access, &waits, half).await,
+            false => self.begin(question.statement, access, &waits).await,
+        };
+        let mut batches = match answer {
             Ok((beginning, batches)) => {
                 let _ = begun.send(Ok(beginning)); // nobody may wait any more; then the first row is not wanted either
                 batches
@@ -241,15 +264,56 @@ impl QueryEngine {
         }
     }
 
-    async fn begin(
+    /// Begins an answer that may be partial; see the module.
+    async fn begin_held(
         &self,
-        question: Question,
+        statement: SqlStatement,
         access: Access,
-    ) -> Result<(Begun, SendableRecordBatchStream), QueryError> {
+        waits: &Waits,
+        half: Instant,
+    ) -> Result<Answer, QueryError> {
+        let whole = async {
+            let (begun, batches) = self.begin(statement.clone(), access, waits).await?;
+            Ok::<Answer, QueryError>((begun, self.hold(batches).await?))
+        };
+        let whole = tokio::select! {
+            biased;
+            answer = whole => answer,
+            error = waits.late(half, self.inner.limits.time_max / 2) => Err(QueryError::History(error)),
+        };
+        match whole {
+            Err(QueryError::History(error)) => {
+                self.begin(statement, Access::Away(error), waits).await // invariant 4: a snapshot and rows of its own
+            }
+            answer => answer,
+        }
+    }
+
+    /// Waits for the rows of an answer, as far as they may be held back.
+    async fn hold(&self, mut batches: SendableRecordBatchStream) -> Result<SendableRecordBatchStream, QueryError> {
+        let fail = |error| QueryError::from_datafusion(error, self.inner.limits.memory_bytes_max);
+        let pool = self.inner.base.runtime_env().memory_pool.clone();
+        let reservation = MemoryConsumer::new("an answer that may become partial").register(&pool);
+        let (schema, mut held, mut bytes) = (batches.schema(), Vec::new(), 0);
+        while let Some(batch) = batches.next().await.transpose().map_err(fail)? {
+            let more = batch.get_array_memory_size();
+            bytes += more;
+            held.push(batch);
+            if bytes > HELD_BYTES_MAX || reservation.try_grow(more).is_err() {
+                break;
+            }
+        }
+        let rows = futures::stream::iter(held).map(Ok).chain(batches).inspect_ok(move |_| {
+            let _held = &reservation; // until the answer is sent, or given up
+        });
+        Ok(Box::pin(RecordBatchStreamAdapter::new(schema, rows)))
+    }
+
+    async fn begin(&self, statement: SqlStatement, access: Access, waits: &Waits) -> Result<Answer, QueryError> {
         let fail = |error| QueryError::from_datafusion(error, self.inner.limits.memory_bytes_max);
         let capture = Arc::new(Capture::default());
-        let state = self.session(capture.clone(), matches!(access, Access::Away(_)));
-        let plan = self.plan(&state, question.statement).await?;
+        let state = self.session(capture.clone(), waits.clone(), matches!(access, Access::Away(_)));
+        let plan = self.plan(&state, statement).await?;
         let epoch = capture.take(&self.inner.engine).await.map_err(|error| self.explain(error))?;
         let partial = match (access, capture.history_upto()) {
             (Access::Away(error), upto) if upto > Epoch::ZERO => Some(Partial::new(upto, &error)),
@@ -260,10 +324,10 @@ impl QueryEngine {
     }
 
     /// A session whose tables read one snapshot.
-    fn session(&self, capture: Arc<Capture>, memory_only: bool) -> SessionState {
+    fn session(&self, capture: Arc<Capture>, waits: Waits, memory_only: bool) -> SessionState {
         let Inner { engine, history, limits, base, .. } = &*self.inner;
         let (engine, history, time_max) = (engine.clone(), history.clone(), limits.time_max);
-        let statement = Statement { engine, history, memory_only, capture, time_max };
+        let statement = Statement { engine, history, memory_only, capture, waits, time_max };
         let mut state = base.clone();
         state.register_catalog_list(Arc::new(StatementCatalog(statement)));
         state.mark_start_execution();
@@ -309,6 +373,11 @@ impl QueryEngine {
             other => other,
         }
     }
+}
+
+/// The error of a question whose time is over: its own, unless it waits for ClickHouse.
+fn overdue(waits: &Waits, limits: &QueryLimits) -> QueryError {
+    waits.overdue(limits.time_max).map_or(QueryError::Time(limits.time_max), QueryError::History)
 }
 
 /// The tables that `name` may have meant, or all of them.
@@ -366,6 +435,7 @@ struct Rows {
     deadline: Pin<Box<Sleep>>,
     /// The work; gone once the answer has ended.
     task: Option<Task<()>>,
+    waits: Waits,
     limits: QueryLimits,
 }
 
@@ -373,7 +443,7 @@ impl Rows {
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<RecordBatch, QueryError>>> {
         let Some(task) = &mut self.task else { return Poll::Ready(None) };
         let item = if self.deadline.as_mut().poll(context).is_ready() {
-            Some(Err(QueryError::Time(self.limits.time_max)))
+            Some(Err(overdue(&self.waits, &self.limits)))
         } else {
             match ready!(self.batches.poll_recv(context)) {
                 Some(item) => Some(item),

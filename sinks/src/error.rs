@@ -244,6 +244,8 @@ const PASSING_TEXTS: &[&str] = &[
 
 /// ClickHouse's code for a table that is not there.
 const UNKNOWN_TABLE: u32 = 60;
+/// `TIMEOUT_EXCEEDED`.
+const TIMEOUT_EXCEEDED: u32 = 159;
 /// The user lacks a right.
 const ACCESS_DENIED: u32 = 497;
 /// Refusals that no row is the cause of: an answer without a code (a proxy's), `UNKNOWN_TABLE`, `UNKNOWN_DATABASE`,
@@ -321,6 +323,12 @@ impl SinkError {
     #[must_use]
     pub fn is_unknown_table(&self) -> bool {
         matches!(self, SinkError::Statement { code: UNKNOWN_TABLE, .. })
+    }
+
+    /// Whether ClickHouse took longer than it may, by our clock or by its own.
+    #[must_use]
+    pub fn is_timed_out(&self) -> bool {
+        matches!(self, SinkError::Timeout { .. } | SinkError::Statement { code: TIMEOUT_EXCEEDED, .. })
     }
 
     /// Whether what a child said last is of a passing kind.

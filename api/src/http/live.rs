@@ -26,13 +26,17 @@ use tokio::task::AbortHandle;
 
 use super::metrics::{parse_granularity, series_json};
 use super::problem::Problem;
+use super::sql::note;
 use super::{Ready, Running};
 
 /// Changes are gathered for this long before they are sent.
 const TICK: StdDuration = StdDuration::from_millis(100);
 const HEARTBEAT: StdDuration = StdDuration::from_secs(1);
-/// How often a subscription without history looks whether ClickHouse is back.
+/// After this time a subscription without history looks whether ClickHouse is back; twice as long each time that it
+/// answers, and then fails to read,
 const HISTORY_PAUSE: StdDuration = StdDuration::from_secs(2);
+/// up to this.
+const HISTORY_PAUSE_MAX: StdDuration = StdDuration::from_secs(60);
 /// How far back a subscription reaches that does not say.
 const RANGE_DEFAULT: Duration = Duration::from_secs(15 * 60);
 /// Frames that wait for a slow client; then its subscriptions wait, and gather.
@@ -85,7 +89,7 @@ enum End {
     get, path = "/api/v1/live", tag = "live",
     description = "A WebSocket of JSON text frames. Send `{\"type\":\"subscribe\",\"id\",\"metric\",\"granularity\"?,\"filter\"?,\"group_by\"?,\"range\"?,\"aggregations\"?,\"epoch\"?,\"partial\"?}`; \
         a `snapshot` with its epoch answers, then `change` frames with theirs, each point the bucket's whole new value. \
-        `epoch`: the snapshot waits until the events of this epoch are visible. `partial`: while ClickHouse is away, a snapshot without \
+        `epoch`: the snapshot waits until the events of this epoch are visible. `partial`: when ClickHouse is away or fails, a snapshot without \
         history will do; it has a member `partial` that says what is missing, and a whole one follows when ClickHouse is back. \
         `{\"type\":\"unsubscribe\",\"id\"}` ends one; `heartbeat` frames carry the newest epoch.",
     responses((status = 101, description = "the connection becomes a WebSocket"), (status = 429, body = Problem), (status = 503, body = Problem)))]
@@ -184,10 +188,12 @@ fn parse(subscribe: Subscribe) -> Result<Asked, Problem> {
 
 /// Runs one subscription until its client is gone.
 async fn follow(running: Arc<Running>, id: String, asked: Asked, frames: mpsc::Sender<Value>) {
+    let mut pause = HISTORY_PAUSE;
     loop {
-        match follow_once(&running, &id, &asked, &frames).await {
+        match follow_once(&running, &id, &asked, &frames, pause).await {
             Ok(End::ClientGone) => return,
-            Ok(End::HistoryBack) | Err(QueryError::Lagged) => {}
+            Ok(End::HistoryBack) => pause = (pause * 2).min(HISTORY_PAUSE_MAX),
+            Err(QueryError::Lagged) => pause = HISTORY_PAUSE,
             Err(error) => {
                 // The client decides whether to ask again: it knows best whether it still wants to see it.
                 let _ = frames.send(error_frame(Some(&id), &Problem::from(error))).await;
@@ -203,6 +209,7 @@ async fn follow_once(
     id: &str,
     asked: &Asked,
     frames: &mpsc::Sender<Value>,
+    pause: StdDuration,
 ) -> Result<End, QueryError> {
     let (snapshot, mut live) = running.queries.follow(&asked.query, asked.options).await?;
     let names: Vec<&str> = snapshot.aggregations.iter().map(|aggregation| aggregation.name()).collect();
@@ -212,9 +219,9 @@ async fn follow_once(
     });
     if let Some(partial) = &snapshot.partial {
         frame["partial"] = partial_json(partial);
-        metrics::counter!("streamgauge_partial_answers_total").increment(1);
+        note(partial);
     }
-    let mut history_back = pin!(history_back(&running.queries, snapshot.partial.is_some()));
+    let mut history_back = pin!(history_back(&running.queries, snapshot.partial.is_some(), pause));
     let mut sent = frames.send(frame).await;
     while sent.is_ok() {
         let change = tokio::select! {
@@ -228,13 +235,13 @@ async fn follow_once(
     Ok(End::ClientGone)
 }
 
-/// Returns when ClickHouse is back; never when it was not missed.
-async fn history_back(queries: &QueryEngine, missed: bool) {
+/// Returns when ClickHouse answers again, looking at every `pause`; never when it was not missed.
+async fn history_back(queries: &QueryEngine, missed: bool, pause: StdDuration) {
     if !missed {
         return std::future::pending().await;
     }
     loop {
-        tokio::time::sleep(HISTORY_PAUSE).await;
+        tokio::time::sleep(pause).await;
         if queries.history_available().await.is_ok() {
             return;
         }

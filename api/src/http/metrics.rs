@@ -148,12 +148,13 @@ pub(crate) async fn dimensions(
         ("aggregation" = Option<String>, Query, description = "`avg` (default), `sum`, `min`, `max`, `count`, or several with commas"),
         ("filter" = Option<String>, Query, description = "`dimension:value`, several with commas or repeated; values of one dimension are alternatives"),
         ("group_by" = Option<String>, Query, description = "dimensions, with commas: one series for each of their values"),
-        ("partial" = Option<bool>, Query, description = "`true`: an answer from memory alone will do while ClickHouse is away; it is marked"),
+        ("partial" = Option<bool>, Query, description = "`true`: an answer from memory alone will do when ClickHouse is away or fails; it is marked"),
         ("X-Streamgauge-Epoch" = Option<u64>, Header, description = "waits, for some seconds at most, until the events of this epoch are visible")),
     responses((status = 200, body = DataAnswer,
             headers(("X-Streamgauge-Epoch" = u64, description = "the answer is exact up to this epoch"),
                 ("X-Streamgauge-Partial" = String, description = "what is missing; only of a partial answer"))),
-        (status = 400, body = Problem), (status = 422, body = Problem), (status = 429, body = Problem), (status = 503, body = Problem)))]
+        (status = 400, body = Problem), (status = 422, body = Problem), (status = 429, body = Problem), (status = 503, body = Problem),
+        (status = 504, body = Problem, description = "ClickHouse did not send its part in time")))]
 pub(crate) async fn data(
     Ready(running): Ready,
     Path(name): Path<String>,

@@ -62,7 +62,7 @@ impl Problem {
     }
 }
 
-/// How to get an answer while ClickHouse is away.
+/// How to get an answer while ClickHouse is away or fails.
 const ASK_PARTIAL: &str =
     "ask for what memory has: \"partial\": true with SQL or a subscription, ?partial=true with the data of a metric";
 
@@ -165,7 +165,13 @@ impl From<QueryError> for Problem {
             (ErrorKind::Upstream, _) => {
                 tracing::warn!(error = %chain(&error), "a query could not be answered");
                 let detail = format!("{}; ask again later, or {ASK_PARTIAL}", chain(&error));
-                Problem::unavailable("history_unavailable", detail, 2)
+                match &error {
+                    QueryError::History(history) if history.is_timed_out() => Problem {
+                        retry_after_s: Some(2),
+                        ..Problem::new(StatusCode::GATEWAY_TIMEOUT, "history_timeout", detail)
+                    },
+                    _ => Problem::unavailable("history_unavailable", detail, 2),
+                }
             }
             (ErrorKind::Bug, _) => Problem::internal(&error),
         }

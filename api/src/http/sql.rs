@@ -34,8 +34,14 @@ pub(crate) fn mark(response: &mut Response, epoch: Epoch, partial: Option<&Parti
     if let Some(partial) = partial {
         let text = format!("history up to epoch {} is missing", partial.upto);
         headers.insert(PARTIAL_HEADER, HeaderValue::try_from(text).expect("words and a number make a header"));
-        metrics::counter!("streamgauge_partial_answers_total").increment(1);
+        note(partial);
     }
+}
+
+/// Tells the operator that an answer lacks something.
+pub(crate) fn note(partial: &Partial) {
+    metrics::counter!("streamgauge_partial_answers_total").increment(1);
+    tracing::warn!(upto = %partial.upto, reason = partial.reason, "a question was answered without history");
 }
 
 /// The form of an answer.
@@ -63,7 +69,7 @@ pub(crate) struct SqlRequest {
     /// The form of the answer; JSON by default.
     #[serde(default)]
     format: SqlFormat,
-    /// Whether an answer from memory alone will do while ClickHouse is away; it is marked.
+    /// Whether an answer from memory alone will do when ClickHouse is away or fails; it is marked.
     #[serde(default)]
     partial: bool,
 }
@@ -115,7 +121,8 @@ pub(crate) struct SqlAnswer {
     responses((status = 200, body = SqlAnswer, description = "JSON; the other formats are plain bodies",
             headers(("X-Streamgauge-Epoch" = u64, description = "the answer is exact up to this epoch"),
                 ("X-Streamgauge-Partial" = String, description = "what is missing; only of a partial answer"))),
-        (status = 400, body = Problem), (status = 422, body = Problem), (status = 429, body = Problem), (status = 503, body = Problem)))]
+        (status = 400, body = Problem), (status = 422, body = Problem), (status = 429, body = Problem), (status = 503, body = Problem),
+        (status = 504, body = Problem, description = "ClickHouse did not send its part in time")))]
 pub(crate) async fn query(Ready(running): Ready, headers: HeaderMap, body: Body) -> Result<Response, Problem> {
     let min_epoch = min_epoch(&headers)?;
     let body = body::read(body, &running).await?;

@@ -1,4 +1,4 @@
-//! ClickHouse hangs: live reads go on, and answers say what they lack, or fail with what to do.
+//! ClickHouse hangs, or fails to read: live reads go on, and answers say what they lack, or fail with what to do.
 
 use std::time::{Duration, Instant};
 
@@ -126,6 +126,64 @@ async fn while_clickhouse_hangs_answers_say_what_they_lack() {
             let counts =
                 frame["series"][0]["points"].as_array().unwrap().iter().map(|point| point[4].as_f64().unwrap());
             assert_eq!(counts.sum::<f64>(), 22.0, "{frame}");
+            break;
+        }
+        assert!(began.elapsed() < PATIENCE, "no whole snapshot came: {frame}");
+    }
+}
+
+/// ClickHouse says that it is there, and a read fails, by a table that is missing or by one that takes too long.
+#[tokio::test]
+async fn a_read_that_fails_is_a_partial_answer_or_says_what_is_missing() {
+    let data = DataDir::new();
+    let program = Program::start_with(&data, &["--query-timeout", "2s"]).await;
+    let client = program.client();
+    fill(client, 20).await;
+    let change = async |sql: &str| {
+        let answer = client.ask_clickhouse(sql).await.unwrap();
+        assert_eq!(answer.status, 200, "{sql}: {}", answer.text());
+    };
+    let max = "SELECT max(value) FROM metrics";
+    for (broken, status, code) in [
+        (None, 503, "history_unavailable"),
+        (Some("CREATE VIEW metrics AS SELECT * FROM kept WHERE sleepEachRow(0.13) = 0"), 504, "history_timeout"),
+    ] {
+        change("RENAME TABLE metrics TO kept").await;
+        if let Some(sql) = broken {
+            change(sql).await;
+        }
+        accepted(&client.post_json("/v1/metrics", &event(-1.0)).await, 1);
+        let refused = ask(client, max, false).await;
+        let detail = refused.problem(status, code);
+        assert!(detail.contains("up to epoch") && detail.contains("partial"), "{detail}");
+        assert!(!refused.header("retry-after").is_empty());
+        let body = is_partial(&ask(client, max, true).await, code);
+        assert_eq!(body["rows"], json!([[-1.0]]), "no half-read rows");
+        let csv = client.post_json("/api/v1/sql", &json!({"sql": max, "format": "csv", "partial": true})).await;
+        assert!(csv.status == 200 && csv.text().ends_with("-1.0\n"), "{}", csv.text());
+        assert!(csv.header("x-streamgauge-partial").contains("missing"), "{:?}", csv.headers);
+        if broken.is_some() {
+            change("DROP VIEW metrics").await;
+        }
+        change("RENAME TABLE kept TO metrics").await;
+    }
+    is_whole(&ask(client, COUNT, true).await, "mended");
+
+    // The series of a metric, and a subscription, which is whole again once the table is back.
+    change("RENAME TABLE metrics_1s_states TO kept").await;
+    let path = "/api/v1/metrics/cpu/data?granularity=1s&aggregation=count";
+    let refused = client.get(path).await;
+    assert!(refused.problem(503, "history_unavailable").contains("up to epoch"), "{}", refused.text());
+    is_partial(&client.get(&format!("{path}&partial=true")).await, "a series");
+    let mut socket = Socket::connect(client).await;
+    socket.send(json!({"type": "subscribe", "id": "s", "metric": "cpu", "granularity": "1s", "partial": true})).await;
+    let snapshot = socket.next().await;
+    assert!(snapshot["type"] == "snapshot" && snapshot["partial"]["missing"].is_string(), "{snapshot}");
+    change("RENAME TABLE kept TO metrics_1s_states").await;
+    let began = Instant::now();
+    loop {
+        let frame = socket.next().await;
+        if frame["type"] == "snapshot" && frame.get("partial").is_none() {
             break;
         }
         assert!(began.elapsed() < PATIENCE, "no whole snapshot came: {frame}");

@@ -20,7 +20,7 @@ use datafusion::logical_expr::{Expr, TableProviderFilterPushDown};
 use streamgauge_engine::Engine;
 
 use crate::capture::Capture;
-use crate::history::History;
+use crate::history::{History, Waits};
 use crate::predicate::Predicate;
 
 pub(crate) use catalog::{CATALOG, SCHEMA, StatementCatalog, table_names};
@@ -33,6 +33,7 @@ pub(crate) struct Statement {
     /// ClickHouse is away, and an answer without its part was asked for.
     pub(crate) memory_only: bool,
     pub(crate) capture: Arc<Capture>,
+    pub(crate) waits: Waits,
     pub(crate) time_max: Duration,
 }
 

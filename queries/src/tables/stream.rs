@@ -27,7 +27,7 @@ use streamgauge_schemas::{Epoch, StreamId};
 use super::{Statement, predicates, pushdown, write_conjuncts};
 use crate::capture::StreamPlace;
 use crate::clickhouse;
-use crate::history::{self, conform};
+use crate::history::{self, HistoryError, conform};
 
 /// Small batches of memory are joined into ones of about this many rows.
 const BATCH_ROWS: usize = 8_192;
@@ -190,12 +190,13 @@ impl PartitionStream for HistoryEvents {
         if flushed == Epoch::ZERO || self.statement.memory_only {
             return Box::pin(RecordBatchStreamAdapter::new(schema, stream::empty()));
         }
-        let (history, sql, stream) = (self.statement.history.clone(), self.sql(flushed), self.stream);
+        let (history, sql, waits) = (self.statement.history.clone(), self.sql(flushed), self.statement.waits.clone());
+        // A stream of the user's own has a table once the change that made it is flushed.
+        let made = self.stream.is_built_in() || Epoch(self.stream.0) <= self.statement.engine.flushed().catalog;
         let read = async move {
-            match history::read(history, sql, flushed).await {
+            match history::read(history, sql, flushed, waits).await {
                 Ok(batches) => Ok(batches),
-                // A stream of the user's own has a table from its first flush on.
-                Err(error) if error.is_table_missing() && !stream.is_built_in() => Ok(stream::empty().boxed()),
+                Err(error) if error.is_table_missing() && !made => Ok(stream::empty().boxed()),
                 Err(error) => Err(DataFusionError::from(error)),
             }
         };
@@ -204,7 +205,10 @@ impl PartitionStream for HistoryEvents {
             let schema = schema.clone();
             batches.flat_map(move |batch| match batch {
                 Ok(batch) if schema.fields().is_empty() => counted(&schema, &batch),
-                Ok(batch) => stream::iter(vec![conform(&batch, &schema).map_err(DataFusionError::from)]),
+                Ok(batch) => {
+                    let unusable = |error| HistoryError::lasting(error).up_to(flushed).into();
+                    stream::iter(vec![conform(&batch, &schema).map_err(unusable)])
+                }
                 Err(error) => stream::iter(vec![Err(error)]),
             })
         };

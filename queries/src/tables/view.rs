@@ -24,7 +24,7 @@ use super::merge::{MemoryGroups, ViewColumn, history_columns};
 use super::{Statement, predicates, pushdown, write_conjuncts};
 use crate::capture::ViewPlace;
 use crate::clickhouse;
-use crate::history;
+use crate::history::{self, HistoryError};
 use crate::predicate::{Predicate, row_filter};
 
 /// About how many bytes of memory a captured row takes while it is merged.
@@ -151,9 +151,10 @@ impl PartitionStream for Groups {
         let sql = self.sql(horizon, !memory.is_empty());
         let has_history = horizon > Epoch::ZERO && !self.statement.memory_only;
         let history = has_history.then(|| self.statement.history.clone());
+        let waits = self.statement.waits.clone();
         let read = async move {
             match history {
-                Some(history) => Ok::<_, DataFusionError>(history::read(history, sql, horizon).await?),
+                Some(history) => Ok::<_, DataFusionError>(history::read(history, sql, horizon, waits).await?),
                 None => Ok(stream::empty().boxed()),
             }
         };
@@ -163,7 +164,10 @@ impl PartitionStream for Groups {
             async move {
                 let (mut batches, mut memory) = state?;
                 match batches.next().await {
-                    Some(Ok(batch)) => Some((memory.merge(&batch), Some((batches, memory)))),
+                    Some(Ok(batch)) => {
+                        let unusable = |error: DataFusionError| HistoryError::lasting(error).up_to(horizon).into();
+                        Some((memory.merge(&batch).map_err(unusable), Some((batches, memory))))
+                    }
                     Some(Err(error)) => Some((Err(error), None)),
                     None => memory.rest().map(|rest| (rest, Some((batches, memory)))),
                 }

@@ -92,6 +92,8 @@ pub(crate) enum Weather {
     Hanging,
     /// It answers, and refuses to read.
     Overloaded,
+    /// It reads, and has no memory for what it reads.
+    Cramped,
 }
 
 struct OverClickHouse {
@@ -109,16 +111,17 @@ impl OverClickHouse {
             Weather::Hanging if reads => std::future::pending().await,
             Weather::Hanging => Err(HistoryError::retryable("no answer in time")),
             Weather::Overloaded if reads => Err(HistoryError::retryable("too many queries")),
-            Weather::Fine | Weather::Overloaded => Ok(()),
+            Weather::Fine | Weather::Overloaded | Weather::Cramped => Ok(()),
         }
     }
 }
 
 fn history_error(error: SinkError) -> HistoryError {
-    match &error {
-        SinkError::Statement { code: 60, .. } => HistoryError::table_missing(error),
-        other if other.is_retryable() => HistoryError::retryable(error),
-        _ => HistoryError::lasting(error),
+    match error.is_retryable() {
+        _ if error.is_unknown_table() => HistoryError::table_missing(error),
+        _ if error.is_timed_out() => HistoryError::timed_out(error),
+        true => HistoryError::retryable(error),
+        false => HistoryError::lasting(error),
     }
 }
 
@@ -127,7 +130,9 @@ impl History for OverClickHouse {
     async fn query(&self, sql: &str) -> Result<HistoryStream, HistoryError> {
         self.asked.lock().push(sql.to_owned());
         self.meet(true).await?;
-        let batches = self.clickhouse.query_arrow(sql).await.map_err(history_error)?;
+        let cramped = *self.weather.lock() == Weather::Cramped;
+        let sql = if cramped { format!("{sql}, max_memory_usage = 1, max_untracked_memory = 1") } else { sql.to_owned() };
+        let batches = self.clickhouse.query_arrow(&sql).await.map_err(history_error)?;
         Ok(batches.map_err(history_error).boxed())
     }
 
