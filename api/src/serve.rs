@@ -13,6 +13,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
+use futures::FutureExt;
+use futures::future::BoxFuture;
 use metrics_exporter_prometheus::PrometheusBuilder;
 use streamgauge_engine::decode::DecodeLimits;
 use streamgauge_engine::{Engine, EngineConfig};
@@ -296,6 +298,10 @@ impl Health for ProgramHealth {
     }
 
     fn flushes(&self) -> Vec<(String, Epoch, Option<String>)> {
+    fn restore(&self) -> BoxFuture<'_, usize> {
+        self.flusher.restore().boxed()
+    }
+
         // The engine's epochs: those of items without anything to write move on too.
         let flushed = self.engine.flushed();
         let mut epochs: HashMap<String, Epoch> = HashMap::from([(CATALOG_ITEM.to_owned(), flushed.catalog)]);

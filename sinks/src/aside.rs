@@ -5,8 +5,8 @@
 //!                                                    item, table, epochs and reason are in its schema's metadata
 //! ```
 //!
-//! A file is made while a flush of `(after, upto]` is under way, before `upto` is committed. It is removed when the rows
-//! have arrived after all.
+//! A file is made while a flush of `(after, upto]` is under way, before `upto` is committed. It is replaced by a smaller
+//! one when some of its rows have arrived after all, and removed when all have.
 //!
 //! # Invariants
 //!
@@ -164,6 +164,12 @@ impl Aside {
         drop(files);
         self.tell();
         Ok(file)
+    }
+
+    /// Replaces a file by one of fewer rows of it, durably: at any moment one of the two is there. Blocks.
+    pub(crate) fn replace(&self, smaller: &AsideFile, batches: &[RecordBatch]) -> Result<AsideFile, SinkError> {
+        let AsideFile { item, table, after, upto, epochs, reason, .. } = smaller.clone();
+        self.write(&AsideRows { item, table, after, upto, epochs, reason }, batches) // it has the same name
     }
 
     /// Reads the rows of a file. Blocks.

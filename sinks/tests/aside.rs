@@ -127,6 +127,62 @@ fn a_refused_epoch_is_set_aside_and_comes_back_once() {
     });
 }
 
+/// Some of what was refused fits again: it comes back, is not sent again, and the rest stays.
+#[test]
+fn what_fits_again_does_not_wait_for_the_rest() {
+    run(async {
+        let f = Fixture::new("aside_some").await;
+        f.change("ALTER TABLE {d}.metrics ADD CONSTRAINT c CHECK value < 600").await;
+        f.change("ALTER TABLE {d}.metrics_1s_states ADD CONSTRAINT c CHECK count < 600").await;
+        for at in 1..=20_u64 {
+            let value = if at % 2 == 0 { 600.0 + at as f64 } else { 1.0 };
+            f.source.append(at, Entry::Events(values(&[value, value])));
+            f.source.append(at + 20, Entry::State { bucket: at as i64, count: value as u64 });
+        }
+        let flusher = f.start(0);
+        let both = || async { flusher.aside().len() == 2 };
+        until("both items are set aside", Duration::from_secs(90), both).await;
+        flushed_all(&f.source).await;
+        let rows = |flusher: &Flusher| flusher.aside().iter().map(|file| file.rows).collect::<Vec<_>>();
+        let mut at_first = rows(&flusher);
+        at_first.sort_unstable();
+        assert_eq!(at_first, [10, 20]);
+        let count =
+            async || f.ask("SELECT (SELECT count() FROM {d}.metrics), (SELECT count() FROM {d}.metrics_1s)").await;
+        assert_eq!(count().await, "20 10");
+        assert_eq!(flusher.restore().await, 0);
+        assert_eq!(count().await, "20 10"); // nothing fits yet, and nothing is left behind by the tries
+
+        for (table, column) in [("metrics", "value"), ("metrics_1s_states", "count")] {
+            f.change(&format!("ALTER TABLE {{d}}.{table} DROP CONSTRAINT c")).await;
+            f.change(&format!("ALTER TABLE {{d}}.{table} ADD CONSTRAINT d CHECK {column} NOT IN (604, 606, 618)"))
+                .await;
+        }
+        assert_eq!(flusher.restore().await, 0); // no file is restored whole
+        assert_eq!(count().await, "34 17");
+        let mut left = rows(&flusher);
+        left.sort_unstable();
+        assert_eq!((left, f.names().len()), (vec![3, 6], 2));
+        let stream = flusher.aside().into_iter().find(|file| file.item == METRICS).unwrap();
+        assert_eq!(stream.epochs, [4, 6, 18].map(|at| (epoch(at), epoch(at))));
+        assert!(stream.reason.contains("469"), "{}", stream.reason);
+        drop(flusher);
+
+        // What was restored is not sent again, also after a start: the table may have been changed since.
+        f.change("ALTER TABLE {d}.metrics ADD CONSTRAINT e CHECK value < 0").await;
+        let flusher = f.start(100);
+        assert_eq!(flusher.restore().await, 0);
+        assert_eq!(count().await, "34 17");
+        f.change("ALTER TABLE {d}.metrics DROP CONSTRAINT e").await;
+        for table in ["metrics", "metrics_1s_states"] {
+            f.change(&format!("ALTER TABLE {{d}}.{table} DROP CONSTRAINT d")).await;
+        }
+        assert_eq!(flusher.restore().await, 2);
+        assert_eq!((count().await.as_str(), f.names().len()), ("40 20", 0));
+        assert_eq!(f.ask("SELECT uniqExact(_epoch), toInt64(max(value)) FROM {d}.metrics").await, "20 620");
+    });
+}
+
 #[test]
 fn parts_of_a_refused_flush_that_arrived_are_not_there_twice() {
     run(async {

@@ -30,6 +30,7 @@ use axum::http::request::Parts;
 use axum::middleware::{self, Next};
 use axum::response::Response;
 use axum::routing::{get, post};
+use futures::future::BoxFuture;
 use metrics_exporter_prometheus::PrometheusHandle;
 use parking_lot::Mutex;
 use streamgauge_engine::Engine;
@@ -79,6 +80,8 @@ pub(crate) trait Health: Send + Sync {
     fn flushes(&self) -> Vec<(String, Epoch, Option<String>)>;
     /// What ClickHouse refused and is missing from answers, oldest first.
     fn aside(&self) -> Vec<AsideFile>;
+    /// Tries now to restore what was set aside; answers how many files were.
+    fn restore(&self) -> BoxFuture<'_, usize>;
 }
 
 impl Running {
@@ -142,6 +145,7 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         // Not counted among open requests: subscriptions stay open, and an operator must always get an answer.
         .route("/api/v1/live", get(live::connect))
         .route("/api/v1/status", get(status::status))
+        .route("/api/v1/aside/restore", post(status::restore))
         .route("/healthz", get(status::healthz))
         .route("/readyz", get(status::readyz))
         .route("/metrics", get(status::prometheus))

@@ -12,7 +12,7 @@ use super::{ingest, live, metrics, problem, sql, status, streams};
         ingest::data_points, ingest::points, ingest::events,
         streams::list, streams::create, streams::describe, streams::delete,
         sql::query, metrics::list, metrics::dimensions, metrics::data, live::connect,
-        status::status, status::healthz, status::readyz, status::prometheus,
+        status::status, status::restore, status::healthz, status::readyz, status::prometheus,
     ),
     components(schemas(problem::Problem, streams::NewStream, ingest::RejectedEvent)),
     tags(

@@ -10,7 +10,7 @@ use streamgauge_sinks::AsideFile;
 use utoipa::ToSchema;
 
 use super::problem::Problem;
-use super::{App, Ready};
+use super::{App, Ready, Running};
 
 /// Where the program stands.
 #[derive(Debug, Serialize, ToSchema)]
@@ -96,14 +96,8 @@ pub(crate) async fn status(Ready(running): Ready) -> Json<Status> {
     let clickhouse = running.clickhouse_status();
     let flush = running.flush_states();
     let now = engine.epoch.0;
-    let aside = |file: AsideFile| AsideState {
-        file: file.path.display().to_string(),
-        table: file.table,
-        rows: file.rows,
-        reason: file.reason,
-    };
     Json(Status {
-        aside: running.health.aside().into_iter().map(aside).collect(),
+        aside: aside_states(&running),
         version: env!("CARGO_PKG_VERSION"),
         epoch: now,
         uptime_s: running.started.elapsed().as_secs(),
@@ -129,6 +123,35 @@ pub(crate) async fn status(Ready(running): Ready) -> Json<Status> {
             })
             .collect(),
     })
+}
+
+fn aside_states(running: &Running) -> Vec<AsideState> {
+    let state = |file: AsideFile| AsideState {
+        file: file.path.display().to_string(),
+        table: file.table,
+        rows: file.rows,
+        reason: file.reason,
+    };
+    running.health.aside().into_iter().map(state).collect()
+}
+
+/// What became of rows that were set aside.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct RestoreAnswer {
+    /// How many files were restored whole.
+    restored: u64,
+    /// What is still refused.
+    aside: Vec<AsideState>,
+}
+
+/// Try now to restore what ClickHouse refused, such as after a table was mended.
+#[utoipa::path(post, path = "/api/v1/aside/restore", tag = "status", responses((status = 200, body = RestoreAnswer), (status = 503, body = Problem)))]
+pub(crate) async fn restore(Ready(running): Ready) -> Json<RestoreAnswer> {
+    let task = running.clone();
+    // To its end, also when nobody waits for the answer any more: a try that is given up leaves writes behind.
+    let restored = tokio::spawn(async move { task.health.restore().await }).await;
+    let restored = restored.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()));
+    Json(RestoreAnswer { restored: restored as u64, aside: aside_states(&running) })
 }
 
 /// Resident memory of this process, from the kernel; 0 where it does not say.

@@ -4,6 +4,23 @@
  */
 
 export interface paths {
+    "/api/v1/aside/restore": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Try now to restore what ClickHouse refused, such as after a table was mended. */
+        post: operations["restore"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/ingest": {
         parameters: {
             query?: never;
@@ -30,7 +47,7 @@ export interface paths {
         };
         /**
          * Subscribe to metrics over a WebSocket.
-         * @description A WebSocket of JSON text frames. Send `{"type":"subscribe","id","metric","granularity"?,"filter"?,"group_by"?,"range"?,"aggregations"?,"epoch"?,"partial"?}`; a `snapshot` with its epoch answers, then `change` frames with theirs, each point the bucket's whole new value. `epoch`: the snapshot waits until the events of this epoch are visible. `partial`: while ClickHouse is away, a snapshot without history will do; it has a member `partial` that says what is missing, and a whole one follows when ClickHouse is back. `{"type":"unsubscribe","id"}` ends one; `heartbeat` frames carry the newest epoch.
+         * @description A WebSocket of JSON text frames. Send `{"type":"subscribe","id","metric","granularity"?,"filter"?,"group_by"?,"range"?,"aggregations"?,"epoch"?,"partial"?}`; a `snapshot` with its epoch answers, then `change` frames with theirs, each point the bucket's whole new value. `epoch`: the snapshot waits until the events of this epoch are visible. `partial`: when ClickHouse is away or fails, a snapshot without history will do; it has a member `partial` that says what is missing, and a whole one follows when ClickHouse is back. `{"type":"unsubscribe","id"}` ends one; `heartbeat` frames carry the newest epoch.
          */
         get: operations["connect"];
         put?: never;
@@ -406,6 +423,16 @@ export interface components {
             /** @description What was wrong with it, and where. */
             reason: string;
         };
+        /** @description What became of rows that were set aside. */
+        RestoreAnswer: {
+            /** @description What is still refused. */
+            aside: components["schemas"]["AsideState"][];
+            /**
+             * Format: int64
+             * @description How many files were restored whole.
+             */
+            restored: number;
+        };
         /** @description An answer in the form `json`. */
         SqlAnswer: {
             /** @description Names and types. */
@@ -445,7 +472,7 @@ export interface components {
         SqlRequest: {
             /** @description The form of the answer; JSON by default. */
             format?: components["schemas"]["SqlFormat"];
-            /** @description Whether an answer from memory alone will do while ClickHouse is away; it is marked. */
+            /** @description Whether an answer from memory alone will do when ClickHouse is away or fails; it is marked. */
             partial?: boolean;
             /**
              * @description One statement that reads. Before it may stand `SET streamgauge.epoch = …;` and `SET streamgauge.partial = true;`.
@@ -563,6 +590,33 @@ export interface components {
 }
 export type $defs = Record<string, never>;
 export interface operations {
+    restore: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["RestoreAnswer"];
+                };
+            };
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
     data_points: {
         parameters: {
             query?: {
@@ -804,7 +858,7 @@ export interface operations {
                 filter?: string;
                 /** @description dimensions, with commas: one series for each of their values */
                 group_by?: string;
-                /** @description `true`: an answer from memory alone will do while ClickHouse is away; it is marked */
+                /** @description `true`: an answer from memory alone will do when ClickHouse is away or fails; it is marked */
                 partial?: boolean;
             };
             header?: {
@@ -855,6 +909,15 @@ export interface operations {
                 };
             };
             503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description ClickHouse did not send its part in time */
+            504: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -947,6 +1010,15 @@ export interface operations {
                 };
             };
             503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description ClickHouse did not send its part in time */
+            504: {
                 headers: {
                     [name: string]: unknown;
                 };

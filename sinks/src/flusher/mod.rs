@@ -42,7 +42,7 @@ mod narrow;
 mod restore;
 mod source;
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -87,8 +87,8 @@ struct Shared {
     boot: Epoch,
     committer: Committer,
     aside: Arc<Aside>,
-    /// Held while restoring: the tables of tries that were given up, whose writes may still be running.
-    restoring: tokio::sync::Mutex<HashSet<String>>,
+    /// Held while restoring.
+    restoring: tokio::sync::Mutex<restore::Tries>,
     writes: Semaphore,
     /// Written by whoever makes and drops tables (invariant 4).
     tables: RwLock<()>,
@@ -181,9 +181,10 @@ impl Flusher {
         self.shared.aside.files()
     }
 
-    /// Tries now, and not only within a minute, to restore what was set aside; returns how many files were restored.
+    /// Tries now to restore all that was set aside, also what is left alone for a while since it was refused; returns
+    /// how many files were restored.
     pub async fn restore(&self) -> usize {
-        restore::restore(&self.shared).await
+        restore::restore(&self.shared, restore::Which::All).await
     }
 
     /// Flushes everything once more, the catalog first, and stops. Returns whether all of it was done in time.
