@@ -7,6 +7,7 @@ use anyhow::Context;
 
 use arrow::array::{Array, AsArray};
 use arrow::datatypes::{Float64Type, TimestampMicrosecondType};
+use streamgauge_engine::requests::ForgottenSequence;
 use streamgauge_engine::{Engine, KnownRequest, Recovered, RequestName};
 use streamgauge_schemas::{EventTime, Series, StreamId, ViewDefinition};
 use streamgauge_sinks::{CATALOG_ITEM, ClickHouse, RecoveredRequest, SinkError, stream_item, view_item};
@@ -32,7 +33,9 @@ pub(crate) fn recovered(found: streamgauge_sinks::Recovered, views: &[ViewDefini
         recovered.rows.insert(view, rows);
     }
     recovered.catalog = found.catalog;
-    recovered.sequences = found.sequences;
+    recovered.sequences = (found.sequences.into_iter())
+        .map(|found| ForgottenSequence { producer: found.producer, sequence: found.sequence, epoch: found.epoch })
+        .collect();
     recovered.requests = found.requests.iter().map(known_request).collect::<anyhow::Result<_>>()?;
     Ok(recovered)
 }

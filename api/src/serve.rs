@@ -162,6 +162,7 @@ async fn start(config: &Config, app: &Arc<App>, stopping: CancellationToken) -> 
     let window = RequestWindow {
         from: Epoch(time::wall_clock().0.max(0) as u64).minus(config.idempotency_window.as_micros() as u64),
         keys_max: config.idempotency_keys_max,
+        bytes_max: streamgauge_engine::requests::BYTES_MAX,
     };
     let recover = || streamgauge_sinks::recover(&client, &engine_config.views, window.clone(), &aside);
     let found = patiently(app, recover).await?;
@@ -297,11 +298,11 @@ impl Health for ProgramHealth {
         self.flusher.aside()
     }
 
-    fn flushes(&self) -> Vec<(String, Epoch, Option<String>)> {
     fn restore(&self) -> BoxFuture<'_, usize> {
         self.flusher.restore().boxed()
     }
 
+    fn flushes(&self) -> Vec<(String, Epoch, Option<String>)> {
         // The engine's epochs: those of items without anything to write move on too.
         let flushed = self.engine.flushed();
         let mut epochs: HashMap<String, Epoch> = HashMap::from([(CATALOG_ITEM.to_owned(), flushed.catalog)]);

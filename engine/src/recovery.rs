@@ -16,7 +16,7 @@ use streamgauge_schemas::{Epoch, EventBatch, Rows, Series, StreamId, ViewDefinit
 use crate::error::EngineError;
 use crate::log::{Log, Record, Request, Submission};
 use crate::registry::SeriesRegistry;
-use crate::requests::KnownRequest;
+use crate::requests::{ForgottenSequence, KnownRequest};
 use crate::sequencer::Sequencer;
 use crate::tail::Tail;
 use crate::workers::Command;
@@ -39,7 +39,7 @@ pub struct Recovered {
     /// The requests of the window up to `F` of the stream `requests`, oldest first.
     pub requests: Vec<KnownRequest>,
     /// Per producer the largest sequence number of older requests.
-    pub sequences: Vec<(String, u64)>,
+    pub sequences: Vec<ForgottenSequence>,
 }
 
 /// Brings the engine to where it was; returns the epoch above which new ones begin.
@@ -55,10 +55,7 @@ pub(crate) fn replay(
         return Err(EngineError::HistoryLost { truncated: log.truncated_epoch(), flushed }); // invariant 2
     }
     let Recovered { views_flushed, mut rows, series, streams_flushed, mut catalog, catalog_flushed, .. } = recovered;
-    recovered
-        .sequences
-        .iter()
-        .for_each(|(producer, sequence)| sequencer.requests.restore_forgotten(producer, *sequence));
+    recovered.sequences.iter().for_each(|forgotten| sequencer.requests.restore_forgotten(forgotten));
     recovered.requests.into_iter().for_each(|known| sequencer.requests.restore(known));
     series.into_iter().for_each(|series| registry.restore(series));
     catalog.epoch = catalog.epoch.max(catalog_flushed);

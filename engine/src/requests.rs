@@ -32,9 +32,9 @@ use parking_lot::Mutex;
 use streamgauge_schemas::{Duration, Epoch, EventBatch, EventTime, Reject, StreamId, TableBatch, stream};
 
 /// The most memory, about, that known requests take: their rejects are part of the answer, and may be many.
-const BYTES_MAX: usize = 256 << 20;
+pub const BYTES_MAX: usize = 256 << 20;
 
-/// About what a known request takes in memory.
+/// About what a known request takes in memory. Whoever reads the window back counts the same, or a little more.
 fn bytes_of(known: &KnownRequest) -> usize {
     300 + known.rejected.iter().map(|reject| 40 + reject.reason.len()).sum::<usize>()
 }
@@ -66,6 +66,17 @@ pub struct KnownRequest {
     pub accepted: u64,
     /// The others.
     pub rejected: Arc<[Reject]>,
+}
+
+/// What is known of the requests of a producer that are not known one by one any more.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ForgottenSequence {
+    /// The producer.
+    pub producer: String,
+    /// The largest sequence number among them.
+    pub sequence: u64,
+    /// The epoch of the newest of them.
+    pub epoch: Epoch,
 }
 
 /// What the engine answers to a request's name.
@@ -218,9 +229,12 @@ impl Requests {
         inner.forget(epoch);
     }
 
-    /// Notes the largest sequence number of a producer whose request is no longer known.
-    pub(crate) fn restore_forgotten(&self, producer: &str, sequence: u64) {
-        self.inner.lock().forgotten.insert(producer.into(), (sequence, Epoch::ZERO));
+    /// Notes the largest sequence number of a producer's requests that are no longer known.
+    pub(crate) fn restore_forgotten(&self, forgotten: &ForgottenSequence) {
+        let ForgottenSequence { producer, sequence, epoch } = forgotten;
+        let mut inner = self.inner.lock();
+        inner.forgotten.insert(producer.as_str().into(), (*sequence, *epoch));
+        inner.forget_producers();
     }
 
     /// How many requests are known.
@@ -250,6 +264,11 @@ impl Inner {
                 *largest = (largest.0.max(sequence), epoch);
             }
         }
+        self.forget_producers();
+    }
+
+    /// Forgets the older half of the producers, by their newest forgotten request, when they are too many.
+    fn forget_producers(&mut self) {
         if self.forgotten.len() > self.keys_max {
             let mut epochs: Vec<Epoch> = self.forgotten.values().map(|(_, epoch)| *epoch).collect();
             let middle = epochs.len() / 2;

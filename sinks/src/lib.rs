@@ -45,7 +45,7 @@ pub use flusher::{
     stream_item, view_item,
 };
 pub use recovery::{Recovered, recover};
-pub use requests::{RecoveredRequest, RequestWindow};
+pub use requests::{RecoveredRequest, RecoveredSequence, RequestWindow};
 pub use server::{Server, ServerConfig, ServerMode, ServerState};
 
 /// The database of the first tenant.

@@ -25,7 +25,7 @@ use crate::catalog::read_catalog;
 use crate::flushed::read_flushed;
 use crate::flusher::{CATALOG_ITEM, stream_item, view_item};
 use crate::repair::{delete_rows, end_writes, table_exists};
-use crate::requests::{RecoveredRequest, RequestWindow, read_requests};
+use crate::requests::{RecoveredRequest, RecoveredSequence, RequestWindow, read_requests};
 use crate::states::read_states_and;
 use crate::{Aside, ClickHouse, SinkError};
 
@@ -40,8 +40,8 @@ pub struct Recovered {
     pub rows: Vec<(String, Rows, HashMap<SeriesId, Arc<Series>>)>,
     /// The requests of the window, as of the flushed epoch of their stream, in order of epoch.
     pub requests: Vec<RecoveredRequest>,
-    /// Of each producer, the largest sequence number among the requests that are not in the window.
-    pub sequences: Vec<(String, u64)>,
+    /// Of each producer, what is known of its requests that are not in the window.
+    pub sequences: Vec<RecoveredSequence>,
 }
 
 impl Recovered {

@@ -47,14 +47,21 @@ fn batch(names: &[Name]) -> EventBatch {
 
 /// The names in the window with their epochs, and the sequence numbers, as text.
 async fn read(clickhouse: &ClickHouse, from: Epoch, keys_max: usize, aside: &Arc<Aside>) -> (String, String) {
-    let found = recover(clickhouse, &[], RequestWindow { from, keys_max }, aside).await.unwrap();
+    read_within(clickhouse, RequestWindow { from, keys_max, bytes_max: usize::MAX >> 1 }, aside).await
+}
+
+async fn read_within(clickhouse: &ClickHouse, window: RequestWindow, aside: &Arc<Aside>) -> (String, String) {
+    let found = recover(clickhouse, &[], window, aside).await.unwrap();
     let name = |request: &RecoveredRequest| match (&request.key, &request.producer, request.sequence) {
         (Some(key), None, None) => format!("{key}@{}", request.epoch.0 - epoch(0).0),
         (None, Some(producer), Some(sequence)) => format!("{producer}{sequence}@{}", request.epoch.0 - epoch(0).0),
         other => panic!("{other:?}"),
     };
-    let sequences: Vec<String> =
-        found.sequences.iter().map(|(producer, largest)| format!("{producer}{largest}")).collect();
+    let sequences: Vec<String> = found
+        .sequences
+        .iter()
+        .map(|it| format!("{}{}@{}", it.producer, it.sequence, it.epoch.0 - epoch(0).0))
+        .collect();
     (found.requests.iter().map(name).collect::<Vec<_>>().join(" "), sequences.join(" "))
 }
 
@@ -88,13 +95,28 @@ fn the_window_comes_back_and_older_sequence_numbers_in_short() {
         };
         assert_eq!(sorted(&read(Epoch::ZERO, 10).await), format!("{all} | ")); // epoch 4 is not committed
         assert_eq!(sorted(&read(Epoch::ZERO, 7).await), format!("{all} | "));
-        assert_eq!(sorted(&read(epoch(1), 10).await), "b@2 p4@2 p6@3 p7@3 | p5 q1");
-        assert_eq!(sorted(&read(epoch(2), 10).await), "p6@3 p7@3 | p5 q1");
-        assert_eq!(sorted(&read(epoch(3), 10).await), " | p7 q1");
-        assert_eq!(sorted(&read(epoch(9), 10).await), " | p7 q1");
-        assert_eq!(sorted(&read(Epoch::ZERO, 4).await), "b@2 p4@2 p6@3 p7@3 | p5 q1");
-        assert_eq!(sorted(&read(epoch(1), 1).await), "p7@3 | p6 q1"); // an epoch is cut too, by the order of its rows
-        let found = recover(&clickhouse, &[], RequestWindow { from: Epoch::ZERO, keys_max: 10 }, &aside).await.unwrap();
+        assert_eq!(sorted(&read(epoch(1), 10).await), "b@2 p4@2 p6@3 p7@3 | p5@1 q1@1");
+        assert_eq!(sorted(&read(epoch(2), 10).await), "p6@3 p7@3 | p5@2 q1@1");
+        assert_eq!(sorted(&read(epoch(3), 10).await), " | p7@3 q1@1");
+        assert_eq!(sorted(&read(epoch(9), 10).await), " | p7@3 q1@1");
+        assert_eq!(sorted(&read(Epoch::ZERO, 4).await), "b@2 p4@2 p6@3 p7@3 | p5@1 q1@1");
+        // An epoch is cut too, by the order of its rows; and of no more producers is anything known than of requests.
+        assert_eq!(sorted(&read(epoch(1), 1).await), "p7@3 | p6@3");
+
+        // What the requests take in memory bounds them too; whole epochs are left out.
+        let within = async |bytes_max| {
+            let window = RequestWindow { from: Epoch::ZERO, keys_max: 10, bytes_max };
+            let (window, sequences) = read_within(&clickhouse, window, &aside).await;
+            sorted(&format!("{window} | {sequences}"))
+        };
+        let window = RequestWindow { from: Epoch::ZERO, keys_max: 10, bytes_max: 1 << 20 };
+        let found = recover(&clickhouse, &[], window, &aside).await.unwrap();
+        let bytes = found.requests[0].bytes();
+        assert_eq!(bytes, 300 + 20 + r#"[{"index":0,"reason":"it's late"}]"#.len());
+        assert_eq!(within(7 * bytes).await, format!("{all} | "));
+        assert_eq!(within(7 * bytes - 1).await, "b@2 p4@2 p6@3 p7@3 | p5@1 q1@1");
+        assert_eq!(within(3 * bytes).await, "p6@3 p7@3 | p5@2 q1@1");
+        assert_eq!(within(bytes).await, " | p7@3 q1@1");
         let expected = RecoveredRequest {
             epoch: epoch(1),
             stream: "metrics".into(),

@@ -51,6 +51,44 @@ fn a_claim_that_is_dropped_frees_the_name_and_wakes_who_waits() {
     assert!(matches!(requests.begin(&name(0), 2, Epoch(1)), Ok(Begun::New(_))));
 }
 
+/// What is read back of producers that were forgotten expires as it would have without the restart: oldest first.
+#[test]
+fn forgotten_producers_come_back_with_their_epochs() {
+    let numbered = |producer: usize| RequestName::Sequence { producer: format!("p{producer}").into(), sequence: 5 };
+    let known = |producer: usize| KnownRequest {
+        epoch: Epoch(1_000 * (producer as u64 + 1)),
+        name: numbered(producer),
+        body_hash: 1,
+        accepted: 1,
+        rejected: Arc::from([]),
+    };
+    let (before, after) = (requests(), requests());
+    (0..KEYS_MAX).for_each(|producer| before.restore(known(producer)));
+    let now = known(KEYS_MAX).epoch;
+    before.inner.lock().forget(now); // all of them lie outside the window
+    let forgotten =
+        |producer| ForgottenSequence { producer: format!("p{producer}"), sequence: 5, epoch: known(producer).epoch };
+    (0..KEYS_MAX).rev().for_each(|producer| after.restore_forgotten(&forgotten(producer)));
+    for producer in KEYS_MAX..2 * KEYS_MAX {
+        for requests in [&before, &after] {
+            requests.restore(known(producer));
+            requests.inner.lock().forget(known(producer + 1).epoch);
+        }
+        let too_old = |requests: &Requests| -> Vec<usize> {
+            let now = known(2 * KEYS_MAX).epoch;
+            let refused = |producer: &usize| requests.begin(&numbered(*producer), 1, now).is_err();
+            (0..=producer).filter(refused).collect()
+        };
+        assert_eq!(too_old(&after), too_old(&before), "after producer {producer}");
+        assert!(too_old(&after).contains(&producer), "the newest is forgotten last");
+    }
+    // More than may be known are read back: the newest stay.
+    let after = requests();
+    (0..4 * KEYS_MAX).rev().for_each(|producer| after.restore_forgotten(&forgotten(producer)));
+    assert!(after.inner.lock().forgotten.len() <= KEYS_MAX);
+    assert!(after.begin(&numbered(4 * KEYS_MAX - 1), 1, Epoch(1)).is_err());
+}
+
 #[derive(Clone, Debug)]
 enum Step {
     /// Send a request; it gets into the log or not.
