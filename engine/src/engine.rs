@@ -18,7 +18,7 @@ use crate::recovery::{self, Recovered};
 use crate::registry::SeriesRegistry;
 use crate::rejects::{self, Origin};
 use crate::requests::{self, Begun, Claim, Claimed, NotBegun, RequestName, Requests};
-use crate::sequencer::{OnCommit, Sequencer};
+use crate::sequencer::{OnCommit, Ordered, Sequencer};
 use crate::snapshot::{Snapshot, SnapshotRequest, ViewSnapshot};
 use crate::tail::StreamFlush;
 use crate::workers::{Command, Part, Workers};
@@ -113,10 +113,21 @@ pub struct EngineStatus {
     pub log_bytes: u64,
     /// Requests that named themselves and are known.
     pub requests_known: usize,
+    /// How many wait for an epoch to come.
+    pub epoch_waits: usize,
     /// Workers that run.
     pub workers: usize,
     /// Series known.
     pub series: usize,
+}
+
+/// Does something when it is dropped.
+struct Defer<F: Fn()>(F);
+
+impl<F: Fn()> Drop for Defer<F> {
+    fn drop(&mut self) {
+        (self.0)();
+    }
 }
 
 impl Engine {
@@ -219,6 +230,17 @@ impl Engine {
         Ok(Ingested { epoch: Some(epoch), accepted, rejected })
     }
 
+    /// Waits until every snapshot that is taken from then on includes `epoch`; the caller bounds the time.
+    ///
+    /// May be dropped at any time.
+    pub async fn reached(&self, epoch: Epoch) {
+        let sequencer = &self.inner.sequencer;
+        let waits = |ordered: &mut Ordered| (ordered.last < epoch).then(|| ordered.waits.begin(epoch));
+        let Some((place, told)) = sequencer.with(waits) else { return };
+        let _end = Defer(|| sequencer.with(|ordered| ordered.waits.end(place)));
+        let _ = told.await; // only an engine that is gone tells nobody
+    }
+
     /// Waits until the dataflow has processed all that was appended so far, so that a read does not have to.
     ///
     /// # Errors
@@ -303,6 +325,7 @@ impl Engine {
             state_bytes,
             log_bytes,
             requests_known,
+            epoch_waits: ordered.waits.len(),
             workers: ordered.workers(),
             series,
         })

@@ -6,7 +6,7 @@
 //!
 //! - [`decode`]: JSON to batches of events.
 //! - [`log`]: the durable, ordered record of epochs, and its group commit.
-//! - `sequencer`: the one order of epochs, reads and flushes.
+//! - `sequencer`: the one order of epochs, reads and flushes; `waits`: who waits for an epoch.
 //! - [`requests`]: requests that named themselves, so that a repeat is known; `rejects`: events that were not accepted.
 //! - `pending`, `tail`: events in memory that ClickHouse does not have, and the bound on them.
 //! - `workers`, `dataflow`: timely workers that maintain the views.
@@ -30,6 +30,7 @@ pub mod requests;
 mod sequencer;
 pub mod snapshot;
 mod tail;
+mod waits;
 mod workers;
 
 pub use config::EngineConfig;

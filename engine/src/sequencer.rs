@@ -27,11 +27,14 @@ use crate::registry::SeriesRegistry;
 use crate::requests::Requests;
 use crate::snapshot::{SnapshotRequest, StreamSnapshot};
 use crate::tail::Tail;
+use crate::waits::EpochWaits;
 use crate::workers::{Command, Part, Workers};
 
 /// The state that the order protects.
 pub(crate) struct Ordered {
     pub(crate) last: Epoch,
+    /// Who waits for a later one.
+    pub(crate) waits: EpochWaits,
     pub(crate) tails: HashMap<StreamId, Tail>,
     pub(crate) catalog: Arc<Catalog>,
     /// Changes of the catalogue that ClickHouse does not have.
@@ -69,6 +72,7 @@ impl Sequencer {
     ) -> Self {
         let ordered = Ordered {
             last: Epoch::ZERO,
+            waits: EpochWaits::default(),
             tails: HashMap::new(), // the restart makes them
             catalog: Arc::default(),
             catalog_changes: Vec::new(),
@@ -128,6 +132,7 @@ impl Sequencer {
         } else {
             ordered.broadcast(&Command::Events { epoch, batches: metrics.into(), ticket });
         }
+        ordered.waits.reach(epoch);
     }
 
     /// Takes the memory part of a snapshot.
@@ -193,6 +198,7 @@ impl Sequence for OnCommit {
             if epoch > ordered.last {
                 ordered.last = epoch;
                 ordered.broadcast(&Command::Advance { epoch });
+                ordered.waits.reach(epoch);
             }
         });
     }
