@@ -79,7 +79,7 @@ pub struct Ingest<'a> {
     pub body: &'a [u8],
     /// What the body held.
     pub decoded: Decoded,
-    /// Who sent it, if the body does not say.
+    /// Who sent it, if the body does not say; for its rejects.
     pub source: &'a str,
     /// Whether rejects are kept in the stream `rejects`.
     pub keep_rejects: bool,

@@ -128,7 +128,8 @@ impl Envelope {
         Ok(Envelope { parameters: parameters.0, name: name(headers)? })
     }
 
-    /// Who sends, as far as the headers say.
+    /// Who sends, as far as the headers say. Events of `metrics` have a source of their own, which a reject keeps as it
+    /// would have been, so that it can be sent again as it was; there the producer is in `requests`.
     fn source(&self) -> &str {
         match &self.name {
             Some(RequestName::Sequence { producer, .. }) => producer,
@@ -199,7 +200,7 @@ async fn ingest(
         at: now,
         body: bytes,
         decoded,
-        source: envelope.source(),
+        source: if stream == METRICS { "" } else { envelope.source() },
         keep_rejects: envelope.parameters.rejects == Rejects::Keep,
         claim,
     });

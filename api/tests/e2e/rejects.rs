@@ -129,3 +129,44 @@ async fn a_reject_of_a_source_keeps_it_and_all_survives_a_restart() {
     .await;
     assert_eq!(client.sql(heat).await, expected);
 }
+
+/// Who numbers requests is not thereby the source of their events, also when they are sent again.
+#[tokio::test]
+async fn a_reject_of_a_numbered_request_keeps_the_source_it_had() {
+    let data = DataDir::new();
+    let program = Program::start(&data).await;
+    let ahead = wall_clock().0 + 2 * 3_600_000_000;
+    let numbered = [("content-type", JSON), ("x-streamgauge-producer", "p-1")];
+    let send = async |client: &Client, sequence: &str, path: &str, body: String| {
+        let headers = [&numbered[..], &[("x-streamgauge-sequence", sequence)]].concat();
+        let answer = client.request("POST", path, &headers, body).await.expect(200);
+        assert_eq!((&answer["accepted"], answer["rejected"].as_array().unwrap().len()), (&json!(1), 1), "{answer}");
+    };
+    let both = |more: &[(&str, &str)]| {
+        let mut events = json!([{"name": "heat", "value": 1}, {"name": "heat", "value": 2, "timestamp": ahead}]);
+        for event in events.as_array_mut().unwrap() {
+            more.iter().for_each(|(key, value)| event[*key] = json!(value));
+        }
+        events
+    };
+    let client = program.client();
+    send(client, "1", "/v1/metrics", both(&[]).to_string()).await;
+    send(client, "2", "/v1/metrics", both(&[("source", "own")]).to_string()).await;
+    let ingest = json!({"source_id": "sensor 1", "data_points": both(&[])});
+    send(client, "3", "/api/v1/ingest", ingest.to_string()).await;
+    make_orders(client, "f64").await;
+    let orders = json!([{"amount": 1}, {"amount": "one"}]);
+    send(client, "4", "/api/v1/streams/orders/events", orders.to_string()).await;
+    let sources = "SELECT stream, source FROM rejects ORDER BY stream, source";
+    let expected = json!([["metrics", ""], ["metrics", ""], ["metrics", "sensor 1"], ["orders", "p-1"]]);
+    assert_eq!(client.sql(sources).await, expected);
+    program.kill();
+
+    let program = Program::start_with(&data, &["--skew-max", "1d"]).await;
+    let client = program.client();
+    let replayed = rejects(client, &["replay", "--stream", "metrics"]).await;
+    assert!(text(&replayed).contains("3 accepted"), "{}", text(&replayed));
+    let by_source = "SELECT source, count(*), sum(value) FROM metrics GROUP BY source ORDER BY source";
+    let expected = json!([["", 2.0, 3.0], ["own", 2.0, 3.0], ["sensor 1", 2.0, 3.0]]);
+    assert_eq!(client.sql(by_source).await, expected);
+}
