@@ -58,6 +58,15 @@ impl EventBatch {
         }
     }
 
+    /// About how many bytes [`to_record_batch`](EventBatch::to_record_batch) makes: there, every event has its own texts.
+    #[must_use]
+    pub fn spread_bytes(&self) -> usize {
+        match self {
+            EventBatch::Metrics(metrics) => metrics.spread_bytes(),
+            EventBatch::Table(table) => table.rows.get_array_memory_size(),
+        }
+    }
+
     /// Appends the log's form of the batch to `out`.
     ///
     /// # Errors
@@ -129,6 +138,16 @@ impl MetricsBatch {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.ts.is_empty()
+    }
+
+    fn spread_bytes(&self) -> usize {
+        let pair = |(key, value): &(String, String)| 8 + key.len() + value.len();
+        let texts = |entry: &BatchSeries| {
+            let dimensions = entry.series.dimensions().iter().map(pair).sum::<usize>();
+            32 + entry.series.name().len() + entry.source.len() + dimensions
+        };
+        let texts: Vec<usize> = self.series.iter().map(texts).collect();
+        self.series_index.iter().map(|index| texts[*index as usize]).sum()
     }
 
     /// The events as an Arrow record batch with [`StreamDefinition::metrics_schema`].

@@ -27,7 +27,7 @@ use crate::{ClickHouse, SinkError, StreamTable};
 
 /// Rows of one Arrow batch on the wire: enough to be fast, few enough to be made without holding up the runtime.
 const CHUNK_ROWS: usize = 65_536;
-/// About how many bytes one insert may hold, for streams with long texts.
+/// About how many bytes one insert may hold, for streams with long texts; a column of texts must stay below 2 GiB.
 const INSERT_BYTES_MAX: usize = 256 << 20;
 
 /// A run of rows of one batch.
@@ -129,7 +129,7 @@ fn cut(batches: &[(Epoch, EventBatch)], rows_max: usize, bytes_max: usize) -> Ve
     let mut parts: Vec<Vec<Run>> = Vec::new();
     let (mut rows_left, mut bytes_left) = (0, 0);
     for (batch, (_, events)) in batches.iter().enumerate().filter(|(_, (_, events))| !events.is_empty()) {
-        let row_bytes = events.size_bytes().div_ceil(events.len()).max(1);
+        let row_bytes = events.spread_bytes().div_ceil(events.len()).max(1);
         let mut from = 0;
         while from < events.len() {
             if rows_left == 0 || bytes_left < row_bytes {
@@ -251,6 +251,19 @@ mod tests {
         let runs = cut(&batches, 4, usize::MAX);
         assert_eq!(runs[0], [Run { batch: 0, from: 0, len: 3 }, Run { batch: 2, from: 0, len: 1 }]);
         assert_eq!(runs[1], [Run { batch: 2, from: 1, len: 4 }]);
+    }
+
+    /// A batch holds a text once, and an insert holds it for each event.
+    #[test]
+    fn parts_of_long_texts_are_cut_by_what_they_become() {
+        let (_, EventBatch::Metrics(batch)) = metrics(1, 100) else { unreachable!() };
+        let series = Arc::new(Series::new("x".repeat(1_000), [("host", "a")]));
+        let long = BatchSeries { id: series.id(), series, source: "s".repeat(1_000).into() };
+        let long = MetricsBatch { series: vec![long], ..(*batch).clone() };
+        let long = EventBatch::Metrics(Arc::new(long));
+        assert!(long.size_bytes() < 10_000 && long.spread_bytes() > 200_000, "{}", long.spread_bytes());
+        let parts = cut(&[(Epoch(1), long)], usize::MAX, 50_000);
+        assert!(parts.len() >= 4, "{}", parts.len());
     }
 
     #[test]

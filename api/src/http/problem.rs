@@ -102,7 +102,7 @@ impl From<DecodeError> for Problem {
                 return Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "too_many_events", error.to_string());
             }
             DecodeError::TooManyRejects { .. } => "too_many_rejects",
-            DecodeError::TooLarge { .. } => {
+            DecodeError::TooLarge { .. } | DecodeError::SourceTooLong { .. } => {
                 return Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", error.to_string());
             }
             DecodeError::WrongShape { .. } => "wrong_shape",

@@ -8,7 +8,7 @@ use std::ops::Range;
 use memchr::memchr;
 use streamgauge_schemas::Reject;
 
-use super::describe::describe;
+use super::describe::{clip, describe};
 use super::json::{Scanner, Syntax, Value};
 use super::{DecodeError, DecodeLimits, Format};
 
@@ -33,12 +33,14 @@ pub(super) struct Tally {
     pub(super) total: u64,
     events_max: usize,
     rejects_max: usize,
+    /// Bytes of reasons that may still be kept whole: an event of a few bytes may have a reason of many.
+    reason_bytes_left: usize,
 }
 
 impl Tally {
     pub(super) fn new(limits: &DecodeLimits) -> Self {
-        let DecodeLimits { events_max, rejects_max, .. } = *limits;
-        Tally { rejected: Vec::new(), places: Vec::new(), total: 0, events_max, rejects_max }
+        let DecodeLimits { events_max, rejects_max, reason_bytes_max: reason_bytes_left, .. } = *limits;
+        Tally { rejected: Vec::new(), places: Vec::new(), total: 0, events_max, rejects_max, reason_bytes_left }
     }
 
     /// Counts the event that begins here and gives its index.
@@ -55,7 +57,12 @@ impl Tally {
     }
 
     fn settle(&mut self, index: u64, place: Range<usize>, outcome: Result<(), String>) {
-        if let Err(reason) = outcome {
+        if let Err(mut reason) = outcome {
+            match self.reason_bytes_left.checked_sub(reason.len()) {
+                Some(left) => self.reason_bytes_left = left,
+                None => reason = clip(&reason),
+            }
+            reason.shrink_to_fit();
             self.rejected.push(Reject { index, reason });
             self.places.push(place);
         }

@@ -54,6 +54,19 @@ pub enum DecodeError {
         /// What was wrong with it.
         reason: String,
     },
+    /// The body names one long source for many events, each of which is kept with it.
+    #[error(
+        "source_id has {bytes} bytes, which for {events} events is more than {max} bytes in all; shorten it, or send fewer \
+         events in one request"
+    )]
+    SourceTooLong {
+        /// Its length.
+        bytes: usize,
+        /// How many events there are.
+        events: u64,
+        /// The most that all copies of it may take.
+        max: usize,
+    },
     /// The body is larger than a batch can be.
     #[error("the body is larger than {max} bytes; send less in one request")]
     TooLarge {

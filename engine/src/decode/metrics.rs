@@ -208,6 +208,9 @@ impl<'a> MetricsReader<'a> {
     }
 }
 
+/// The bytes that a body's source may take once each event has its own copy, as in ClickHouse.
+const SOURCES_BYTES_MAX: usize = 64 << 20;
+
 const INGEST_WANTED: &str = "an object with data_points, and source_id if you like";
 
 /// Reads `{"source_id", "data_points": […]}`.
@@ -268,6 +271,10 @@ pub(super) fn read_ingest(bytes: &[u8], limits: &DecodeLimits) -> Result<Decoded
             reader.source = source.unwrap_or_default();
             body.array(&mut start, &mut reader, &mut tally)?;
         }
+    }
+    let (bytes, events) = (reader.source.raw.len(), tally.total);
+    if bytes as u64 * events > SOURCES_BYTES_MAX as u64 {
+        return Err(DecodeError::SourceTooLong { bytes, events, max: SOURCES_BYTES_MAX });
     }
     Ok(reader.finish(tally))
 }

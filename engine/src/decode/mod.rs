@@ -28,7 +28,7 @@
 //!
 //! # Events of other streams
 //!
-//! Keys are columns; any other key makes a reject. A missing or null column is null, a missing time is now. Nothing is
+//! Keys are columns; any other key makes a reject, and the first of them in a body lists the columns. A missing or null column is null, a missing time is now. Nothing is
 //! converted: a number in a text column is a reject, and so is a text in a number column. `i64` is exact (`12.0` is 12;
 //! `12.5`, `1e3` and 2⁶³ are rejects). A column of type `json` keeps the text of the value as it was written.
 //!
@@ -99,11 +99,13 @@ pub struct DecodeLimits {
     pub events_max: usize,
     /// The most events of one body that are not accepted, and kept as rejects; with more, the whole body is refused.
     pub rejects_max: usize,
+    /// The bytes of all reasons of one body together; beyond it, of each only the beginning is kept.
+    pub reason_bytes_max: usize,
 }
 
 impl DecodeLimits {
     /// The default limits at a moment: 10 minutes ahead, texts of 1 MiB, 10,000 dimensions, 10 million events, 100,000
-    /// rejects.
+    /// rejects, 4 MiB of reasons.
     #[must_use]
     pub fn at(now: EventTime) -> Self {
         DecodeLimits {
@@ -113,6 +115,7 @@ impl DecodeLimits {
             dimensions_max: 10_000,
             events_max: 10_000_000,
             rejects_max: 100_000,
+            reason_bytes_max: 4 << 20,
         }
     }
 }

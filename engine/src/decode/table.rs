@@ -30,8 +30,17 @@ pub(super) struct TableReader<'a> {
     /// Where the next key is looked for first: producers repeat the order of their keys.
     next: usize,
     /// The first fault that the keys showed.
-    fault: Option<String>,
+    fault: Option<Fault>,
+    /// Whether a reason has listed the columns: of the many that may follow, none does.
+    listed: bool,
     rows: usize,
+}
+
+/// What makes an event a reject before its values are looked at.
+enum Fault {
+    NotAnObject(String),
+    /// A key that is no column, as far as it is shown.
+    UnknownKey(String),
 }
 
 struct ColumnReader<'a> {
@@ -188,6 +197,7 @@ impl<'a> TableReader<'a> {
                 .collect(),
             next: 0,
             fault: None,
+            listed: false,
             rows: 0,
         }
     }
@@ -206,14 +216,23 @@ impl<'a> TableReader<'a> {
 
     #[cold]
     fn unknown(&mut self, key: Text<'a>) {
-        if self.fault.is_some() {
-            return;
+        self.fault.get_or_insert_with(|| Fault::UnknownKey(clip(key.raw)));
+    }
+
+    #[cold]
+    fn reason(&mut self, fault: Fault) -> String {
+        let key = match fault {
+            Fault::NotAnObject(reason) => return reason,
+            Fault::UnknownKey(key) => key,
+        };
+        if std::mem::replace(&mut self.listed, true) {
+            return format!("unknown key \"{key}\"; the first such reason lists the columns");
         }
         let names =
             self.columns.iter().take(LISTED_COLUMNS_MAX).map(|column| column.name).collect::<Vec<_>>().join(", ");
         let more = self.columns.len().saturating_sub(LISTED_COLUMNS_MAX);
         let more = if more > 0 { format!(" and {more} more") } else { String::new() };
-        self.fault = Some(format!("unknown key \"{}\"; the columns are {names}{more}", clip(key.raw)));
+        format!("unknown key \"{key}\"; the columns are {names}{more}")
     }
 
     /// Ends the batch.
@@ -234,7 +253,7 @@ impl<'a> ReadEvent<'a> for TableReader<'a> {
         self.next = 0;
         self.fault = None;
         if scanner.peek() != Some(b'{') {
-            self.fault = Some(not_an_object(scanner.value()?));
+            self.fault = Some(Fault::NotAnObject(not_an_object(scanner.value()?)));
             return Ok(());
         }
         scanner.open_object()?;
@@ -249,7 +268,7 @@ impl<'a> ReadEvent<'a> for TableReader<'a> {
 
     fn commit(&mut self) -> Result<(), String> {
         if let Some(fault) = self.fault.take() {
-            return Err(fault);
+            return Err(self.reason(fault));
         }
         for column in &mut self.columns {
             column.cell = column.judge(self.limits)?;

@@ -31,6 +31,8 @@ use crate::history::{self, HistoryError, conform};
 
 /// Small batches of memory are joined into ones of about this many rows.
 const BATCH_ROWS: usize = 8_192;
+/// and not more bytes: a column of texts must stay below 2 GiB.
+const BATCH_BYTES: usize = 16 << 20;
 /// A count of rows is handed on in batches of at most this many.
 const COUNTED_ROWS_MAX: usize = 65_536;
 
@@ -126,12 +128,14 @@ impl Iterator for MemoryBatches {
 
     fn next(&mut self) -> Option<Self::Item> {
         let mut joined = Vec::new();
-        let mut rows = 0;
+        let (mut rows, mut bytes) = (0, 0);
         while let Some((_, batch)) = self.snapshot.batches.get(self.next) {
-            if rows > 0 && rows + batch.len() > BATCH_ROWS {
+            let more = batch.spread_bytes();
+            if rows > 0 && (rows + batch.len() > BATCH_ROWS || bytes + more > BATCH_BYTES) {
                 break;
             }
             rows += batch.len();
+            bytes += more;
             match batch.to_record_batch().project(&self.columns).and_then(|batch| conform(&batch, &self.schema)) {
                 Ok(batch) => joined.push(batch),
                 Err(error) => return Some(Err(error.into())),

@@ -262,3 +262,17 @@ fn rejects_have_their_texts() {
     let decoded = decode_ingest(body.as_bytes(), &limits()).unwrap();
     assert_eq!((&body[decoded.places[0].clone()], decoded.source.as_str()), (r#"{"metric":"a"}"#, "sA"));
 }
+
+/// Many events of a few bytes with a long source would become large where each event has its own copy of it.
+#[test]
+fn a_long_source_of_many_events_is_refused() {
+    let body = |events: usize, good: bool| {
+        let event = if good { r#"{"name":"a","value":1}"# } else { "{}" };
+        format!("{{\"source_id\":\"{}\",\"data_points\":[{}]}}", "s".repeat(1 << 20), vec![event; events].join(","))
+    };
+    for good in [true, false] {
+        assert_eq!(decode_ingest(body(64, good).as_bytes(), &limits()).unwrap().total, 64);
+        let error = decode_ingest(body(65, good).as_bytes(), &limits()).unwrap_err();
+        assert_eq!(error, DecodeError::SourceTooLong { bytes: 1 << 20, events: 65, max: 64 << 20 });
+    }
+}

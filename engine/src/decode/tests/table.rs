@@ -164,3 +164,38 @@ fn only_rejects_make_no_batch() {
     assert!(decoded.batch.is_none());
     assert_eq!((decoded.total, decoded.rejected.len()), (2, 2));
 }
+
+/// A body of a few bytes an event does not become reasons of thousands of bytes an event.
+#[test]
+fn reasons_of_a_small_body_stay_small() {
+    let columns = std::iter::once(Column { name: "at".into(), kind: ColumnType::Timestamp });
+    let columns =
+        columns.chain((0..200).map(|n| Column { name: format!("{}{n:03}", "c".repeat(60)), kind: ColumnType::I64 }));
+    let definition = StreamDefinition {
+        name: "wide".into(),
+        time_column: "at".into(),
+        columns: columns.collect(),
+        order_by: Vec::new(),
+        retention: None,
+    };
+    let stream = Stream { id: StreamId(7), definition: definition.validate().unwrap() };
+    let bytes = |decoded: &Decoded| decoded.rejected.iter().map(|reject| reject.reason.capacity()).sum::<usize>();
+
+    let body = "{\"x\":1}\n".repeat(10_000) + "{\"y\":1}\n";
+    let decoded = decode_table(body.as_bytes(), Format::Ndjson, &stream, &limits()).unwrap();
+    assert_eq!(decoded.rejected.len(), 10_001);
+    let lists = |reject: &Reject| reject.reason.contains("the columns are at, ccc");
+    assert!(lists(&decoded.rejected[0]) && !decoded.rejected[1..].iter().any(lists));
+    assert_eq!(decoded.rejected[10_000].reason, "unknown key \"y\"; the first such reason lists the columns");
+    assert!(bytes(&decoded) < 8 * body.len(), "{} bytes of reasons for {}", bytes(&decoded), body.len());
+
+    // Whatever the reasons are, all of them together are bounded.
+    let bounded = DecodeLimits { reason_bytes_max: 10_000, ..limits() };
+    let body = format!("{{\"{}000\":\"text\"}}\n", "c".repeat(60)).repeat(2_000);
+    let whole = decode_table(body.as_bytes(), Format::Ndjson, &stream, &limits()).unwrap();
+    let decoded = decode_table(body.as_bytes(), Format::Ndjson, &stream, &bounded).unwrap();
+    assert_eq!(decoded.rejected[0], whole.rejected[0]);
+    let (long, short) = (&whole.rejected[1_999].reason, &decoded.rejected[1_999].reason);
+    assert!(short.ends_with('…') && long.starts_with(short.trim_end_matches('…')), "{short} of {long}");
+    assert!(bytes(&decoded) < 10_000 + 2_000 * 70, "{}", bytes(&decoded));
+}
