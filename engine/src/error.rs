@@ -37,7 +37,10 @@ pub enum EngineError {
         forgotten: u64,
     },
     /// The events would bring more series than the bound.
-    #[error("the events bring more than {max} series in all; send fewer distinct dimensions or raise series_max")]
+    #[error(
+        "the events bring more than {max} series in all, and none was taken; events of known series are. Waiting does not help \
+         before somebody raises series_max; or send fewer distinct dimensions"
+    )]
     TooManySeries {
         /// The configured bound.
         max: usize,

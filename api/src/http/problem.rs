@@ -136,7 +136,8 @@ impl From<EngineError> for Problem {
             }
             EngineError::Stopped => Problem::unavailable("stopping", error.to_string(), 5),
             EngineError::TooManySeries { .. } => {
-                Problem::new(StatusCode::TOO_MANY_REQUESTS, "too_many_series", error.to_string())
+                let problem = Problem::new(StatusCode::TOO_MANY_REQUESTS, "too_many_series", error.to_string());
+                refused("series", Problem { retry_after_s: Some(60), ..problem })
             }
             EngineError::UnknownStream(_) => Problem::new(StatusCode::NOT_FOUND, "unknown_stream", error.to_string()),
             EngineError::StreamExists(_) => Problem::new(StatusCode::CONFLICT, "stream_exists", error.to_string()),

@@ -46,6 +46,32 @@ async fn unusable_requests_are_refused_with_the_place() {
     assert_eq!(client.sql("SELECT count(*) FROM metrics").await, json!([[0.0]]), "nothing of all that was taken");
 }
 
+/// New series are refused beyond their bound, with a time after which to ask again: an operator may have raised it.
+#[tokio::test]
+async fn series_are_bounded_and_known_ones_go_on() {
+    let data = DataDir::new();
+    let event = |host: u32| json!({"name": "cpu", "value": 1, "dimensions": {"host": host.to_string()}});
+    let program = Program::start_with(&data, &["--series-max", "2"]).await;
+    let client = program.client();
+    for host in [1, 2] {
+        client.post_json("/v1/metrics", &event(host)).await.expect(200);
+    }
+    let refused = client.post_json("/v1/metrics", &json!([event(1), event(3)])).await;
+    let detail = refused.problem(429, "too_many_series");
+    assert!(detail.contains("more than 2 series") && detail.contains("series_max"), "{detail}");
+    assert_eq!(refused.header("retry-after"), "60");
+    assert!(client.get("/metrics").await.text().contains("streamgauge_refused_total{bound=\"series\"} 1"));
+    client.post_json("/v1/metrics", &event(2)).await.expect(200);
+    assert_eq!(
+        client.sql("SELECT count(*) FROM metrics").await,
+        json!([[3.0]]),
+        "of what was refused nothing is taken"
+    );
+    program.kill();
+    let program = Program::start_with(&data, &["--series-max", "3"]).await;
+    program.client().post_json("/v1/metrics", &json!([event(1), event(3)])).await.expect(200);
+}
+
 #[tokio::test]
 async fn good_events_of_a_mixed_request_are_kept() {
     let data = DataDir::new();
