@@ -194,7 +194,9 @@ impl Aside {
     }
 
     fn tell(&self) {
-        metrics::gauge!("streamgauge_aside_files").set(self.files.lock().len() as f64);
+        let files = self.files.lock();
+        metrics::gauge!("streamgauge_aside_files").set(files.len() as f64);
+        metrics::gauge!("streamgauge_aside_bytes").set(files.iter().map(|file| file.bytes).sum::<u64>() as f64);
     }
 
     fn make_folder(&self) -> Result<(), SinkError> {

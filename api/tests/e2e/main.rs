@@ -10,7 +10,8 @@
 //! - `reading`: SQL, the data endpoint, and ClickHouse itself, while data moves from memory to history.
 //! - `live`: the WebSocket.
 //! - `fixtures`: data folders of earlier versions.
-//! - `partial`: a ClickHouse that hangs, and questions that wait for an epoch.
+//! - `partial`: a ClickHouse that hangs or fails to read, and questions that wait for an epoch.
+//! - `aside`: what ClickHouse refuses.
 //! - `rejects`: events that were not accepted, listed and sent again.
 //! - `restart`: SIGTERM, SIGKILL, and a ClickHouse that dies.
 //! - `surface`: health, the program's own metrics, the description of the interface, the page.
@@ -20,6 +21,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod aside;
 mod dataset;
 mod disk;
 mod extremes;
