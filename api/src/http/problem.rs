@@ -159,7 +159,8 @@ impl From<QueryError> for Problem {
             (ErrorKind::Caller { code }, _) => Problem::bad_request(code, chain(&error)),
             // A bound that others fill passes; one that the question itself exceeds does not.
             (ErrorKind::Limit { code }, _) if error.is_retryable() => {
-                Problem { retry_after_s: Some(1), ..Problem::new(StatusCode::TOO_MANY_REQUESTS, code, chain(&error)) }
+                let problem = Problem::new(StatusCode::TOO_MANY_REQUESTS, code, chain(&error));
+                refused("queries", Problem { retry_after_s: Some(1), ..problem })
             }
             (ErrorKind::Limit { code }, _) => Problem::new(StatusCode::UNPROCESSABLE_ENTITY, code, chain(&error)),
             (ErrorKind::Upstream, QueryError::Engine(engine)) => Problem::from(engine.clone()),
