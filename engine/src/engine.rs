@@ -342,9 +342,11 @@ impl Engine {
         let reading = reading.map_err(|id| EngineError::UnknownStream(id.0.to_string()))?;
         let mut views = vec![ViewSnapshot::default(); request.views.len()];
         if !request.views.is_empty() {
-            for parts in self.gather(reading.parts).await? {
+            for (worker, parts) in self.gather(reading.parts).await?.into_iter().enumerate() {
                 for (view, mut part) in views.iter_mut().zip(parts) {
-                    view.horizon = part.horizon; // the same on all workers: sequencer, invariant 3
+                    let agree = worker == 0 || view.horizon == part.horizon;
+                    assert!(agree, "sequencer, invariant 3: horizons {} and {}", view.horizon, part.horizon);
+                    view.horizon = part.horizon;
                     view.rows.append(&mut part.rows);
                 }
             }

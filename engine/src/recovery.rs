@@ -50,9 +50,9 @@ pub(crate) fn replay(
     sequencer: &Sequencer,
     registry: &SeriesRegistry,
 ) -> Result<Epoch, EngineError> {
-    let flushed = newest(&recovered);
-    if flushed < log.truncated_epoch() {
-        return Err(EngineError::HistoryLost { truncated: log.truncated_epoch(), flushed }); // invariant 2
+    let newest = newest(&recovered); // also of streams that are no more
+    if newest < log.truncated_epoch() {
+        return Err(EngineError::HistoryLost { truncated: log.truncated_epoch(), flushed: newest }); // invariant 2
     }
     let Recovered { views_flushed, mut rows, series, streams_flushed, mut catalog, catalog_flushed, .. } = recovered;
     recovered.sequences.iter().for_each(|forgotten| sequencer.requests.restore_forgotten(forgotten));
@@ -89,7 +89,8 @@ pub(crate) fn replay(
     }
     let floor = sequencer.with(|ordered| {
         let flushed = ordered.tails.values().map(Tail::flushed).chain(ordered.view_flushed.iter().copied());
-        let floor = flushed.chain([ordered.catalog_flushed, ordered.last, log.last_epoch()]).max().unwrap_or_default();
+        let floor =
+            flushed.chain([ordered.catalog_flushed, ordered.last, log.last_epoch(), newest]).max().unwrap_or_default();
         ordered.last = floor;
         ordered.broadcast(&Command::Advance { epoch: floor });
         floor

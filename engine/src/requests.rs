@@ -220,6 +220,8 @@ impl Requests {
     pub(crate) fn restore(&self, known: KnownRequest) {
         let mut inner = self.inner.lock();
         let epoch = known.epoch;
+        let last = inner.settled.back().map_or(Epoch::ZERO, |(last, _)| *last);
+        assert!(epoch >= last, "invariant 2: a request of {epoch} is settled after one of {last}");
         inner.settled.push_back((epoch, known.name.clone()));
         inner.bytes += bytes_of(&known);
         let replaced = inner.by_name.insert(known.name.clone(), Entry::Settled(known)); // whoever waited begins again

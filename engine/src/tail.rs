@@ -46,7 +46,8 @@ impl Tail {
     }
 
     pub(crate) fn push(&mut self, epoch: Epoch, batch: EventBatch, ticket: Arc<Ticket>) {
-        debug_assert!(epoch > self.flushed, "invariant 1");
+        let last = self.batches.back().map_or(self.flushed, |(last, ..)| *last);
+        assert!(epoch > self.flushed && epoch >= last, "invariant 1: {epoch} after {last}, flushed {}", self.flushed);
         self.rows += batch.len();
         self.batches.push_back((epoch, batch, ticket));
     }
@@ -82,6 +83,11 @@ impl Tail {
     }
 
     pub(crate) fn confirm(&mut self, upto: Epoch) {
+        let first = self.batches.front().map(|(first, ..)| *first);
+        assert!(
+            first.is_none_or(|first| first > self.flushed),
+            "invariant 2: {first:?} was confirmed, and is still here"
+        );
         self.flushed = self.flushed.max(upto);
         while self.batches.front().is_some_and(|(epoch, ..)| *epoch <= upto) {
             if let Some((_, batch, _)) = self.batches.pop_front() {

@@ -131,7 +131,8 @@ impl History for OverClickHouse {
         self.asked.lock().push(sql.to_owned());
         self.meet(true).await?;
         let cramped = *self.weather.lock() == Weather::Cramped;
-        let sql = if cramped { format!("{sql}, max_memory_usage = 1, max_untracked_memory = 1") } else { sql.to_owned() };
+        let sql =
+            if cramped { format!("{sql}, max_memory_usage = 1, max_untracked_memory = 1") } else { sql.to_owned() };
         let batches = self.clickhouse.query_arrow(&sql).await.map_err(history_error)?;
         Ok(batches.map_err(history_error).boxed())
     }
