@@ -4,7 +4,7 @@
 //!
 //! A ClickHouse that hangs neither answers nor fails. So while one is waited for, it is asked now and then whether it is
 //! there at all; when it does not say so several times in a row, the question fails, long before its time is over. One
-//! that says that it is there and still does not send what was asked of it is found by [`Waits`], when time is over.
+//! that says that it is there and still does not send what was asked of it is found by `Waits`, when time is over.
 
 use std::error::Error;
 use std::sync::Arc;

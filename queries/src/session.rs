@@ -16,7 +16,7 @@
 //!
 //! # Partial answers
 //!
-//! A question that may do without history is held back until all its rows are there, or [`HELD_BYTES_MAX`] of them.
+//! A question that may do without history is held back until all its rows are there, or so many bytes of them (`HELD_BYTES_MAX`).
 //! When ClickHouse fails meanwhile, or has not sent everything at half of the question's time, what is held is dropped
 //! and the statement is asked once more, of memory alone. Rows beyond that bound are on their way to the client when
 //! ClickHouse fails; then the answer ends with an error, as every other.
