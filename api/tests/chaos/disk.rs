@@ -421,7 +421,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_cut_off_may_be_back_until_the_file_is_synced() {
+    fn a_cut_may_be_undone_until_the_file_is_synced() {
         for synced in [false, true] {
             let (mut machine, before) = with_a_tail();
             let digits = before[600..].iter().map(|byte| format!("{byte:02x}")).collect::<String>();

@@ -214,6 +214,8 @@ impl Schedule {
                 // The process dies, and the power fails in the next life only: the name must be durable by then.
                 faults.last_mut().expect("it was pushed").1 = Some(Loss::Nothing);
                 faults.push((die("log.write", 20), Some(Loss::All)));
+            } else if point.ends_with(".renamed") || point.ends_with(".removed") {
+                faults.last_mut().expect("it was pushed").1 = Some(Loss::All); // names are all that is not durable
             }
         }
         faults.push((Fault::Refuse { point: "log.sync", from: 5, to: 8 }, None));
