@@ -106,7 +106,7 @@ async fn die(site: &mut Site, producers: &Producers, round: &Round) -> anyhow::R
         make_stream(site, producers, round.seed).await;
     }
     if point.starts_with("aside.") && !AFTER_ANOTHER_DEATH.contains(&point) {
-        refusals::refuse(site, 0).await?;
+        refusals::refuse_soon(site).await?;
     }
     // Everything is flushed at a graceful end, which comes sooner than the pace of the slowest view.
     if OF_TRUNCATION.contains(&point) && round.seed.is_multiple_of(2) {
@@ -132,8 +132,11 @@ async fn life_before(
         site.start(None).await?;
         producers.progress(PROGRESS_REQUESTS).await?;
         if refusals::set_aside(site.client()).await?.files.is_empty() {
-            refuse_rows(site, 0, report).await?;
+            refusals::refuse_soon(site).await?;
+            report.row_refusals += 1;
         }
+        // What is not committed when a life begins has its turn a minute later.
+        wait_for_set_aside(site).await?;
         refusals::take(site).await?;
         site.kill()?;
         Loss::Nothing
@@ -145,10 +148,14 @@ async fn life_before(
 /// Makes a table refuse rows, and waits until some are set aside.
 async fn refuse_rows(site: &mut Site, refusal: usize, report: &mut Report) -> anyhow::Result<()> {
     refusals::refuse(site, refusal).await?;
+    report.row_refusals += 1;
+    wait_for_set_aside(site).await
+}
+
+async fn wait_for_set_aside(site: &Site) -> anyhow::Result<()> {
     if let Some(found) = refusals::until_set_aside(site).await? {
         println!("       set aside: {} rows in {} files", found.rows, found.files.len());
     }
-    report.row_refusals += 1;
     Ok(())
 }
 

@@ -32,6 +32,29 @@ pub(crate) async fn refuse(site: &mut Site, refusal: usize) -> anyhow::Result<()
     change(site.client(), &format!("ALTER TABLE {table} ADD CONSTRAINT IF NOT EXISTS chaos CHECK {takes}")).await
 }
 
+/// Makes the table of `metrics` refuse rows once it has what came before: a flush that several lives did not get done has
+/// many epochs, and narrowing it takes long.
+pub(crate) async fn refuse_soon(site: &mut Site) -> anyhow::Result<()> {
+    take(site).await?;
+    let began = Instant::now();
+    let upto = status(site.client()).await?["epoch"].as_u64();
+    loop {
+        let status = status(site.client()).await?;
+        let flush = status["flush"].as_array().and_then(|all| all.iter().find(|flush| flush["item"] == "stream/0"));
+        if flush.is_some_and(|flush| flush["epoch"].as_u64() >= upto) {
+            return refuse(site, 0).await;
+        }
+        ensure!(began.elapsed() < PATIENCE, "metrics is not flushed up to {upto:?} in {PATIENCE:?}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+async fn status(client: &Client) -> anyhow::Result<Value> {
+    let answer = client.try_request("GET", "/api/v1/status", &[], String::new()).await?;
+    ensure!(answer.status == 200, "the status is not answered: {}", answer.text());
+    Ok(answer.json())
+}
+
 /// Makes every table take everything again.
 pub(crate) async fn take(site: &mut Site) -> anyhow::Result<()> {
     for table in site.refusing.clone() {
@@ -69,9 +92,7 @@ pub(crate) struct SetAside {
 
 /// Asks the program what is set aside.
 pub(crate) async fn set_aside(client: &Client) -> anyhow::Result<SetAside> {
-    let answer = client.try_request("GET", "/api/v1/status", &[], String::new()).await?;
-    ensure!(answer.status == 200, "the status is not answered: {}", answer.text());
-    let status = answer.json();
+    let status = status(client).await?;
     let (files, flushes) = (status["aside"].as_array(), status["flush"].as_array());
     let (files, flushes) = (files.context("no files")?, flushes.context("no flushes")?);
     let name = |file: &Value| file["file"].as_str().and_then(|path| path.rsplit('/').next()).map(str::to_owned);
