@@ -86,6 +86,11 @@ pub(crate) struct ServeArgs {
     #[arg(long, env = "STREAMGAUGE_LOG_BYTES_MAX", value_name = "BYTES")]
     #[serde(skip_serializing_if = "Option::is_none")]
     log_bytes_max: Option<u64>,
+    /// A segment of the log that would become longer than this is followed by a new one; the log is removed by whole
+    /// segments, never the newest [default: 67108864]
+    #[arg(long, env = "STREAMGAUGE_LOG_SEGMENT_BYTES_MAX", value_name = "BYTES")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    log_segment_bytes_max: Option<u64>,
     /// Bodies of open requests together; beyond it, they are answered with 429 [default: 536870912]
     #[arg(long, env = "STREAMGAUGE_INFLIGHT_BYTES_MAX", value_name = "BYTES")]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -136,8 +141,9 @@ pub(crate) struct ServeArgs {
     log_format: Option<LogFormat>,
 }
 
-/// The log is removed by whole segments of 64 MiB, never the newest.
-const LOG_BYTES_LEAST: u64 = 4 * (64 << 20);
+/// The log is removed by whole segments, never the newest; with fewer than so many it would often be full.
+const LOG_SEGMENTS_LEAST: u64 = 4;
+const LOG_SEGMENT_BYTES_LEAST: u64 = 4 << 10;
 const MANY: usize = 1_000_000;
 const IDEMPOTENCY_WINDOW_MOST: Duration = streamgauge_schemas::stream::BUILT_IN_RETENTION;
 
@@ -172,6 +178,7 @@ pub(crate) struct Config {
     pub(crate) pending_bytes_max: usize,
     pub(crate) state_bytes_max: usize,
     pub(crate) log_bytes_max: u64,
+    pub(crate) log_segment_bytes_max: u64,
     pub(crate) inflight_bytes_max: usize,
     pub(crate) requests_max: usize,
     pub(crate) idempotency_window: Duration,
@@ -207,6 +214,7 @@ impl Default for Config {
             pending_bytes_max: 1 << 30,
             state_bytes_max: 2 << 30,
             log_bytes_max: 8 << 30,
+            log_segment_bytes_max: 64 << 20,
             inflight_bytes_max: 512 << 20,
             requests_max: 1_024,
             idempotency_window: Duration::from_secs(86_400),
@@ -254,8 +262,14 @@ impl Config {
             self.body_bytes_max
         );
         anyhow::ensure!(
-            self.log_bytes_max >= LOG_BYTES_LEAST,
-            "log_bytes_max = {}: use at least {LOG_BYTES_LEAST}, four segments of the log",
+            self.log_segment_bytes_max >= LOG_SEGMENT_BYTES_LEAST,
+            "log_segment_bytes_max = {}: use at least {LOG_SEGMENT_BYTES_LEAST}",
+            self.log_segment_bytes_max
+        );
+        let log_bytes_least = self.log_segment_bytes_max.saturating_mul(LOG_SEGMENTS_LEAST);
+        anyhow::ensure!(
+            self.log_bytes_max >= log_bytes_least,
+            "log_bytes_max = {}: use at least {log_bytes_least}, four segments of the log",
             self.log_bytes_max
         );
         anyhow::ensure!(
@@ -318,6 +332,7 @@ mod tests {
             (vec!["--skew-max", "5"], "not a duration"),
             (vec!["--inflight-bytes-max", "1000"], "at least body_bytes_max"),
             (vec!["--log-bytes-max", "1000"], "four segments"),
+            (vec!["--log-segment-bytes-max", "1000"], "use at least 4096"),
             (vec!["--requests-max", "0"], "use 1 to"),
             (vec!["--idempotency-window", "31d"], "use at most 30d"),
             (vec!["--config", "/no/such/file.toml"], "is not there"),

@@ -19,6 +19,7 @@ use metrics_exporter_prometheus::PrometheusBuilder;
 use streamgauge_engine::decode::DecodeLimits;
 use streamgauge_engine::{Engine, EngineConfig};
 use streamgauge_queries::{QueryEngine, QueryLimits};
+use streamgauge_schemas::fault::journal::{self, Step};
 use streamgauge_schemas::{Epoch, fault, time};
 use streamgauge_sinks::{
     Aside, AsideFile, CATALOG_ITEM, FlushStatus, Flusher, RequestWindow, Server, ServerConfig, ServerMode, ServerState,
@@ -37,6 +38,8 @@ use crate::restart;
 
 /// Where tests say which faults they want.
 const FAULTS: &str = "STREAMGAUGE_FAULTS";
+/// Where tests say in which file they want to read what was asked of the disk.
+const JOURNAL: &str = "STREAMGAUGE_FAULTS_JOURNAL";
 
 /// Runs the server until it is told to stop.
 pub(crate) fn run(args: ServeArgs) -> anyhow::Result<()> {
@@ -44,6 +47,9 @@ pub(crate) fn run(args: ServeArgs) -> anyhow::Result<()> {
     crate::logging::start(&config)?;
     let faults = std::env::var(FAULTS).unwrap_or_default();
     fault::arm(&faults).map_err(|reason| anyhow::anyhow!("{FAULTS}: {reason}"))?;
+    if let Some(journal) = std::env::var_os(JOURNAL) {
+        journal::start(Path::new(&journal)).with_context(|| format!("{JOURNAL}: {}", journal.display()))?;
+    }
     let runtime =
         tokio::runtime::Builder::new_multi_thread().enable_all().build().context("no threads for the server")?;
     runtime.block_on(serve(config))
@@ -79,10 +85,31 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Makes a folder and what is missing above it, durably: what is acknowledged must not vanish with the folder's name.
+fn make_folder(folder: &Path) -> std::io::Result<()> {
+    let missing: Vec<&Path> =
+        folder.ancestors().take_while(|path| !path.as_os_str().is_empty() && !path.exists()).collect();
+    missing.iter().rev().for_each(|path| journal::note(Step::Make { path }));
+    std::fs::create_dir_all(folder)?;
+    let sync = |path: &Path| {
+        let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        File::open(parent)?.sync_all()?;
+        journal::note(Step::FolderSynced { path: parent });
+        Ok(())
+    };
+    if missing.is_empty() {
+        // Of an earlier start that died before this, or of somebody whose folder above we need not be able to read.
+        return sync(folder).or_else(|error: std::io::Error| match error.kind() {
+            std::io::ErrorKind::PermissionDenied => Ok(()),
+            _ => Err(error),
+        });
+    }
+    missing.into_iter().try_for_each(sync)
+}
+
 /// One program a data folder.
 fn lock(data_dir: &Path) -> anyhow::Result<File> {
-    std::fs::create_dir_all(data_dir)
-        .with_context(|| format!("the data folder {} cannot be made", data_dir.display()))?;
+    make_folder(data_dir).with_context(|| format!("the data folder {} cannot be made", data_dir.display()))?;
     let path = data_dir.join("lock");
     let file = File::options().create(true).truncate(false).write(true).open(&path);
     let file = file.with_context(|| format!("the data folder {} cannot be written", data_dir.display()))?;
@@ -151,6 +178,7 @@ async fn start(config: &Config, app: &Arc<App>, stopping: CancellationToken) -> 
     let mut engine_config = EngineConfig::new(config.data_dir.join("log"));
     engine_config.workers = config.workers;
     engine_config.log_sync = config.log_sync;
+    engine_config.log_segment_bytes_max = config.log_segment_bytes_max;
     engine_config.pending_bytes_max = config.pending_bytes_max;
     engine_config.series_max = config.series_max;
     engine_config.state_bytes_max = config.state_bytes_max;
@@ -313,5 +341,25 @@ impl Health for ProgramHealth {
             (status.item, epoch, status.last_error)
         };
         self.flusher.status().into_iter().map(state).collect()
+    }
+}
+
+#[cfg(all(test, debug_assertions))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_name_of_the_data_folder_is_durable() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("journal");
+        journal::start(&path).unwrap();
+        for start in ["the first", "a later"] {
+            let before = std::fs::read_to_string(&path).unwrap().len();
+            make_folder(&dir.path().join("a/b")).unwrap();
+            let asked = std::fs::read_to_string(&path).unwrap()[before..].to_owned();
+            let synced = |folder: &Path| asked.contains(&format!("folder-synced\t{}\n", folder.display()));
+            assert!(synced(&dir.path().join("a")), "at {start} start: {asked}");
+            assert_eq!(synced(dir.path()), start == "the first", "{asked}");
+        }
     }
 }

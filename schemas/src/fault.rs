@@ -4,25 +4,35 @@
 //! text, such as `log.written=kill@17; log.sync=error@3..6`: at the 17th passage of one point the process is gone, as if
 //! the power had failed there; at the third to fifth passage of another the step is refused as by a full disk.
 //!
+//! The [`journal`] says what a process asked of the disk and which points it passed.
+//!
 //! # Invariants
 //!
 //! 1. The same plan and the same passages give the same faults: there is no clock and no chance in here.
+
+pub mod journal;
 
 use std::io;
 
 /// Every fault point, in the order of the path of the data.
 ///
-/// The name of a step stands before it, its past form after it; an error makes sense before a step only.
+/// The name of a step stands before it, its past form after it; an error makes sense before a step only. A step of several
+/// has a point after each: a name is durable only at the last.
 pub const POINTS: &[&str] = &[
     "log.write",
     "log.written",
     "log.sync",
     "log.synced",
     "log.segment.create",
+    "log.segment.written",
     "log.segment.synced",
     "log.segment.renamed",
+    "log.segment.created",
     "log.truncate",
+    "log.removed",
     "log.truncated",
+    "log.cut",
+    "log.recovered",
     "flush.insert",
     "flush.inserted",
     "flush.commit",
@@ -30,10 +40,12 @@ pub const POINTS: &[&str] = &[
     "catalog.apply",
     "catalog.applied",
     "aside.write",
-    "aside.written",
+    "aside.synced",
     "aside.renamed",
+    "aside.written",
     "aside.restore",
     "aside.restored",
+    "aside.removed",
     "recovery.repair",
     "recovery.repaired",
 ];
@@ -89,6 +101,15 @@ mod armed {
         Error,
     }
 
+    impl Action {
+        fn name(self) -> &'static str {
+            match self {
+                Action::Kill => "kill",
+                Action::Error => "error",
+            }
+        }
+    }
+
     #[derive(Debug)]
     pub(super) struct Fault {
         pub(super) action: Action,
@@ -105,8 +126,9 @@ mod armed {
     }
 
     pub(super) fn point(name: &'static str) -> io::Result<()> {
-        let Some(plan) = ARMED.get() else { return Ok(()) };
-        match plan.pass(name) {
+        let action = ARMED.get().and_then(|plan| plan.pass(name));
+        super::journal::passed(name, action.map(Action::name));
+        match action {
             None => Ok(()),
             Some(Action::Error) => Err(io::Error::new(io::ErrorKind::StorageFull, format!("fault injected at {name}"))),
             Some(Action::Kill) => std::process::abort(),

@@ -38,6 +38,7 @@ use arrow::ipc::reader::FileReader;
 use arrow::ipc::writer::FileWriter;
 use parking_lot::Mutex;
 use streamgauge_schemas::Epoch;
+use streamgauge_schemas::fault::journal::{self, Step};
 
 use crate::SinkError;
 
@@ -101,7 +102,8 @@ impl Aside {
         let (folder, mut files) = (folder.into(), Vec::new());
         let failed = || SinkError::io(format!("read the folder {}", folder.display()));
         let entries = match fs::read_dir(&folder) {
-            Ok(entries) => entries.collect::<Result<Vec<_>, _>>().map_err(failed())?,
+            // It may be there because a process made it and died before its name was durable.
+            Ok(entries) => sync_parent(&folder).map(|()| entries)?.collect::<Result<Vec<_>, _>>().map_err(failed())?,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Vec::new(),
             Err(error) => return Err(failed()(error)),
         };
@@ -149,10 +151,12 @@ impl Aside {
         SinkError::fault("aside.write")?;
         self.make_folder()?;
         let bytes = write_file(&unfinished, self.metadata(rows, count), batches)?;
-        SinkError::fault("aside.written")?;
+        SinkError::fault("aside.synced")?;
+        journal::note(Step::Rename { from: &unfinished, to: &path });
         fs::rename(&unfinished, &path).map_err(SinkError::io(format!("name {}", path.display())))?;
-        sync_folder(&self.folder)?;
         SinkError::fault("aside.renamed")?;
+        sync_folder(&self.folder)?;
+        SinkError::fault("aside.written")?;
         let AsideRows { item, table, after, upto, epochs, reason } = rows;
         let (item, table, epochs, reason) = (item.clone(), table.clone(), epochs.clone(), reason.clone());
         let (after, upto) = (*after, *upto);
@@ -185,11 +189,16 @@ impl Aside {
     }
 
     /// Removes a file whose rows are in ClickHouse. Blocks.
+    ///
+    /// When only the sync fails, the file is gone all the same: after a power failure it may be back, and restoring it again
+    /// changes nothing.
     pub(crate) fn remove(&self, file: &AsideFile) -> Result<(), SinkError> {
         remove_if_there(&file.path)?;
-        sync_folder(&self.folder)?;
         self.files.lock().retain(|other| other.path != file.path);
         self.tell();
+        if let Err(error) = SinkError::fault("aside.removed").and_then(|()| sync_folder(&self.folder)) {
+            tracing::warn!(file = %file.path.display(), %error, "a restored file is removed, perhaps not durably");
+        }
         Ok(())
     }
 
@@ -204,11 +213,9 @@ impl Aside {
             return Ok(());
         }
         let failed = || SinkError::io(format!("make the folder {}", self.folder.display()));
+        journal::note(Step::Make { path: &self.folder });
         DirBuilder::new().recursive(true).mode(0o700).create(&self.folder).map_err(failed())?;
-        match self.folder.parent() {
-            Some(parent) if parent != Path::new("") => sync_folder(parent),
-            _ => sync_folder(Path::new(".")),
-        }
+        sync_parent(&self.folder)
     }
 
     fn metadata(&self, rows: &AsideRows, count: u64) -> HashMap<String, String> {
@@ -237,6 +244,7 @@ fn write_file(path: &Path, metadata: HashMap<String, String>, batches: &[RecordB
     };
     let fields = batches.first().map(|batch| batch.schema().fields().clone()).unwrap_or_default();
     let schema = Schema::new_with_metadata(fields, metadata);
+    journal::note(Step::Make { path });
     let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path).map_err(io())?;
     let mut writer = FileWriter::try_new(BufWriter::new(file), &schema).map_err(arrow)?;
     for batch in batches {
@@ -245,8 +253,11 @@ fn write_file(path: &Path, metadata: HashMap<String, String>, batches: &[RecordB
     writer.finish().map_err(arrow)?;
     let buffered = writer.into_inner().map_err(arrow)?;
     let file = buffered.into_inner().map_err(|error| io()(error.into_error()))?;
+    let bytes = file.metadata().map_err(io())?.len();
+    journal::note(Step::Write { path, offset: 0, bytes });
     file.sync_all().map_err(io())?;
-    Ok(file.metadata().map_err(io())?.len())
+    journal::note(Step::Synced { path });
+    Ok(bytes)
 }
 
 /// A file and the database that it belongs to.
@@ -294,6 +305,7 @@ fn damaged(path: &Path, reason: impl ToString) -> SinkError {
 }
 
 fn remove_if_there(path: &Path) -> Result<(), SinkError> {
+    journal::note(Step::Remove { path });
     match fs::remove_file(path) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
             Err(SinkError::io(format!("remove {}", path.display()))(error))
@@ -302,10 +314,17 @@ fn remove_if_there(path: &Path) -> Result<(), SinkError> {
     }
 }
 
+fn sync_parent(folder: &Path) -> Result<(), SinkError> {
+    let parent = folder.parent().filter(|parent| !parent.as_os_str().is_empty());
+    sync_folder(parent.unwrap_or(Path::new(".")))
+}
+
 /// Makes names that were made, changed or removed in a folder outlive a power failure.
 fn sync_folder(folder: &Path) -> Result<(), SinkError> {
     let sync = || File::open(folder)?.sync_all();
-    sync().map_err(SinkError::io(format!("sync the folder {}", folder.display())))
+    sync().map_err(SinkError::io(format!("sync the folder {}", folder.display())))?;
+    journal::note(Step::FolderSynced { path: folder });
+    Ok(())
 }
 
 #[cfg(test)]

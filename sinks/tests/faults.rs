@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use streamgauge_schemas::fault;
+use streamgauge_schemas::fault::{self, journal};
 use streamgauge_schemas::stream::CatalogChange;
 use streamgauge_sinks::{Aside, Flusher, Recovered, RequestWindow, SinkError, recover};
 use support::source::{Entry, Source, definition, flushed_all, table_events};
@@ -18,7 +18,8 @@ use support::{ask, database, epoch, folder, metrics, run, until};
 /// The first passage of every point of this crate fails, and of those that are passed often, more.
 const PLAN: &str = "flush.insert=error@1..4; flush.inserted=error@1..4; flush.commit=error@1..3; \
     flush.committed=error@1..3; catalog.apply=error@1; catalog.applied=error@1; aside.write=error@1; \
-    aside.written=error@1; aside.renamed=error@1; aside.restore=error@1..3; aside.restored=error@1; \
+    aside.synced=error@1; aside.renamed=error@1; aside.written=error@1; aside.restore=error@1..3; \
+    aside.restored=error@1; aside.removed=error@1; \
     recovery.repair=error@2; recovery.repaired=error@2";
 
 #[test]
@@ -26,7 +27,12 @@ fn every_step_may_fail_and_is_tried_again() {
     run(async {
         let clickhouse = database("faults").await;
         fault::arm(PLAN).unwrap();
-        let aside = Arc::new(Aside::open(folder("faults").join("aside"), "faults").unwrap());
+        let home = folder("faults");
+        journal::start(&home.join("journal")).unwrap();
+        std::fs::create_dir(home.join("aside")).unwrap(); // by a process that died before its name was durable
+        let aside = Arc::new(Aside::open(home.join("aside"), "faults").unwrap());
+        let asked = std::fs::read_to_string(home.join("journal")).unwrap();
+        assert!(asked.contains(&format!("folder-synced\t{}\n", home.display())), "{asked}");
         let source = Arc::new(Source::default());
         clickhouse.execute("ALTER TABLE faults.metrics ADD CONSTRAINT c CHECK value != 42").await.unwrap();
         source.append(1, Entry::Catalog(CatalogChange::CreateStream(definition("s"))));

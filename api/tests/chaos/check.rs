@@ -9,6 +9,8 @@ use streamgauge_schemas::view::built_in_rollups;
 
 use crate::ledger::Ledger;
 use crate::producers::Producers;
+use crate::refusals;
+use crate::report::Report;
 use crate::requests::{STREAMS, UNNAMED};
 use crate::site::Site;
 use crate::support::{Client, PATIENCE};
@@ -28,9 +30,10 @@ enum Whom {
     ClickHouse,
 }
 
-/// Compares while part of everything is in memory and part in ClickHouse. Producers stay paused.
-pub(crate) async fn across_the_seam(site: &mut Site, producers: &Producers) -> anyhow::Result<()> {
-    site.ensure_running().await?;
+/// Compares while part of everything is in memory and part in ClickHouse, when what was set aside is back. Producers stay
+/// paused.
+pub(crate) async fn across_the_seam(site: &mut Site, producers: &Producers, report: &mut Report) -> anyhow::Result<()> {
+    report.restored(&refusals::until_restored(site).await?);
     producers.pause().await?;
     site.check_alive()?;
     compare(Whom::Program, site.client(), producers).await
@@ -38,8 +41,8 @@ pub(crate) async fn across_the_seam(site: &mut Site, producers: &Producers) -> a
 
 /// Compares across the seam, when all was flushed by itself, and after a graceful end and another start; in the end
 /// also what ClickHouse itself says.
-pub(crate) async fn everything(site: &mut Site, producers: &Producers) -> anyhow::Result<()> {
-    across_the_seam(site, producers).await.context("across the seam")?;
+pub(crate) async fn everything(site: &mut Site, producers: &Producers, report: &mut Report) -> anyhow::Result<()> {
+    across_the_seam(site, producers, report).await.context("across the seam")?;
     let epoch = producers.ledger().epoch;
     caught_up(site.client(), epoch).await?;
     compare(Whom::Program, site.client(), producers).await.context("when all was flushed")?;

@@ -4,8 +4,13 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Instant;
 
+use streamgauge_schemas::fault;
+
+use crate::disk::{Losses, Passages};
 use crate::ledger::Ledger;
+use crate::refusals::SetAside;
 use crate::schedule::Schedule;
+use crate::site::Site;
 
 /// The figures.
 pub(crate) struct Report {
@@ -21,9 +26,15 @@ pub(crate) struct Report {
     pub(crate) terminations: usize,
     /// Lives in which steps were refused.
     pub(crate) refusals: usize,
-    pub(crate) torn: usize,
-    /// By fault point: how often the program died there, and how often it did not come there.
-    points: BTreeMap<String, (usize, usize)>,
+    /// Times that a table was made to refuse rows.
+    pub(crate) row_refusals: usize,
+    /// Files and rows that were set aside when a comparison began, all of which came back.
+    restored: (usize, u64),
+    pub(crate) power_failures: usize,
+    losses: Losses,
+    /// By fault point: how often the program was to die there and did not come there.
+    missed: BTreeMap<String, usize>,
+    points: BTreeMap<String, Passages>,
     acknowledged: u64,
     sent: u64,
     refused: u64,
@@ -45,7 +56,11 @@ impl Report {
             outages: 0,
             terminations: 0,
             refusals: 0,
-            torn: 0,
+            row_refusals: 0,
+            restored: (0, 0),
+            power_failures: 0,
+            losses: Losses::default(),
+            missed: BTreeMap::new(),
             points: BTreeMap::new(),
             acknowledged: 0,
             sent: 0,
@@ -58,9 +73,19 @@ impl Report {
     }
 
     /// Notes a life that was to end at a fault point.
-    pub(crate) fn died_at(&mut self, point: &str, died: bool) {
-        let (deaths, missed) = self.points.entry(point.to_owned()).or_default();
-        *if died { deaths } else { missed } += 1;
+    pub(crate) fn planned(&mut self, point: &str, died: bool) {
+        *self.missed.entry(point.to_owned()).or_default() += usize::from(!died);
+    }
+
+    /// Notes what was set aside and came back.
+    pub(crate) fn restored(&mut self, was: &SetAside) {
+        self.restored = (self.restored.0 + was.files.len(), self.restored.1 + was.rows);
+    }
+
+    /// Fault points at which no program died.
+    pub(crate) fn unmet(&self) -> Vec<&'static str> {
+        let met = |point: &&str| self.points.get(*point).is_some_and(|passages| passages.killed > 0);
+        fault::POINTS.iter().copied().filter(|point| !met(point)).collect()
     }
 
     /// How long it has taken so far.
@@ -68,8 +93,9 @@ impl Report {
         self.began.elapsed().as_secs()
     }
 
-    /// Takes over what the producers counted.
-    pub(crate) fn take(&mut self, ledger: &Ledger) {
+    /// Takes over what the producers and the disk counted.
+    pub(crate) fn take(&mut self, ledger: &Ledger, site: &Site) {
+        (self.points, self.losses) = (site.disk().points().clone(), site.disk().losses());
         (self.acknowledged, self.sent, self.refused) = (ledger.acknowledged, ledger.sent, ledger.refused);
         (self.replayed, self.events) = (ledger.replayed, ledger.events);
         (self.rejects, self.unknown) = (ledger.rejects_count(), ledger.unknown);
@@ -86,10 +112,14 @@ impl fmt::Display for Report {
         line("times that ClickHouse stood still", &self.outages)?;
         line("graceful ends", &self.terminations)?;
         line("lives with refused steps", &self.refusals)?;
-        line("torn tails of the log", &self.torn)?;
-        for (point, (deaths, missed)) in &self.points {
-            line(&format!("deaths at {point} (not reached: {missed})"), deaths)?;
-        }
+        line("times that a table was made to refuse rows", &self.row_refusals)?;
+        line("files set aside and restored at checks", &self.restored.0)?;
+        line("rows in them", &self.restored.1)?;
+        line("power failures", &self.power_failures)?;
+        line("files torn by them", &self.losses.torn)?;
+        line("files and folders that were gone", &self.losses.unmade)?;
+        line("files that were not renamed", &self.losses.unnamed)?;
+        line("removed files that were back", &self.losses.back)?;
         line("requests acknowledged", &self.acknowledged)?;
         line("requests sent", &self.sent)?;
         line("answered as repeats", &self.replayed)?;
@@ -99,6 +129,17 @@ impl fmt::Display for Report {
         line("without key and answer, found there", &self.unknown.0)?;
         line("without key and answer, not there", &self.unknown.1)?;
         line("seconds", &self.seconds())?;
-        line("differences", &0)
+        line("differences", &0)?;
+        writeln!(f, "  {:<24}{:>10}{:>10}{:>10}{:>12}", "fault point", "passed", "killed", "refused", "not reached")?;
+        for point in fault::POINTS {
+            let Passages { passed, killed, refused } = self.points.get(*point).copied().unwrap_or_default();
+            let missed = self.missed.get(*point).copied().unwrap_or(0);
+            writeln!(f, "  {point:<24}{passed:>10}{killed:>10}{refused:>10}{missed:>12}")?;
+        }
+        let unmet = self.unmet();
+        if !unmet.is_empty() {
+            writeln!(f, "  no program died at {}", unmet.join(", "))?;
+        }
+        Ok(())
     }
 }

@@ -9,6 +9,7 @@ use std::io::{self, Read};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
+use streamgauge_schemas::fault::journal::{self, Step};
 use streamgauge_schemas::{Epoch, fault};
 
 use super::LogError;
@@ -66,6 +67,7 @@ pub(super) fn list(dir: &Path) -> Result<Vec<Segment>, LogError> {
         let name = entry.file_name();
         let Some(name) = name.to_str() else { continue };
         if parse_name(name, TEMPORARY_SUFFIX).is_some() {
+            journal::note(Step::Remove { path: &entry.path() });
             fs::remove_file(entry.path()).map_err(LogError::io("remove the unfinished segment", &entry.path()))?;
         } else if let Some(first) = parse_name(name, SUFFIX) {
             names.push((first, entry.path()));
@@ -110,15 +112,21 @@ pub(super) fn create(dir: &Path, first: Epoch, previous: Epoch) -> Result<(Segme
     let path = dir.join(format!("{:020}{SUFFIX}", first.0));
     let write = || {
         fault::point("log.segment.create")?;
+        journal::note(Step::Make { path: &temporary });
         let file = OpenOptions::new().read(true).write(true).create(true).truncate(true).open(&temporary)?;
+        journal::note(Step::Write { path: &temporary, offset: 0, bytes: SEGMENT_HEADER_BYTES as u64 });
         file.write_all_at(&header.encode(), 0)?;
+        fault::point("log.segment.written")?;
         file.sync_all()?;
+        journal::note(Step::Synced { path: &temporary });
         fault::point("log.segment.synced")?;
+        journal::note(Step::Rename { from: &temporary, to: &path });
         fs::rename(&temporary, &path)?;
         fault::point("log.segment.renamed")?;
         Ok(file)
     };
     let file = write().map_err(|error| {
+        journal::note(Step::Remove { path: &temporary });
         let _ = fs::remove_file(&temporary); // what stays is removed at the next start
         LogError::io("create the log segment", &path)(error)
     })?;
@@ -136,6 +144,7 @@ pub(super) fn write_back(path: &Path, file: &File, len: u64) -> Result<(), LogEr
     let copy = || {
         let mut bytes = fs::read(path)?;
         bytes.truncate(len as usize);
+        journal::note(Step::Write { path, offset: 0, bytes: bytes.len() as u64 });
         file.write_all_at(&bytes, 0)
     };
     copy().map_err(LogError::io("write back the log segment", path))
@@ -143,15 +152,22 @@ pub(super) fn write_back(path: &Path, file: &File, len: u64) -> Result<(), LogEr
 
 /// Makes names in `dir` durable.
 pub(super) fn sync_directory(dir: &Path) -> Result<(), LogError> {
-    File::open(dir).and_then(|dir| dir.sync_all()).map_err(LogError::io("sync the directory", dir))
+    File::open(dir).and_then(|dir| dir.sync_all()).map_err(LogError::io("sync the directory", dir))?;
+    journal::note(Step::FolderSynced { path: dir });
+    Ok(())
 }
 
-/// Creates `dir` and what is missing above it, durably.
+/// Creates `dir` and what is missing above it, and makes its name durable, also when an earlier process made it and died
+/// before it had.
 pub(super) fn create_directory(dir: &Path) -> Result<(), LogError> {
-    let missing: Vec<&Path> = dir.ancestors().take_while(|dir| !dir.as_os_str().is_empty() && !dir.exists()).collect();
+    let mut made: Vec<&Path> = dir.ancestors().take_while(|dir| !dir.as_os_str().is_empty() && !dir.exists()).collect();
+    made.iter().rev().for_each(|path| journal::note(Step::Make { path }));
     fs::create_dir_all(dir).map_err(LogError::io("create the log directory", dir))?;
-    for made in missing {
-        let parent = made.parent().filter(|parent| !parent.as_os_str().is_empty());
+    if made.is_empty() {
+        made.push(dir);
+    }
+    for path in made {
+        let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
         sync_directory(parent.unwrap_or(Path::new(".")))?;
     }
     Ok(())

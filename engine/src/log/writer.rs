@@ -15,6 +15,7 @@ use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 
+use streamgauge_schemas::fault::journal::{self, Step};
 use streamgauge_schemas::{Epoch, fault};
 
 use super::frame::{self, FORMAT_VERSION, GROUP_BYTES_MAX};
@@ -104,8 +105,9 @@ impl Log {
     }
 
     /// Finds the end of the newest segment, cuts what is torn, and makes what is left durable: a group that only
-    /// the page cache has must not be read back and then vanish.
+    /// the page cache has must not be read back and then vanish, nor a name that an earlier process did not sync.
     fn recover(&mut self) -> Result<(), LogError> {
+        segment::sync_directory(&self.dir)?;
         let Some(newest) = self.segments.last_mut() else { return Ok(()) };
         let end = recovery::scan(newest)?;
         let opening = LogError::io("open the log segment", &newest.path);
@@ -113,13 +115,17 @@ impl Log {
         if end.len < newest.len {
             let cut_bytes = newest.len - end.len;
             tracing::warn!(segment = %newest.path.display(), offset = end.len, cut_bytes, "cut a torn tail off the log");
+            journal::note(Step::Cut { path: &newest.path, len: end.len });
             file.set_len(end.len).map_err(LogError::io("cut the log segment", &newest.path))?;
             self.recovery.cut_bytes = cut_bytes;
             self.recovery.cut_at = Some((newest.path.clone(), end.len));
             newest.len = end.len;
+            fault::point("log.cut").map_err(LogError::io("cut the log segment", &newest.path))?;
         }
         segment::write_back(&newest.path, &file, newest.len)?;
         file.sync_all().map_err(LogError::io("sync the log segment", &newest.path))?;
+        journal::note(Step::Synced { path: &newest.path });
+        fault::point("log.recovered").map_err(LogError::io("sync the log segment", &newest.path))?;
         // An empty segment may be all that is left to say how far the epochs were.
         self.last = end.last.unwrap_or(Epoch(newest.header.first.0 - 1));
         self.synced_len = newest.len;
@@ -161,11 +167,13 @@ impl Log {
             unreachable!("make_room leaves a segment to write to")
         };
         frame::encode_group(&mut self.buffer, newest.header.salt, epoch, records);
+        journal::note(Step::Write { path: &newest.path, offset: newest.len, bytes });
         let written = fault::point("log.write").and_then(|()| disk.write_at(&self.buffer, newest.len));
         self.buffer.clear();
         self.buffer.shrink_to(BUFFER_KEPT_BYTES);
         if let Err(error) = written {
             let failed = LogError::io("append to the log segment", &newest.path)(error);
+            journal::note(Step::Cut { path: &newest.path, len: newest.len });
             if let Err(error) = disk.set_len(newest.len) {
                 let reason = format!("a write failed ({}), and cutting it back failed too: {error}", cause(&failed));
                 return Err(self.poison(reason));
@@ -206,6 +214,7 @@ impl Log {
         if let Err(error) = segment::sync_directory(&self.dir) {
             return Err(self.leave_segment(first, &error));
         }
+        let _ = fault::point("log.segment.created"); // it is there, whatever else is wanted here
         self.last = Epoch(first.0 - 1); // also if the group then cannot be written: invariant 3
         self.synced_len = segment.len;
         self.synced_group = previous;
@@ -259,11 +268,13 @@ impl Log {
             && let Err(error) = fault::point("log.sync").and_then(|()| disk.sync())
         {
             let reason = format!("sync of {} failed: {error}", newest.path.display());
+            journal::note(Step::Cut { path: &newest.path, len: self.synced_len });
             if disk.set_len(self.synced_len).is_ok() {
                 newest.len = self.synced_len; // they were not acknowledged, so better that they do not come back
             }
             return Err(self.poison(reason));
         }
+        journal::note(Step::Synced { path: &newest.path });
         self.synced_len = newest.len;
         if !newest.is_empty() {
             self.synced_group = self.last;
@@ -320,11 +331,13 @@ impl Log {
         while self.segments.get(1).is_some_and(|next| next.header.previous <= epoch) {
             let oldest = &self.segments[0];
             fault::point("log.truncate").map_err(LogError::io("remove the log segment", &oldest.path))?;
+            journal::note(Step::Remove { path: &oldest.path });
             fs::remove_file(&oldest.path).map_err(LogError::io("remove the log segment", &oldest.path))?;
             freed_bytes += oldest.len;
             self.segments.remove(0);
             // One at a time: a crash that kept an older removal back but not a newer one would leave a gap.
             self.removal_unsynced = true;
+            fault::point("log.removed").map_err(LogError::io("sync the directory", &self.dir))?;
             segment::sync_directory(&self.dir)?;
             self.removal_unsynced = false;
             let _ = fault::point("log.truncated");
