@@ -1,10 +1,11 @@
 //! Joins the engine, which knows what changed, to the flusher, which writes it.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use streamgauge_engine::Engine;
-use streamgauge_schemas::{Epoch, StreamId};
+use streamgauge_engine::{Engine, EngineError};
+use streamgauge_schemas::{Epoch, StreamId, View};
 use streamgauge_sinks::{
     BoxError, CATALOG_ITEM, FlushItem, FlushKind, FlushSource, FlushUnit, StreamTable, stream_item, view_item,
 };
@@ -26,7 +27,7 @@ pub(crate) struct EngineFlushes {
 enum Item {
     Catalog,
     Stream(StreamId),
-    View(usize),
+    View(Arc<View>),
 }
 
 impl EngineFlushes {
@@ -38,7 +39,9 @@ impl EngineFlushes {
         match item.kind {
             FlushKind::Catalog => Some(Item::Catalog),
             FlushKind::Stream => item.name.rsplit('/').next()?.parse().ok().map(|id| Item::Stream(StreamId(id))),
-            FlushKind::View => self.engine.views().iter().position(|view| view_item(view) == item.name).map(Item::View),
+            FlushKind::View => {
+                self.engine.views().into_iter().find(|view| view_item(view) == item.name).map(Item::View)
+            }
         }
     }
 
@@ -48,7 +51,7 @@ impl EngineFlushes {
         match item {
             Item::Catalog => Some(flushed.catalog),
             Item::Stream(id) => flushed.streams.get(id).copied(),
-            Item::View(view) => flushed.views.get(*view).copied(),
+            Item::View(view) => flushed.views.get(&view.id).copied(),
         }
     }
 
@@ -60,6 +63,21 @@ impl EngineFlushes {
         };
         let flush = self.engine.begin_stream_flush(id)?;
         Some(FlushUnit::Stream { stream, after: flush.after, upto: flush.upto, batches: flush.batches })
+    }
+
+    async fn view(&self, view: &Arc<View>) -> Result<Option<FlushUnit>, EngineError> {
+        let flush = match self.engine.begin_view_flush(view.id).await {
+            // It was dropped meanwhile, or is not maintained: there is nothing to write.
+            Err(EngineError::UnknownView(_) | EngineError::BrokenView { .. }) => return Ok(None),
+            flush => flush?,
+        };
+        let unit = |flush: streamgauge_engine::ViewFlush| FlushUnit::View {
+            view: view.clone(),
+            upto: flush.upto,
+            rows: flush.rows,
+            keys: flush.keys,
+        };
+        Ok(flush.map(unit))
     }
 }
 
@@ -74,7 +92,7 @@ impl FlushSource for EngineFlushes {
         items.extend(streams.map(stream));
         items.extend(self.engine.views().iter().map(|view| FlushItem {
             name: view_item(view),
-            interval: view.flush_interval.into(),
+            interval: view.definition.options.flush_interval.into(),
             kind: FlushKind::View,
         }));
         items
@@ -89,12 +107,7 @@ impl FlushSource for EngineFlushes {
                 catalog: self.engine.catalog(),
             }),
             Item::Stream(id) => self.stream(id),
-            Item::View(view) => self.engine.begin_view_flush(view).await?.map(|flush| FlushUnit::View {
-                definition: self.engine.views()[view].as_ref().clone(),
-                upto: flush.upto,
-                rows: flush.rows,
-                series: flush.series,
-            }),
+            Item::View(ref view) => self.view(view).await?,
         };
         Ok(unit.or_else(|| self.flushed(&found).map(|upto| FlushUnit::Nothing { upto })))
     }
@@ -103,7 +116,7 @@ impl FlushSource for EngineFlushes {
         match self.item(item) {
             Some(Item::Catalog) => self.engine.confirm_catalog_flush(upto),
             Some(Item::Stream(id)) => self.engine.confirm_stream_flush(id, upto),
-            Some(Item::View(view)) => self.engine.confirm_view_flush(view, upto),
+            Some(Item::View(view)) => self.engine.confirm_view_flush(view.id, upto),
             None => {}
         }
     }

@@ -9,6 +9,7 @@
 //! - [`client`]: the commands that talk to a running server.
 //! - [`rate`], [`logging`].
 
+mod backfill;
 mod client;
 mod config;
 mod flush_source;

@@ -9,17 +9,17 @@ use arrow::array::{Array, AsArray};
 use arrow::datatypes::{Float64Type, TimestampMicrosecondType};
 use streamgauge_engine::requests::ForgottenSequence;
 use streamgauge_engine::{Engine, KnownRequest, Recovered, RequestName};
-use streamgauge_schemas::{EventTime, Series, StreamId, ViewDefinition};
-use streamgauge_sinks::{CATALOG_ITEM, ClickHouse, RecoveredRequest, SinkError, stream_item, view_item};
+use streamgauge_schemas::{EventTime, Key, Series, StreamId, View};
+use streamgauge_sinks::{CATALOG_ITEM, ClickHouse, RecoveredRequest, SinkError, stream_item};
 
 /// How long the last values of metrics may take to find; they are a convenience.
 const LAST_VALUES_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Translates what the sinks found into what the engine takes.
-pub(crate) fn recovered(found: streamgauge_sinks::Recovered, views: &[ViewDefinition]) -> anyhow::Result<Recovered> {
+pub(crate) fn recovered(found: streamgauge_sinks::Recovered) -> anyhow::Result<Recovered> {
     let mut recovered = Recovered { catalog_flushed: found.flushed(CATALOG_ITEM), ..Recovered::default() };
-    for view in views {
-        recovered.views_flushed.insert(view.name.clone(), found.flushed(&view_item(view)));
+    for view in &found.catalog.views {
+        recovered.views_flushed.insert(view.id, found.view_flushed(view));
     }
     let prefix = stream_item(StreamId::METRICS);
     let prefix = prefix.trim_end_matches(char::is_numeric);
@@ -28,9 +28,12 @@ pub(crate) fn recovered(found: streamgauge_sinks::Recovered, views: &[ViewDefini
             recovered.streams_flushed.insert(StreamId(id), *epoch);
         }
     }
-    for (view, rows, series) in found.rows {
-        recovered.series.extend(series.into_values());
-        recovered.rows.insert(view, rows);
+    for (view, rows, keys) in found.rows {
+        recovered.series.extend(keys.values().filter_map(|key| match key {
+            Key::Series(series) => Some(series.clone()),
+            Key::Values(_) => None,
+        }));
+        recovered.rows.insert(view, (rows, keys));
     }
     recovered.catalog = found.catalog;
     recovered.sequences = (found.sequences.into_iter())
@@ -48,10 +51,7 @@ fn known_request(found: &RecoveredRequest) -> anyhow::Result<KnownRequest> {
 }
 
 /// All series that history knows of, from the coarsest rollup, whose rows are fewest.
-pub(crate) async fn known_series(
-    clickhouse: &ClickHouse,
-    coarsest: &ViewDefinition,
-) -> Result<Vec<Arc<Series>>, SinkError> {
+pub(crate) async fn known_series(clickhouse: &ClickHouse, coarsest: &View) -> Result<Vec<Arc<Series>>, SinkError> {
     let table = clickhouse.table(&coarsest.states_table());
     let sql = format!("SELECT name, any(dimensions) AS dimensions FROM {table} GROUP BY name, series");
     let batches = clickhouse.query_batches(&sql).await?;

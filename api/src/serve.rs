@@ -18,8 +18,9 @@ use futures::future::BoxFuture;
 use metrics_exporter_prometheus::PrometheusBuilder;
 use streamgauge_engine::decode::DecodeLimits;
 use streamgauge_engine::{Engine, EngineConfig};
-use streamgauge_queries::{QueryEngine, QueryLimits};
+use streamgauge_queries::{QueryEngine, QueryLimits, ViewPlanner};
 use streamgauge_schemas::fault::journal::{self, Step};
+use streamgauge_schemas::view::built_in_rollups;
 use streamgauge_schemas::{Epoch, fault, time};
 use streamgauge_sinks::{
     Aside, AsideFile, CATALOG_ITEM, FlushStatus, Flusher, RequestWindow, Server, ServerConfig, ServerMode, ServerState,
@@ -29,6 +30,7 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
+use crate::backfill::Backfilling;
 use crate::config::{Config, ServeArgs};
 use crate::flush_source::EngineFlushes;
 use crate::history::ClickHouseHistory;
@@ -167,6 +169,7 @@ struct Parts {
     flusher: Arc<Flusher>,
     clickhouse: Server,
     ticker: tokio::task::JoinHandle<()>,
+    backfiller: tokio::task::JoinHandle<()>,
 }
 
 async fn start(config: &Config, app: &Arc<App>, stopping: CancellationToken) -> anyhow::Result<Parts> {
@@ -177,6 +180,7 @@ async fn start(config: &Config, app: &Arc<App>, stopping: CancellationToken) -> 
     patiently(app, || migrations::migrate(&client)).await?;
     let mut engine_config = EngineConfig::new(config.data_dir.join("log"));
     engine_config.workers = config.workers;
+    engine_config.planner = Some(Arc::new(ViewPlanner::new()));
     engine_config.log_sync = config.log_sync;
     engine_config.log_segment_bytes_max = config.log_segment_bytes_max;
     engine_config.pending_bytes_max = config.pending_bytes_max;
@@ -192,11 +196,11 @@ async fn start(config: &Config, app: &Arc<App>, stopping: CancellationToken) -> 
         keys_max: config.idempotency_keys_max,
         bytes_max: streamgauge_engine::requests::BYTES_MAX,
     };
-    let recover = || streamgauge_sinks::recover(&client, &engine_config.views, window.clone(), &aside);
+    let recover = || streamgauge_sinks::recover(&client, window.clone(), &aside);
     let found = patiently(app, recover).await?;
     let flushed = found.flushed.clone();
-    let mut recovered = restart::recovered(found, &engine_config.views)?;
-    if let Some(coarsest) = engine_config.views.last() {
+    let mut recovered = restart::recovered(found)?;
+    if let Some(coarsest) = built_in_rollups().last() {
         recovered.series.extend(patiently(app, || restart::known_series(&client, coarsest)).await?);
     }
     app.starting("replaying the log");
@@ -207,6 +211,7 @@ async fn start(config: &Config, app: &Arc<App>, stopping: CancellationToken) -> 
     let boot = Epoch(time::wall_clock().0.max(0) as u64);
     let flusher =
         Arc::new(Flusher::start(client.clone(), Arc::new(EngineFlushes::new(engine.clone())), boot, &flushed, aside));
+    let backfilling_clickhouse = client.clone();
     let limits = QueryLimits {
         time_max: config.query_timeout.into(),
         json_rows_max: config.rows_max,
@@ -230,9 +235,17 @@ async fn start(config: &Config, app: &Arc<App>, stopping: CancellationToken) -> 
         }),
         engine,
     });
+    let backfilling = Backfilling {
+        engine: running.engine.clone(),
+        clickhouse: backfilling_clickhouse,
+        flusher: flusher.clone(),
+        backfills: running.queries.backfills().clone(),
+        planner: ViewPlanner::new(),
+    };
     app.ready(running.clone());
+    let backfiller = tokio::spawn(backfilling.run());
     let ticker = tokio::spawn(tick(running));
-    Ok(Parts { flusher, clickhouse, ticker })
+    Ok(Parts { flusher, clickhouse, ticker, backfiller })
 }
 
 /// Tries a step of the start until it succeeds, or fails in a way that waiting does not mend.
@@ -298,6 +311,7 @@ async fn stop(config: &Config, parts: Parts, server: tokio::task::JoinHandle<std
         server_abort.abort();
     }
     parts.ticker.abort();
+    parts.backfiller.abort();
     if !parts.flusher.flush_now_and_stop(config.stop_timeout.into()).await {
         tracing::warn!(
             "not everything was flushed in time; the log has the rest, and the next start goes on from there"
@@ -335,7 +349,8 @@ impl Health for ProgramHealth {
         let flushed = self.engine.flushed();
         let mut epochs: HashMap<String, Epoch> = HashMap::from([(CATALOG_ITEM.to_owned(), flushed.catalog)]);
         epochs.extend(flushed.streams.into_iter().map(|(id, epoch)| (stream_item(id), epoch)));
-        epochs.extend(self.engine.views().iter().zip(flushed.views).map(|(view, epoch)| (view_item(view), epoch)));
+        let views = self.engine.views();
+        epochs.extend(views.iter().filter_map(|view| Some((view_item(view), *flushed.views.get(&view.id)?))));
         let state = |status: FlushStatus| {
             let epoch = epochs.get(&status.item).copied().unwrap_or(status.flushed_epoch);
             (status.item, epoch, status.last_error)

@@ -15,8 +15,8 @@ use serde::Serialize;
 use streamgauge_engine::decode::{DecodeLimits, Format, decode_metrics};
 use streamgauge_engine::{Engine, EngineConfig, Recovered, RowFilter, SnapshotRequest, ViewRead};
 use streamgauge_schemas::time::wall_clock;
-use streamgauge_schemas::view::built_in_rollups;
-use streamgauge_schemas::{EventBatch, EventTime, MetricsBatch, SeriesId, State, ViewDefinition};
+use streamgauge_schemas::view::{built_in_rollups, rollup};
+use streamgauge_schemas::{EventBatch, EventTime, MetricsBatch, SeriesId, Summary, View};
 
 use crate::process::CpuTime;
 use crate::report::grouped;
@@ -30,6 +30,9 @@ pub(crate) struct Options {
     /// Workers of the dataflow
     #[arg(long, value_name = "N", default_value_t = 1)]
     workers: usize,
+    /// Views beside the four rollups: by 2 minutes, 3 minutes and so on, fed from the rollup by minutes
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    more_views: usize,
     /// Tasks that decode and append, each waiting for its acknowledgement
     #[arg(long, value_name = "N", default_value_t = 2)]
     posters: usize,
@@ -80,12 +83,13 @@ pub(crate) async fn run(options: Options) -> Result<()> {
     let bare = run_bare("decode and log synced, no rollups", &options, bytes).await?;
     let results = [decoding, maps, engine, unsynced, synced, bare];
     println!(
-        "{} events of {} bytes, {} series, {} of event time; {} worker(s), four rollups",
+        "{} events of {} bytes, {} series, {} of event time; {} worker(s), {} views",
         grouped(bodies.events as f64),
         bodies.bytes / bodies.events.max(1),
         options.shape.series,
         options.shape.span,
         options.workers,
+        4 + options.more_views,
     );
     print_table(&results);
     if let Some(path) = &options.json {
@@ -126,25 +130,26 @@ fn decode_all(bodies: &Bodies) -> Result<(Vec<Arc<MetricsBatch>>, Measured)> {
     Ok((decoded, Measured::of("decode only", bodies.events, began, &before)?))
 }
 
-type Groups = HashMap<(SeriesId, EventTime), State, foldhash::fast::RandomState>;
+type Groups = HashMap<(SeriesId, EventTime), Summary, foldhash::fast::RandomState>;
 
 /// Aggregates decoded rows: a map of groups for each rollup, every event added to each.
 fn aggregate_in_maps(batches: &[Arc<MetricsBatch>], events: usize) -> Result<Measured> {
     let (before, began) = (CpuTime::of(std::process::id())?, Instant::now());
-    let mut rollups: Vec<(ViewDefinition, Groups)> =
+    let mut rollups: Vec<(Arc<View>, Groups)> =
         built_in_rollups().into_iter().map(|view| (view, Groups::default())).collect();
     for batch in batches {
         for row in 0..batch.len() {
             let series = batch.series[batch.series_index[row] as usize].id;
             for (view, groups) in &mut rollups {
-                groups.entry((series, view.bucket_of(batch.ts[row]))).or_default().add(batch.value[row]);
+                let bucket = view.definition.bucket_of(batch.ts[row]).expect("a rollup has buckets of one length");
+                groups.entry((series, bucket)).or_default().add(batch.value[row]);
             }
         }
     }
     let measured = Measured::of("hash maps over decoded rows", events, began, &before)?;
     for (view, groups) in &rollups {
         let count: u64 = groups.values().map(|state| state.count).sum();
-        ensure!(count == events as u64, "the map of {} holds {count} of {events} events", view.name);
+        ensure!(count == events as u64, "the map of {} holds {count} of {events} events", view.definition.name);
     }
     Ok(measured)
 }
@@ -173,14 +178,25 @@ async fn run_engine(name: &'static str, options: &Options, source: Source, sync:
     let mut config = EngineConfig::new(folder.path());
     (config.log_sync, config.workers, config.pending_bytes_max) = (sync, options.workers, usize::MAX);
     let engine = Engine::open(&config, Recovered::default())?;
+    for minutes in 2..options.more_views as i64 + 2 {
+        let mut definition = rollup(&format!("by_{minutes}m"), &format!("{minutes} minutes"), 60 * minutes);
+        definition.options.backfill = false;
+        engine.create_view(definition, false).await?;
+    }
     let (before, began) = (CpuTime::of(std::process::id())?, Instant::now());
     append_all(&engine, &source, options.posters).await?;
-    let coarsest = engine.views().len() - 1;
+    let views = engine.views();
+    let coarsest = views.last().context("there are rollups")?;
     check_view(&engine, coarsest, events).await?; // a worker answers after everything that it was given before
     let measured = Measured::of(name, events, began, &before)?;
-    for view in 0..coarsest {
+    let mut held = (0, 0);
+    for view in &views {
         check_view(&engine, view, events).await?;
+        let status = engine.view_status(view.id).context("a view that is maintained has a status")?;
+        held = (held.0 + status.rows, held.1 + status.bytes);
     }
+    let (groups, bytes) = (grouped(held.0 as f64), held.1.checked_div(held.0).unwrap_or(0));
+    println!("{name}: {} views hold {groups} groups, about {bytes} bytes each with their keys", views.len());
     Ok(measured)
 }
 
@@ -189,7 +205,7 @@ async fn run_bare(name: &'static str, options: &Options, source: Source) -> Resu
     let root = options.data_root.clone().unwrap_or_else(std::env::temp_dir);
     let folder = tempfile::Builder::new().prefix("streamgauge-bench-").tempdir_in(root)?;
     let mut config = EngineConfig::new(folder.path());
-    (config.views, config.workers, config.pending_bytes_max) = (Vec::new(), options.workers, usize::MAX);
+    (config.built_in_views, config.workers, config.pending_bytes_max) = (false, options.workers, usize::MAX);
     let engine = Engine::open(&config, Recovered::default())?;
     let (before, began) = (CpuTime::of(std::process::id())?, Instant::now());
     append_all(&engine, &source, options.posters).await?;
@@ -219,10 +235,10 @@ async fn append_all(engine: &Engine, source: &Source, posters: usize) -> Result<
 }
 
 /// Reads a view and checks that it holds every event: acknowledged is visible.
-async fn check_view(engine: &Engine, view: usize, events: usize) -> Result<()> {
-    let read = ViewRead { view, filter: RowFilter::default(), follow: None };
+async fn check_view(engine: &Engine, view: &View, events: usize) -> Result<()> {
+    let read = ViewRead { view: view.id, filter: RowFilter::default(), follow: None };
     let snapshot = engine.snapshot(SnapshotRequest { views: vec![read], streams: Vec::new() }).await?;
-    let count: u64 = snapshot.views[0].rows.state.iter().map(|state| state.count).sum();
-    ensure!(count == events as u64, "{} holds {count} of {events} events", engine.views()[view].name);
+    let count: u64 = snapshot.views[0].rows.state.iter().map(|state| Summary::of_rollup(state).count).sum();
+    ensure!(count == events as u64, "{} holds {count} of {events} events", view.definition.name);
     Ok(())
 }

@@ -3,7 +3,9 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use streamgauge_schemas::{Duration, ViewDefinition, view};
+use streamgauge_schemas::Duration;
+
+use crate::program::Planner;
 
 /// The wall clock in microseconds since 1970; injected, so that tests decide what time it is.
 pub type Clock = Arc<dyn Fn() -> u64 + Send + Sync>;
@@ -19,8 +21,10 @@ pub struct EngineConfig {
     pub log_segment_bytes_max: u64,
     /// Timely workers.
     pub workers: usize,
-    /// Maintained views, finest first.
-    pub views: Vec<ViewDefinition>,
+    /// Makes programs of the definitions of views; without one only plain rollups of `metrics` can be maintained.
+    pub planner: Option<Arc<dyn Planner>>,
+    /// Whether the built-in rollups are maintained; `false` is for measurements only.
+    pub built_in_views: bool,
     /// Events in memory that ClickHouse does not have: at this bound, ingest is pushed back.
     pub pending_bytes_max: usize,
     /// Memory of the views' rows, about: at this bound, ingest is pushed back.
@@ -47,7 +51,8 @@ impl EngineConfig {
             log_sync: true,
             log_segment_bytes_max: 64 << 20,
             workers: 1,
-            views: view::built_in_rollups(),
+            planner: None,
+            built_in_views: true,
             pending_bytes_max: 1 << 30,
             state_bytes_max: 2 << 30,
             log_bytes_max: 8 << 30,

@@ -2,14 +2,16 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use futures_channel::mpsc;
 use streamgauge_schemas::stream::{Catalog, CatalogChange, Stream};
 use streamgauge_schemas::{
-    Epoch, EventBatch, EventTime, Reject, Rows, Series, SeriesId, StreamDefinition, StreamId, ViewDefinition,
+    Epoch, EventBatch, EventTime, Key, Reject, Rows, SeriesId, StreamDefinition, StreamId, View, ViewDefinition, ViewId,
 };
 
 use crate::config::EngineConfig;
+use crate::dataflow::feeders;
 use crate::decode::Decoded;
 use crate::error::EngineError;
 use crate::log::{Committer, CommitterOptions, Log, LogOptions, Request, Submission};
@@ -34,7 +36,6 @@ struct Inner {
     committer: Committer,
     sequencer: Arc<Sequencer>,
     registry: Arc<SeriesRegistry>,
-    views: Arc<[Arc<ViewDefinition>]>,
     flush_rows_max: usize,
 }
 
@@ -45,8 +46,8 @@ pub struct ViewFlush {
     pub upto: Epoch,
     /// The rows.
     pub rows: Rows,
-    /// Name and dimensions of each series in `rows`.
-    pub series: HashMap<SeriesId, Arc<Series>>,
+    /// The dimension values of each group in `rows`.
+    pub keys: HashMap<SeriesId, Key>,
 }
 
 /// The changes of the catalogue to flush.
@@ -65,8 +66,8 @@ pub struct Flushed {
     pub catalog: Epoch,
     /// Of each stream.
     pub streams: HashMap<StreamId, Epoch>,
-    /// Of each view, in the order of [`Engine::views`].
-    pub views: Vec<Epoch>,
+    /// Of each view.
+    pub views: HashMap<ViewId, Epoch>,
 }
 
 /// A decoded request on its way into the log.
@@ -96,6 +97,21 @@ pub struct Ingested {
     pub accepted: u64,
     /// The others.
     pub rejected: Arc<[Reject]>,
+}
+
+/// Where a view stands.
+#[derive(Clone, Debug)]
+pub struct ViewStatus {
+    /// `F`.
+    pub flushed: Epoch,
+    /// Rows in memory, about.
+    pub rows: usize,
+    /// Bytes that they and their keys take, about.
+    pub bytes: usize,
+    /// Events since start that its expressions could not be computed of; it does not count them.
+    pub failed_events: u64,
+    /// Why, of the newest of them; or why it is not maintained at all.
+    pub failure: Option<String>,
 }
 
 /// Where the engine stands.
@@ -138,15 +154,14 @@ impl Engine {
     pub fn open(config: &EngineConfig, recovered: Recovered) -> Result<Self, EngineError> {
         let options = LogOptions { segment_bytes_max: config.log_segment_bytes_max, sync: config.log_sync };
         let log = Log::open(&config.log_dir, options)?;
-        let views: Arc<[Arc<ViewDefinition>]> = config.views.iter().cloned().map(Arc::new).collect();
         let registry = Arc::new(SeriesRegistry::new(config.series_max));
         let pending = Pending::new(config.pending_bytes_max, config.state_bytes_max);
         let state_bytes = pending.state_counter();
-        let workers = Workers::start(config.workers.max(1), views.clone(), registry.clone(), state_bytes);
+        let workers = Workers::start(config.workers.max(1), state_bytes);
         let workers = workers.map_err(|source| EngineError::Workers(Arc::new(source)))?;
         let requests = Requests::new(config.idempotency_window, config.idempotency_keys_max);
-        let sequencer = Arc::new(Sequencer::new(workers, views.len(), registry.clone(), requests, pending));
-        let floor = recovery::replay(&log, recovered, &views, &sequencer, &registry)?;
+        let sequencer = Arc::new(Sequencer::new(workers, registry.clone(), config.planner.clone(), requests, pending));
+        let floor = recovery::replay(&log, recovered, config.built_in_views, &sequencer, &registry)?;
         let options = CommitterOptions {
             clock: config.clock.clone(),
             epoch_floor: floor,
@@ -155,7 +170,7 @@ impl Engine {
         };
         let committer = Committer::start(log, options, Box::new(OnCommit(sequencer.clone())))?;
         let flush_rows_max = config.flush_rows_max;
-        Ok(Engine { inner: Arc::new(Inner { committer, sequencer, registry, views, flush_rows_max }) })
+        Ok(Engine { inner: Arc::new(Inner { committer, sequencer, registry, flush_rows_max }) })
     }
 
     /// Makes events durable and gives them to the dataflow; answers their epoch once they are both durable and
@@ -179,6 +194,7 @@ impl Engine {
     async fn append_request(&self, request: Request) -> Result<Epoch, EngineError> {
         self.inner.sequencer.pending.check()?;
         for batch in &request.batches {
+            self.inner.sequencer.pending.check_stream(batch.stream())?;
             if let EventBatch::Metrics(batch) = batch {
                 let known = self.inner.registry.register(batch);
                 known.map_err(|too_many| EngineError::TooManySeries { max: too_many.max })?;
@@ -278,15 +294,61 @@ impl Engine {
     /// Deletes a stream, with all its events.
     ///
     /// # Errors
-    /// [`EngineError::UnknownStream`] when it is not there.
+    /// [`EngineError::UnknownStream`] when it is not there, [`EngineError::StreamInUse`] while views are over it.
     pub async fn drop_stream(&self, name: &str) -> Result<(), EngineError> {
         let stream = self.stream(name).filter(|stream| !stream.id.is_built_in());
         let stream = stream.ok_or_else(|| EngineError::UnknownStream(name.to_owned()))?;
+        let in_use = || {
+            let views =
+                self.catalog().views_over(stream.id).map(|view| view.definition.name.clone()).collect::<Vec<_>>();
+            if views.is_empty() { Ok(()) } else { Err(EngineError::StreamInUse { stream: name.to_owned(), views }) }
+        };
+        in_use()?;
         self.submit(Submission::Catalog(CatalogChange::DropStream(stream.id))).await?;
+        if self.catalog().by_id(stream.id).is_some() { in_use() } else { Ok(()) }
+    }
+
+    /// Makes a view, in place of the one of that name if `replace`. It counts the events after its creation; those before
+    /// are for a back-fill to bring.
+    ///
+    /// # Errors
+    /// [`EngineError::NameTaken`], [`EngineError::UnknownStream`], [`EngineError::BuiltInView`]; [`EngineError::Schema`] for
+    /// folds that cannot be kept.
+    pub async fn create_view(&self, definition: ViewDefinition, replace: bool) -> Result<Arc<View>, EngineError> {
+        definition.check()?;
+        let (name, stream) = (definition.name.clone(), definition.stream);
+        let catalog = self.catalog();
+        let old = catalog.view_by_name(&name).filter(|_| replace);
+        if let Some(old) = old.filter(|old| old.id.is_built_in()) {
+            return Err(EngineError::BuiltInView(old.definition.name.clone()));
+        }
+        let free = catalog.by_name(&name).is_none() && (old.is_some() || catalog.view_by_name(&name).is_none());
+        if !free {
+            return Err(EngineError::NameTaken(name));
+        }
+        if stream != StreamId::METRICS && catalog.by_id(stream).is_none() {
+            return Err(EngineError::UnknownStream(stream.0.to_string()));
+        }
+        let change = CatalogChange::CreateView { definition: Box::new(definition), replaces: old.map(|old| old.id) };
+        let epoch = self.submit(Submission::Catalog(change)).await?;
+        let made = self.catalog().view_by_id(ViewId(epoch.0)).cloned();
+        made.filter(|view| view.definition.name == name).ok_or(EngineError::NameTaken(name))
+    }
+
+    /// Deletes a view, with all its rows.
+    ///
+    /// # Errors
+    /// [`EngineError::UnknownView`] when it is not there, [`EngineError::BuiltInView`] when it stays.
+    pub async fn drop_view(&self, name: &str) -> Result<(), EngineError> {
+        let view = self.view(name).ok_or_else(|| EngineError::UnknownView(name.to_owned()))?;
+        if view.id.is_built_in() {
+            return Err(EngineError::BuiltInView(name.to_owned()));
+        }
+        self.submit(Submission::Catalog(CatalogChange::DropView(view.id))).await?;
         Ok(())
     }
 
-    /// All streams but `metrics`.
+    /// All streams but `metrics`, and all views.
     #[must_use]
     pub fn catalog(&self) -> Arc<Catalog> {
         self.inner.sequencer.with(|ordered| ordered.catalog.clone())
@@ -298,10 +360,41 @@ impl Engine {
         self.catalog().by_name(name).cloned()
     }
 
-    /// The maintained views, finest first.
+    /// The view of that name.
     #[must_use]
-    pub fn views(&self) -> &Arc<[Arc<ViewDefinition>]> {
-        &self.inner.views
+    pub fn view(&self, name: &str) -> Option<Arc<View>> {
+        self.catalog().view_by_name(name).cloned()
+    }
+
+    /// The maintained views: the built-in rollups, finest first, then the user's own in order of creation.
+    #[must_use]
+    pub fn views(&self) -> Vec<Arc<View>> {
+        self.catalog().views.clone()
+    }
+
+    /// The view that this one is fed from; `None` when it reads events.
+    #[must_use]
+    pub fn fed_from(&self, id: ViewId) -> Option<ViewId> {
+        self.inner.sequencer.with(|ordered| {
+            let maintained = |view: &&Arc<View>| ordered.views.get(&view.id).is_some_and(|view| view.keys.is_ok());
+            let views = ordered.catalog.views.iter().filter(maintained).map(|view| &**view);
+            feeders(views).get(&id).copied()
+        })
+    }
+
+    /// What is counted of a view.
+    #[must_use]
+    pub fn view_status(&self, id: ViewId) -> Option<ViewStatus> {
+        self.inner.sequencer.with(|ordered| {
+            let view = ordered.views.get(&id)?;
+            Some(ViewStatus {
+                flushed: view.flushed,
+                rows: view.counters.rows.load(Ordering::Relaxed),
+                bytes: view.counters.bytes.load(Ordering::Relaxed),
+                failed_events: view.counters.failed_events.load(Ordering::Relaxed),
+                failure: view.keys.as_ref().err().cloned().or_else(|| view.counters.failure.lock().clone()),
+            })
+        })
     }
 
     /// What is known of series and metrics.
@@ -338,8 +431,7 @@ impl Engine {
     /// # Errors
     /// [`EngineError::UnknownStream`] when a stream was deleted, [`EngineError::Stopped`] while the engine stops.
     pub async fn snapshot(&self, request: SnapshotRequest) -> Result<Snapshot, EngineError> {
-        let reading = self.inner.sequencer.read(&request);
-        let reading = reading.map_err(|id| EngineError::UnknownStream(id.0.to_string()))?;
+        let reading = self.inner.sequencer.read(&request)?;
         let mut views = vec![ViewSnapshot::default(); request.views.len()];
         if !request.views.is_empty() {
             for (worker, parts) in self.gather(reading.parts).await?.into_iter().enumerate() {
@@ -348,10 +440,10 @@ impl Engine {
                     assert!(agree, "sequencer, invariant 3: horizons {} and {}", view.horizon, part.horizon);
                     view.horizon = part.horizon;
                     view.rows.append(&mut part.rows);
+                    view.keys.extend(part.keys);
                 }
             }
         }
-        views.iter_mut().for_each(|view| view.series = self.name(&view.rows));
         Ok(Snapshot { epoch: reading.epoch, views, streams: reading.streams })
     }
 
@@ -365,48 +457,36 @@ impl Engine {
         if all.len() == workers && workers > 0 { Ok(all) } else { Err(EngineError::Stopped) }
     }
 
-    fn name(&self, rows: &Rows) -> HashMap<SeriesId, Arc<Series>> {
-        let mut named = HashMap::new();
-        let mut last = None;
-        for id in &rows.series {
-            if last != Some(*id) && !named.contains_key(id) {
-                let series =
-                    self.inner.registry.get(*id).expect("a series is registered before its events are appended");
-                named.insert(*id, series);
-            }
-            last = Some(*id);
-        }
-        named
-    }
-
     /// Begins a flush of a view; `None` when nothing changed, and then its flushed epoch has moved on by itself.
     ///
     /// One flush of an item at a time.
     ///
     /// # Errors
     /// [`EngineError::Stopped`] while the engine stops.
-    pub async fn begin_view_flush(&self, view: usize) -> Result<Option<ViewFlush>, EngineError> {
+    pub async fn begin_view_flush(&self, view: ViewId) -> Result<Option<ViewFlush>, EngineError> {
         let (reply, parts) = mpsc::unbounded();
         let upto = self.inner.sequencer.with(|ordered| {
+            ordered.check_view(view)?;
             ordered.broadcast(&Command::Flush { view, reply });
-            ordered.last
-        });
-        let mut rows = Rows::default();
+            Ok::<_, EngineError>(ordered.last)
+        })?;
+        let (mut rows, mut keys) = (Rows::default(), HashMap::new());
         for mut part in self.gather::<Part>(parts).await? {
             rows.append(&mut part.rows);
+            keys.extend(part.keys);
         }
         if rows.is_empty() {
             self.confirm_view_flush(view, upto);
             return Ok(None);
         }
-        let series = self.name(&rows);
-        Ok(Some(ViewFlush { upto, rows, series }))
+        Ok(Some(ViewFlush { upto, rows, keys }))
     }
 
     /// ClickHouse has the view up to `upto`.
-    pub fn confirm_view_flush(&self, view: usize, upto: Epoch) {
+    pub fn confirm_view_flush(&self, view: ViewId, upto: Epoch) {
         self.inner.sequencer.with(|ordered| {
-            ordered.view_flushed[view] = ordered.view_flushed[view].max(upto);
+            let Some(known) = ordered.views.get_mut(&view) else { return }; // it was dropped meanwhile
+            known.flushed = known.flushed.max(upto);
             ordered.broadcast(&Command::Flushed { view, epoch: upto });
         });
         self.truncate_log();
@@ -464,7 +544,7 @@ impl Engine {
         self.inner.sequencer.with(|ordered| Flushed {
             catalog: ordered.catalog_flushed,
             streams: ordered.tails.iter().map(|(id, tail)| (*id, tail.flushed())).collect(),
-            views: ordered.view_flushed.clone(),
+            views: ordered.views.iter().map(|(id, view)| (*id, view.flushed)).collect(),
         })
     }
 

@@ -24,6 +24,19 @@ pub enum EngineError {
         /// The configured bound.
         bound_bytes: usize,
     },
+    /// A view is at its own bound; the producer should wait and retry.
+    #[error(
+        "the view {view:?} takes about {bytes} bytes of memory, more than its bound of {bound_bytes}; retry later, or make \
+         it again with a larger memory or fewer groups"
+    )]
+    ViewFull {
+        /// The view's name.
+        view: String,
+        /// What it takes.
+        bytes: usize,
+        /// The bound in its definition.
+        bound_bytes: u64,
+    },
     /// The name of a request was used for another one.
     #[error("the name of the request was used before, with another stream or body; a new request needs a new name")]
     NameReused,
@@ -57,6 +70,31 @@ pub enum EngineError {
     /// The stream is there with another definition.
     #[error("stream {0:?} exists with another definition; delete it first or choose another name")]
     StreamExists(String),
+    /// The name is taken by another stream or view.
+    #[error("the name {0:?} is taken by another stream or view; delete that first or choose another name")]
+    NameTaken(String),
+    /// The stream cannot be deleted while views are over it.
+    #[error("stream {stream:?} cannot be deleted: {} over it; drop {} first", views.join(", "), if views.len() == 1 { "it" } else { "them" })]
+    StreamInUse {
+        /// The stream's name.
+        stream: String,
+        /// The names of the views.
+        views: Vec<String>,
+    },
+    /// The view is not there.
+    #[error("there is no materialized view {0:?}")]
+    UnknownView(String),
+    /// The view is built in, and stays.
+    #[error("the view {0:?} is built in and cannot be changed")]
+    BuiltInView(String),
+    /// The view cannot be maintained by this version.
+    #[error("the view {view:?} is not maintained: {reason}")]
+    BrokenView {
+        /// The view's name.
+        view: String,
+        /// Why.
+        reason: String,
+    },
     /// The definition does not make sense.
     #[error(transparent)]
     Schema(#[from] SchemaError),

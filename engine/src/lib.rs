@@ -10,19 +10,24 @@
 //! - [`requests`]: requests that named themselves, so that a repeat is known; `rejects`: events that were not accepted.
 //! - `pending`, `tail`: events in memory that ClickHouse does not have, and the bound on them.
 //! - `workers`, `dataflow`: timely workers that maintain the views.
-//! - [`registry`]: names and dimensions of series.
+//! - [`program`]: what a view computes of a batch.
+//! - [`registry`]: names and dimensions of series; `keys`: the dimension values of other views.
+//! - [`backfill`]: events that were there before a view.
 //! - [`snapshot`]: consistent reads, and following a view.
 //! - [`recovery`]: what a restart does.
 //! - [`engine`]: all of it behind one type.
 //! - [`config`], [`error`].
 
+pub mod backfill;
 pub mod config;
 mod dataflow;
 pub mod decode;
 pub mod engine;
 pub mod error;
+mod keys;
 pub mod log;
 mod pending;
+pub mod program;
 pub mod recovery;
 pub mod registry;
 mod rejects;
@@ -33,11 +38,13 @@ mod tail;
 mod waits;
 mod workers;
 
+pub use backfill::Backfill;
 pub use config::EngineConfig;
-pub use engine::{CatalogFlush, Engine, EngineStatus, Flushed, Ingest, Ingested, ViewFlush};
+pub use engine::{CatalogFlush, Engine, EngineStatus, Flushed, Ingest, Ingested, ViewFlush, ViewStatus};
 pub use error::EngineError;
+pub use program::{Computed, Failed, Keys, Planner, Prepared, Program};
 pub use recovery::Recovered;
 pub use registry::{MetricSummary, SeriesRegistry};
 pub use requests::{Claim, Claimed, KnownRequest, RequestName};
-pub use snapshot::{Delta, RowFilter, SeriesFilter, Snapshot, SnapshotRequest, ViewRead};
+pub use snapshot::{Delta, KeyFilter, RowFilter, Snapshot, SnapshotRequest, ViewRead};
 pub use tail::StreamFlush;

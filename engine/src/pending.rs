@@ -6,7 +6,11 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use parking_lot::RwLock;
+use streamgauge_schemas::{StreamId, View};
+
 use crate::error::EngineError;
+use crate::workers::ViewCounters;
 
 /// The bytes of events that memory holds because the dataflow or ClickHouse still needs them.
 #[derive(Clone, Debug)]
@@ -15,6 +19,16 @@ pub(crate) struct Pending {
     bound: usize,
     state_bytes: Arc<AtomicUsize>,
     state_bound: usize,
+    /// Views with a bound of their own.
+    bounded: Arc<RwLock<Vec<Bounded>>>,
+}
+
+/// A view with a bound of its own.
+#[derive(Debug)]
+struct Bounded {
+    view: Arc<View>,
+    bound: u64,
+    counters: Arc<ViewCounters>,
 }
 
 /// A claim on pending bytes; given back when dropped.
@@ -26,7 +40,7 @@ pub(crate) struct Ticket {
 
 impl Pending {
     pub(crate) fn new(bound: usize, state_bound: usize) -> Self {
-        Pending { bytes: Arc::default(), bound, state_bytes: Arc::default(), state_bound }
+        Pending { bytes: Arc::default(), bound, state_bytes: Arc::default(), state_bound, bounded: Arc::default() }
     }
 
     /// Bytes that the rows of all views take, about.
@@ -49,6 +63,30 @@ impl Pending {
             return Err(EngineError::StateFull { state_bytes, bound_bytes: self.state_bound });
         }
         Ok(())
+    }
+
+    /// Whether new events of a stream must wait because a view over it is full.
+    pub(crate) fn check_stream(&self, stream: StreamId) -> Result<(), EngineError> {
+        for Bounded { view, bound, counters } in self.bounded.read().iter() {
+            let bytes = counters.bytes.load(Ordering::Relaxed);
+            if view.definition.stream == stream && bytes as u64 > *bound {
+                let view = view.definition.name.clone();
+                return Err(EngineError::ViewFull { view, bytes, bound_bytes: *bound });
+            }
+        }
+        Ok(())
+    }
+
+    /// Keeps to the bound of a view, if it has one.
+    pub(crate) fn watch(&self, view: &Arc<View>, counters: &Arc<ViewCounters>) {
+        if let Some(bound) = view.definition.options.memory_bytes_max {
+            self.bounded.write().push(Bounded { view: view.clone(), bound, counters: counters.clone() });
+        }
+    }
+
+    /// Forgets the bound of a view.
+    pub(crate) fn unwatch(&self, view: &View) {
+        self.bounded.write().retain(|bounded| bounded.view.id != view.id);
     }
 
     /// Bytes now pending.

@@ -11,28 +11,28 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use streamgauge_schemas::stream::Catalog;
-use streamgauge_schemas::{Epoch, EventBatch, Rows, Series, StreamId, ViewDefinition};
+use streamgauge_schemas::{Epoch, EventBatch, Key, Rows, Series, SeriesId, StreamId, ViewId};
 
 use crate::error::EngineError;
 use crate::log::{Log, Record, Request, Submission};
 use crate::registry::SeriesRegistry;
 use crate::requests::{ForgottenSequence, KnownRequest};
-use crate::sequencer::Sequencer;
+use crate::sequencer::{Sequencer, ViewAtStart};
 use crate::tail::Tail;
 use crate::workers::Command;
 
 /// What ClickHouse had when the program started.
 #[derive(Clone, Debug, Default)]
 pub struct Recovered {
-    /// `F` of each view, by name; 0 when missing.
-    pub views_flushed: HashMap<String, Epoch>,
-    /// Per view, its rows with a version above `F − K`.
-    pub rows: HashMap<String, Rows>,
+    /// `F` of each view; that of its creation when missing.
+    pub views_flushed: HashMap<ViewId, Epoch>,
+    /// Per view, its rows with a version above the horizon, and their dimension values.
+    pub rows: HashMap<ViewId, (Rows, HashMap<SeriesId, Key>)>,
     /// All series that history knows of.
     pub series: Vec<Arc<Series>>,
     /// `F` of each stream; 0 when missing.
     pub streams_flushed: HashMap<StreamId, Epoch>,
-    /// The streams, as of the catalogue's own `F`.
+    /// The streams and views, as of the catalogue's own `F`.
     pub catalog: Catalog,
     /// `F` of the catalogue.
     pub catalog_flushed: Epoch,
@@ -46,7 +46,7 @@ pub struct Recovered {
 pub(crate) fn replay(
     log: &Log,
     recovered: Recovered,
-    views: &[Arc<ViewDefinition>],
+    built_in_views: bool,
     sequencer: &Sequencer,
     registry: &SeriesRegistry,
 ) -> Result<Epoch, EngineError> {
@@ -60,16 +60,16 @@ pub(crate) fn replay(
     series.into_iter().for_each(|series| registry.restore(series));
     catalog.epoch = catalog.epoch.max(catalog_flushed);
     let from = sequencer.with(|ordered| {
-        for (index, view) in views.iter().enumerate() {
-            let flushed = views_flushed.get(&view.name).copied().unwrap_or_default();
-            ordered.view_flushed[index] = flushed;
-            let rows = Arc::new(rows.remove(&view.name).unwrap_or_default());
-            ordered.broadcast(&Command::Load { view: index, rows, flushed });
+        let catalog = Arc::new(catalog);
+        ordered.catalog = catalog.clone();
+        for view in catalog.views.iter().filter(|view| built_in_views || !view.id.is_built_in()) {
+            let flushed = views_flushed.get(&view.id).copied().unwrap_or_default();
+            let (rows, keys) = rows.remove(&view.id).unwrap_or_default();
+            sequencer.add_view(ordered, view, ViewAtStart { flushed, rows, keys });
         }
         let ids = catalog.streams.iter().map(|stream| stream.id).chain([StreamId::METRICS]);
         let flushed = |id: StreamId| streams_flushed.get(&id).copied().unwrap_or_default();
         ordered.tails = ids.map(|id| (id, Tail::new(flushed(id)))).collect();
-        ordered.catalog = Arc::new(catalog);
         ordered.catalog_flushed = catalog_flushed;
         ordered.streams_flushed_at_start = streams_flushed;
         ordered.flushed_everywhere()
@@ -88,7 +88,8 @@ pub(crate) fn replay(
         sequencer.add(at, group);
     }
     let floor = sequencer.with(|ordered| {
-        let flushed = ordered.tails.values().map(Tail::flushed).chain(ordered.view_flushed.iter().copied());
+        let views = ordered.views.values().map(|view| view.flushed);
+        let flushed = ordered.tails.values().map(Tail::flushed).chain(views);
         let floor =
             flushed.chain([ordered.catalog_flushed, ordered.last, log.last_epoch(), newest]).max().unwrap_or_default();
         ordered.last = floor;

@@ -19,16 +19,19 @@ use std::sync::Arc;
 use futures_channel::mpsc;
 use parking_lot::Mutex;
 use streamgauge_schemas::stream::{Catalog, CatalogChange};
-use streamgauge_schemas::{Epoch, EventBatch, MetricsBatch, StreamId};
+use streamgauge_schemas::{Epoch, EventBatch, Rows, StreamId, View, ViewId};
 
+use crate::error::EngineError;
+use crate::keys::{KeyRegistry, ViewKeys};
 use crate::log::{Sequence, Submission};
 use crate::pending::Pending;
+use crate::program::{Planner, Prepared, Program, Rollup};
 use crate::registry::SeriesRegistry;
 use crate::requests::Requests;
 use crate::snapshot::{SnapshotRequest, StreamSnapshot};
 use crate::tail::Tail;
 use crate::waits::EpochWaits;
-use crate::workers::{Command, Part, Workers};
+use crate::workers::{AddView, Command, Part, ViewCounters, Workers};
 
 /// The state that the order protects.
 pub(crate) struct Ordered {
@@ -40,17 +43,40 @@ pub(crate) struct Ordered {
     /// Changes of the catalogue that ClickHouse does not have.
     pub(crate) catalog_changes: Vec<(Epoch, CatalogChange)>,
     pub(crate) catalog_flushed: Epoch,
-    pub(crate) view_flushed: Vec<Epoch>,
+    pub(crate) views: HashMap<ViewId, OrderedView>,
     pub(crate) events_total: u64,
     /// `F` of each stream as ClickHouse had it at start, also of streams that the log is yet to make.
     pub(crate) streams_flushed_at_start: HashMap<StreamId, Epoch>,
+    /// Up to where all views were advanced.
+    advanced: Epoch,
     workers: Workers,
+}
+
+/// How often the views of quiet streams are advanced.
+const ADVANCE_US: u64 = 1_000_000;
+
+/// A view as the order knows it.
+pub(crate) struct OrderedView {
+    /// `F`.
+    pub(crate) flushed: Epoch,
+    pub(crate) counters: Arc<ViewCounters>,
+    /// Its keys; `Err` with the reason why it is not maintained.
+    pub(crate) keys: Result<ViewKeys, String>,
+}
+
+/// What ClickHouse had of a view at start.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct ViewAtStart {
+    pub(crate) flushed: Epoch,
+    pub(crate) rows: Rows,
+    pub(crate) keys: HashMap<streamgauge_schemas::SeriesId, streamgauge_schemas::Key>,
 }
 
 /// See the module.
 pub(crate) struct Sequencer {
     ordered: Mutex<Ordered>,
     registry: Arc<SeriesRegistry>,
+    planner: Option<Arc<dyn Planner>>,
     pub(crate) requests: Requests,
     pub(crate) pending: Pending,
 }
@@ -65,8 +91,8 @@ pub(crate) struct Reading {
 impl Sequencer {
     pub(crate) fn new(
         workers: Workers,
-        views: usize,
         registry: Arc<SeriesRegistry>,
+        planner: Option<Arc<dyn Planner>>,
         requests: Requests,
         pending: Pending,
     ) -> Self {
@@ -77,12 +103,13 @@ impl Sequencer {
             catalog: Arc::default(),
             catalog_changes: Vec::new(),
             catalog_flushed: Epoch::ZERO,
-            view_flushed: vec![Epoch::ZERO; views],
+            views: HashMap::new(),
             events_total: 0,
             streams_flushed_at_start: HashMap::new(),
+            advanced: Epoch::ZERO,
             workers,
         };
-        Sequencer { ordered: Mutex::new(ordered), registry, requests, pending }
+        Sequencer { ordered: Mutex::new(ordered), registry, planner, requests, pending }
     }
 
     /// Looks at, or changes, the ordered state.
@@ -95,12 +122,12 @@ impl Sequencer {
         let ordered = &mut *self.ordered.lock();
         assert!(epoch > ordered.last, "invariant 2: {epoch} follows {}", ordered.last);
         ordered.last = epoch;
-        let mut metrics: Vec<Arc<MetricsBatch>> = Vec::new();
+        let mut viewed: Vec<Arc<Prepared>> = Vec::new();
         let mut batches = Vec::with_capacity(group.len());
         let mut claims = Vec::new();
         for submission in group {
             match submission {
-                Submission::Catalog(change) => ordered.change_catalog(epoch, change),
+                Submission::Catalog(change) => self.change_catalog(ordered, epoch, change),
                 Submission::Events(request) => {
                     batches.extend(request.batches);
                     claims.extend(request.claim);
@@ -114,7 +141,9 @@ impl Sequencer {
             }
             if let EventBatch::Metrics(batch) = &batch {
                 self.registry.observe(batch);
-                metrics.push(batch.clone());
+            }
+            if ordered.catalog.views_over(batch.stream()).any(|view| ordered.views.contains_key(&view.id)) {
+                viewed.push(Arc::new(Prepared::new(batch.clone())));
             }
             // Events of a stream that was deleted meanwhile go with it; events flushed before a restart are there.
             if let Some(tail) = ordered.tails.get_mut(&batch.stream()).filter(|tail| epoch > tail.flushed()) {
@@ -127,19 +156,89 @@ impl Sequencer {
             }
         }
         drop(claims); // those of settled requests; a claim that is given up frees its name
-        if metrics.is_empty() {
-            ordered.broadcast(&Command::Advance { epoch });
-        } else {
-            ordered.broadcast(&Command::Events { epoch, batches: metrics.into(), ticket });
+        if !viewed.is_empty() {
+            ordered.broadcast(&Command::Events { epoch, batches: viewed.into(), ticket });
         }
+        ordered.advance_now_and_then(epoch);
         ordered.waits.reach(epoch);
     }
 
+    /// Maintains a view from now on, beginning with what ClickHouse had of it.
+    pub(crate) fn add_view(&self, ordered: &mut Ordered, view: &Arc<View>, at_start: ViewAtStart) {
+        let ViewAtStart { flushed, rows, keys } = at_start;
+        let flushed = flushed.max(view.id.created());
+        let counters: Arc<ViewCounters> = Arc::default();
+        let program: Result<Arc<dyn Program>, String> = match (Rollup::of(view), &self.planner) {
+            (Some(rollup), _) => Ok(Arc::new(rollup)),
+            (None, Some(planner)) => planner.program(view, &ordered.catalog).map_err(|error| error.to_string()),
+            (None, None) => Err("there is no planner for its statement".to_owned()),
+        };
+        let program = match program {
+            Ok(program) => program,
+            Err(reason) => {
+                let name = &view.definition.name;
+                tracing::error!(view = name, reason, "a view is not maintained; drop it and make it again");
+                ordered.views.insert(view.id, OrderedView { flushed, counters, keys: Err(reason) });
+                return;
+            }
+        };
+        let view_keys = if view.definition.by_series {
+            ViewKeys::Series(self.registry.clone())
+        } else {
+            ViewKeys::Values(Arc::new(KeyRegistry::new(ordered.workers())))
+        };
+        for (id, version) in rows.series.iter().zip(&rows.version) {
+            if let Some(key) = keys.get(id) {
+                view_keys.restore(*id, key, *version);
+            }
+        }
+        self.pending.watch(view, &counters);
+        let (view, rows, keys) = (view.clone(), Arc::new(rows), view_keys.clone());
+        ordered.views.insert(view.id, OrderedView { flushed, counters: counters.clone(), keys: Ok(view_keys) });
+        ordered.broadcast(&Command::AddView(AddView { view, program, keys, counters, rows, flushed }));
+    }
+
+    fn drop_view(&self, ordered: &mut Ordered, view: &Arc<View>) {
+        self.pending.unwatch(view);
+        if ordered.views.remove(&view.id).is_some_and(|dropped| dropped.keys.is_ok()) {
+            ordered.broadcast(&Command::DropView { view: view.id });
+        }
+    }
+
+    fn change_catalog(&self, ordered: &mut Ordered, epoch: Epoch, change: CatalogChange) {
+        let before = ordered.catalog.clone();
+        if epoch <= ordered.catalog_flushed || !Arc::make_mut(&mut ordered.catalog).apply(epoch, &change) {
+            return; // replayed, and in the catalogue that ClickHouse had; or refused, as the name is taken
+        }
+        match &change {
+            CatalogChange::CreateStream(_) => {
+                let id = StreamId(epoch.0);
+                let flushed = ordered.streams_flushed_at_start.get(&id).copied().unwrap_or_default();
+                ordered.tails.insert(id, Tail::new(flushed));
+            }
+            CatalogChange::DropStream(id) => {
+                ordered.tails.remove(id);
+            }
+            CatalogChange::CreateView { .. } | CatalogChange::DropView(_) => {
+                let after = ordered.catalog.clone();
+                for gone in before.views.iter().filter(|view| after.view_by_id(view.id).is_none()) {
+                    self.drop_view(ordered, gone);
+                }
+                for new in after.views.iter().filter(|view| before.view_by_id(view.id).is_none()) {
+                    self.add_view(ordered, new, ViewAtStart::default());
+                }
+            }
+        }
+        ordered.catalog_changes.push((epoch, change));
+    }
+
     /// Takes the memory part of a snapshot.
-    pub(crate) fn read(&self, request: &SnapshotRequest) -> Result<Reading, StreamId> {
+    pub(crate) fn read(&self, request: &SnapshotRequest) -> Result<Reading, EngineError> {
         let ordered = &*self.ordered.lock();
         let epoch = ordered.last;
-        let stream = |id: &StreamId| ordered.tails.get(id).map(|tail| tail.snapshot(epoch)).ok_or(*id);
+        let missing = |id: &StreamId| EngineError::UnknownStream(id.0.to_string());
+        let stream = |id: &StreamId| ordered.tails.get(id).map(|tail| tail.snapshot(epoch)).ok_or_else(|| missing(id));
+        request.views.iter().try_for_each(|read| ordered.check_view(read.view))?;
         let streams = request.streams.iter().map(stream).collect::<Result<Vec<_>, _>>()?;
         let (reply, parts) = mpsc::unbounded();
         if !request.views.is_empty() {
@@ -161,27 +260,33 @@ impl Ordered {
         self.workers.len()
     }
 
-    fn change_catalog(&mut self, epoch: Epoch, change: CatalogChange) {
-        if epoch <= self.catalog_flushed || !Arc::make_mut(&mut self.catalog).apply(epoch, &change) {
-            return; // replayed, and in the catalogue that ClickHouse had; or refused, as the name is taken
+    /// Advances the views of streams that are quiet, so that dropped rows leave them; not with each epoch, since that
+    /// costs each view something.
+    fn advance_now_and_then(&mut self, epoch: Epoch) {
+        if epoch.0 - self.advanced.0.min(epoch.0) >= ADVANCE_US {
+            self.advanced = epoch;
+            self.broadcast(&Command::Advance { epoch });
         }
-        match &change {
-            CatalogChange::CreateStream(_) => {
-                let id = StreamId(epoch.0);
-                let flushed = self.streams_flushed_at_start.get(&id).copied().unwrap_or_default();
-                self.tails.insert(id, Tail::new(flushed));
+    }
+
+    /// Whether the view is there and maintained.
+    pub(crate) fn check_view(&self, id: ViewId) -> Result<(), EngineError> {
+        let name = || self.catalog.view_by_id(id).map_or_else(|| id.0.to_string(), |view| view.definition.name.clone());
+        match self.views.get(&id) {
+            None => Err(EngineError::UnknownView(name())),
+            Some(OrderedView { keys: Err(reason), .. }) => {
+                Err(EngineError::BrokenView { view: name(), reason: reason.clone() })
             }
-            CatalogChange::DropStream(id) => {
-                self.tails.remove(id);
-            }
+            Some(_) => Ok(()),
         }
-        self.catalog_changes.push((epoch, change));
     }
 
     /// Everything at or below is in ClickHouse, whatever it is: the log may forget it.
     pub(crate) fn flushed_everywhere(&self) -> Epoch {
         let tails = self.tails.values().map(Tail::flushed);
-        tails.chain(self.view_flushed.iter().copied()).chain([self.catalog_flushed]).min().unwrap_or_default()
+        // A view that is not maintained would hold the log for ever.
+        let views = self.views.values().filter(|view| view.keys.is_ok()).map(|view| view.flushed);
+        tails.chain(views).chain([self.catalog_flushed]).min().unwrap_or_default()
     }
 }
 
@@ -197,7 +302,7 @@ impl Sequence for OnCommit {
         self.0.with(|ordered| {
             if epoch > ordered.last {
                 ordered.last = epoch;
-                ordered.broadcast(&Command::Advance { epoch });
+                ordered.advance_now_and_then(epoch);
                 ordered.waits.reach(epoch);
             }
         });

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 
-use streamgauge_schemas::{Epoch, EventBatch, EventTime, Rows, Series, SeriesId, State, StreamId};
+use streamgauge_schemas::{Epoch, EventBatch, EventTime, Key, Rows, Series, SeriesId, State, StreamId, ViewId};
 
 /// What a query wants to see, all as of one epoch.
 #[derive(Clone, Default)]
@@ -18,8 +18,8 @@ pub struct SnapshotRequest {
 /// What of a view a query wants.
 #[derive(Clone)]
 pub struct ViewRead {
-    /// The place of the view in [`Engine::views`](crate::Engine::views).
-    pub view: usize,
+    /// The view.
+    pub view: ViewId,
     /// Which rows.
     pub filter: RowFilter,
     /// Where the changes after the snapshot go, if the reader stays.
@@ -29,8 +29,8 @@ pub struct ViewRead {
 /// Which rows of a view.
 #[derive(Clone, Debug, Default)]
 pub struct RowFilter {
-    /// Which series.
-    pub series: SeriesFilter,
+    /// Which dimension values.
+    pub keys: KeyFilter,
     /// Buckets that begin at or after this time.
     pub lower: Option<EventTime>,
     /// Buckets that begin before this time.
@@ -48,40 +48,48 @@ impl RowFilter {
 /// A test of a series.
 pub type SeriesPredicate = Arc<dyn Fn(&Series) -> bool + Send + Sync>;
 
-/// Which series.
+/// A test of dimension values in canonical form.
+pub type KeyPredicate = Arc<dyn Fn(&[u8]) -> bool + Send + Sync>;
+
+/// Which dimension values.
 #[derive(Clone, Default)]
-pub enum SeriesFilter {
+pub enum KeyFilter {
     /// All of them.
     #[default]
     All,
-    /// Those of one metric.
+    /// Of a view by series: those of one metric.
     Name(String),
-    /// Those of one metric that pass a test.
+    /// Of a view by series: those of one metric that pass a test.
     NameAnd(String, SeriesPredicate),
-    /// Those that pass a test.
+    /// Of a view by series: those that pass a test.
     Predicate(SeriesPredicate),
+    /// Of any other view: those that pass a test.
+    Values(KeyPredicate),
 }
 
-impl SeriesFilter {
-    /// Whether `series` is wanted.
+impl KeyFilter {
+    /// Whether `key` is wanted; a filter of another kind than the view's keys matches none.
     #[must_use]
-    pub fn matches(&self, series: &Series) -> bool {
-        match self {
-            SeriesFilter::All => true,
-            SeriesFilter::Name(name) => series.name() == name,
-            SeriesFilter::NameAnd(name, test) => series.name() == name && test(series),
-            SeriesFilter::Predicate(test) => test(series),
+    pub fn matches(&self, key: &Key) -> bool {
+        match (self, key) {
+            (KeyFilter::All, _) => true,
+            (KeyFilter::Name(name), Key::Series(series)) => series.name() == name,
+            (KeyFilter::NameAnd(name, test), Key::Series(series)) => series.name() == name && test(series),
+            (KeyFilter::Predicate(test), Key::Series(series)) => test(series),
+            (KeyFilter::Values(test), Key::Values(bytes)) => test(bytes),
+            _ => false,
         }
     }
 }
 
-impl fmt::Debug for SeriesFilter {
+impl fmt::Debug for KeyFilter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            SeriesFilter::All => f.write_str("All"),
-            SeriesFilter::Name(name) => write!(f, "Name({name:?})"),
-            SeriesFilter::NameAnd(name, _) => write!(f, "NameAnd({name:?}, …)"),
-            SeriesFilter::Predicate(_) => f.write_str("Predicate(…)"),
+            KeyFilter::All => f.write_str("All"),
+            KeyFilter::Name(name) => write!(f, "Name({name:?})"),
+            KeyFilter::NameAnd(name, _) => write!(f, "NameAnd({name:?}, …)"),
+            KeyFilter::Predicate(_) => f.write_str("Predicate(…)"),
+            KeyFilter::Values(_) => f.write_str("Values(…)"),
         }
     }
 }
@@ -104,8 +112,8 @@ pub struct ViewSnapshot {
     pub horizon: Epoch,
     /// The wanted rows with a version above the horizon; a group may have several.
     pub rows: Rows,
-    /// Name and dimensions of each series in `rows`.
-    pub series: HashMap<SeriesId, Arc<Series>>,
+    /// The dimension values of each group in `rows`.
+    pub keys: HashMap<SeriesId, Key>,
 }
 
 /// The memory part of a stream; history is `_epoch <= flushed`.
@@ -117,13 +125,13 @@ pub struct StreamSnapshot {
     pub batches: Vec<(Epoch, EventBatch)>,
 }
 
-/// The partial states of one epoch, to be merged into what a follower has.
+/// Partial states of one epoch, to be merged into what a follower has.
 #[derive(Clone, Debug)]
 pub struct Delta {
     /// The epoch of the events.
     pub epoch: Epoch,
-    /// Series, lower bound of the bucket, and the state of this epoch's events alone.
-    pub changes: Vec<(Arc<Series>, EventTime, State)>,
+    /// Dimension values, lower bound of the bucket, and the state of some of this epoch's events alone.
+    pub changes: Vec<(Key, EventTime, State)>,
 }
 
 /// Where a follower's changes go: a bounded channel; it is closed when the follower does not keep up.

@@ -5,38 +5,67 @@
 //!
 //! No other thread touches a worker's state, and Tokio never runs here.
 
-use std::cell::RefCell;
-use std::rc::Rc;
+use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use crossbeam_channel::{Receiver, Sender, TryRecvError};
 use futures_channel::mpsc;
-use streamgauge_schemas::{Epoch, EventTime, GroupKey, MetricsBatch, Row, Rows, SeriesId, ViewDefinition};
+use parking_lot::Mutex;
+use streamgauge_schemas::{Epoch, EventTime, GroupKey, Key, Row, Rows, SeriesId, View, ViewId};
 use timely::worker::Worker;
 
-use crate::dataflow::{self, Arrived, Dataflow, Scan, Share};
+use crate::dataflow::{Feeding, Plan, Scan, ViewFlow};
+use crate::keys::ViewKeys;
 use crate::pending::Ticket;
-use crate::registry::SeriesRegistry;
-use crate::snapshot::{SeriesFilter, ViewRead};
+use crate::program::{Failed, Prepared, Program};
+use crate::snapshot::{KeyFilter, ViewRead};
 
 /// What a worker can be told.
 #[derive(Clone)]
 pub(crate) enum Command {
-    /// The metrics of an epoch arrived.
-    Events { epoch: Epoch, batches: Arc<[Arc<MetricsBatch>]>, ticket: Arc<Ticket> },
+    /// The events of an epoch arrived, as far as there are views over their streams.
+    Events { epoch: Epoch, batches: Arc<[Arc<Prepared>]>, ticket: Arc<Ticket> },
     /// No event at or below this epoch will come any more.
     Advance { epoch: Epoch },
-    /// Put rows in, that ClickHouse had at start, and take the view as flushed up to an epoch.
-    Load { view: usize, rows: Arc<Rows>, flushed: Epoch },
+    /// Maintain a view from now on.
+    AddView(AddView),
+    /// Forget a view.
+    DropView { view: ViewId },
     /// Answer with rows, as of all that came before.
     Read { views: Arc<[ViewRead]>, reply: mpsc::UnboundedSender<Vec<Part>> },
     /// Answer with the rows changed since the flushed epoch.
-    Flush { view: usize, reply: mpsc::UnboundedSender<Part> },
+    Flush { view: ViewId, reply: mpsc::UnboundedSender<Part> },
     /// ClickHouse has everything of the view up to an epoch.
-    Flushed { view: usize, epoch: Epoch },
+    Flushed { view: ViewId, epoch: Epoch },
     /// Answer when all that came before is processed.
     Settle { reply: mpsc::UnboundedSender<()> },
+}
+
+/// A view to maintain.
+#[derive(Clone)]
+pub(crate) struct AddView {
+    pub(crate) view: Arc<View>,
+    pub(crate) program: Arc<dyn Program>,
+    pub(crate) keys: ViewKeys,
+    pub(crate) counters: Arc<ViewCounters>,
+    /// What ClickHouse has above the horizon; their keys are known already.
+    pub(crate) rows: Arc<Rows>,
+    /// Its flushed epoch.
+    pub(crate) flushed: Epoch,
+}
+
+/// What is counted of a view, over all workers.
+#[derive(Debug, Default)]
+pub(crate) struct ViewCounters {
+    /// Rows in memory.
+    pub(crate) rows: AtomicUsize,
+    /// About how many bytes these and their keys take.
+    pub(crate) bytes: AtomicUsize,
+    /// Events that its expressions could not be computed of.
+    pub(crate) failed_events: AtomicU64,
+    /// Why, of the newest of them.
+    pub(crate) failure: Mutex<Option<String>>,
 }
 
 /// One worker's part of an answer about one view.
@@ -44,6 +73,8 @@ pub(crate) enum Command {
 pub(crate) struct Part {
     pub(crate) horizon: Epoch,
     pub(crate) rows: Rows,
+    /// The keys of `rows`.
+    pub(crate) keys: std::collections::HashMap<SeriesId, Key>,
 }
 
 /// The running workers.
@@ -53,13 +84,8 @@ pub(crate) struct Workers {
 }
 
 impl Workers {
-    /// Starts `count` workers with the views' dataflows.
-    pub(crate) fn start(
-        count: usize,
-        views: Arc<[Arc<ViewDefinition>]>,
-        registry: Arc<SeriesRegistry>,
-        state_bytes: Arc<AtomicUsize>,
-    ) -> std::io::Result<Self> {
+    /// Starts `count` workers, without views.
+    pub(crate) fn start(count: usize, state_bytes: Arc<AtomicUsize>) -> std::io::Result<Self> {
         let (senders, receivers): (Vec<_>, Vec<_>) = (0..count).map(|_| crossbeam_channel::unbounded()).unzip();
         let main = move || {
             let config = timely::Config {
@@ -71,9 +97,8 @@ impl Workers {
                 worker: timely::WorkerConfig::default().idle_spin(std::time::Duration::ZERO),
             };
             let guards = timely::execute(config, move |worker| {
-                let share = Share { index: worker.index(), workers: worker.peers() };
-                let receiver = receivers[share.index].clone();
-                run(worker, share, &receiver, &views, (&registry, &state_bytes));
+                let receiver = receivers[worker.index()].clone();
+                run(worker, &receiver, &state_bytes);
             });
             match guards {
                 Ok(guards) => {
@@ -119,22 +144,14 @@ const UPDATE_BYTES: usize = size_of::<(GroupKey, Row, u64, isize)>() + 16;
 /// How many epochs a worker takes in before it lets the dataflow run.
 const EPOCHS_PER_STEP_MAX: usize = 32;
 
-fn run(
-    worker: &mut Worker,
-    share: Share,
-    commands: &Receiver<Command>,
-    views: &[Arc<ViewDefinition>],
-    (registry, state_bytes): (&Arc<SeriesRegistry>, &Arc<AtomicUsize>),
-) {
-    let dataflow = worker.dataflow(|scope| dataflow::build(scope, share, views));
-    let flushed = vec![Epoch::ZERO; views.len()];
+fn run(worker: &mut Worker, commands: &Receiver<Command>, state_bytes: &Arc<AtomicUsize>) {
     let mut state = WorkerState {
-        share,
-        dataflow,
-        flushed,
-        registry: registry.clone(),
-        tickets: Rc::default(),
-        counted: Counted { bytes: 0, all: state_bytes.clone() },
+        index: worker.index(),
+        workers: worker.peers(),
+        views: BTreeMap::new(),
+        plan: Plan::default(),
+        tickets: Vec::new(),
+        all_bytes: state_bytes.clone(),
     };
     loop {
         let mut connected = true;
@@ -167,46 +184,98 @@ fn run(
 }
 
 struct WorkerState {
-    share: Share,
-    dataflow: Dataflow,
-    /// `F` of each view.
-    flushed: Vec<Epoch>,
-    registry: Arc<SeriesRegistry>,
+    index: usize,
+    workers: usize,
+    /// In the order in which they were made.
+    views: BTreeMap<ViewId, Maintained>,
+    plan: Plan,
     /// Tickets of epochs that the dataflow has not finished.
-    tickets: Rc<RefCell<Vec<Arc<Ticket>>>>,
-    counted: Counted,
+    tickets: Vec<Arc<Ticket>>,
+    /// Where the bytes of all views on all workers are counted.
+    all_bytes: Arc<AtomicUsize>,
 }
 
-/// The bytes of rows that this worker holds, as part of those of all workers.
+/// A view as one worker maintains it.
+struct Maintained {
+    feeding: Feeding,
+    flow: ViewFlow,
+    /// `F`.
+    flushed: Epoch,
+    counted: Counted,
+    /// What rows held outside of themselves, each, at the last flush.
+    heap_bytes_per_row: usize,
+}
+
+/// What this worker holds of a view, as part of what all workers hold.
 struct Counted {
     bytes: usize,
-    all: Arc<AtomicUsize>,
+    rows: usize,
+    view: Arc<ViewCounters>,
+    all_bytes: Arc<AtomicUsize>,
 }
 
 impl Counted {
-    fn set(&mut self, bytes: usize) {
-        if bytes >= self.bytes {
-            self.all.fetch_add(bytes - self.bytes, Ordering::Relaxed);
-        } else {
-            self.all.fetch_sub(self.bytes - bytes, Ordering::Relaxed);
+    fn set(&mut self, rows: usize, bytes: usize) {
+        let change = |counter: &AtomicUsize, old: usize, new: usize| {
+            if new >= old {
+                counter.fetch_add(new - old, Ordering::Relaxed);
+            } else {
+                counter.fetch_sub(old - new, Ordering::Relaxed);
+            }
+        };
+        change(&self.view.rows, self.rows, rows);
+        change(&self.view.bytes, self.bytes, bytes);
+        change(&self.all_bytes, self.bytes, bytes);
+        (self.rows, self.bytes) = (rows, bytes);
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.set(0, 0);
+    }
+}
+
+impl Maintained {
+    fn horizon(&self) -> Epoch {
+        self.feeding.view.horizon(self.flushed)
+    }
+
+    fn count(&mut self, worker: usize) {
+        let updates = self.flow.arrangement.updates();
+        let keys = self.feeding.keys.bytes(worker);
+        self.counted.set(updates, updates * (UPDATE_BYTES + self.heap_bytes_per_row) + keys);
+    }
+
+    /// The keys of rows.
+    fn keys(&self, rows: &Rows) -> std::collections::HashMap<SeriesId, Key> {
+        let mut keys = std::collections::HashMap::new();
+        let mut last = None;
+        for id in &rows.series {
+            if last != Some(*id) {
+                keys.entry(*id).or_insert_with(|| {
+                    self.feeding.keys.get(*id).expect("a row in memory has a known key: keys, invariants 1 and 2")
+                });
+            }
+            last = Some(*id);
         }
-        self.bytes = bytes;
+        keys
     }
 }
 
 impl WorkerState {
     fn caught_up(&self) -> bool {
-        !self.dataflow.probe.less_than(self.dataflow.input.time())
+        self.views.values().all(|view| view.flow.is_caught_up())
     }
 
     fn step(&mut self, worker: &mut Worker) {
         worker.step_or_park(Some(std::time::Duration::from_micros(500)));
         if self.caught_up() {
-            let frontier = *self.dataflow.input.time();
-            self.dataflow.views.iter_mut().for_each(|view| view.arrangement.compact(frontier));
-            let updates: usize = self.dataflow.views.iter_mut().map(|view| view.arrangement.updates()).sum();
-            self.counted.set(updates * UPDATE_BYTES);
-            self.tickets.borrow_mut().clear();
+            for view in self.views.values_mut() {
+                view.flow.compact();
+                view.count(self.index);
+            }
+            self.tickets.clear();
         }
     }
 
@@ -219,15 +288,19 @@ impl WorkerState {
     fn handle(&mut self, worker: &mut Worker, command: Command) {
         match command {
             Command::Events { epoch, batches, ticket } => {
-                self.dataflow.input.advance_to(epoch.0);
-                self.dataflow.input.send(Arrived { epoch, batches });
-                self.dataflow.input.advance_to(epoch.0 + 1);
-                self.tickets.borrow_mut().push(ticket);
+                self.events(epoch, &batches);
+                self.tickets.push(ticket);
             }
             Command::Advance { epoch } => {
-                self.dataflow.input.advance_to((epoch.0 + 1).max(*self.dataflow.input.time()))
+                // All views, on all workers: a frontier is that of the slowest, and only some may have rows to put in.
+                self.views.values_mut().for_each(|view| view.flow.advance(epoch));
             }
-            Command::Load { view, rows, flushed } => self.load(view, &rows, flushed),
+            Command::AddView(add) => self.add_view(worker, add),
+            Command::DropView { view } => {
+                self.catch_up(worker);
+                self.views.remove(&view); // its input closes, and the dataflow ends by itself
+                self.plan_anew();
+            }
             Command::Read { views, reply } => {
                 self.catch_up(worker);
                 let parts = views.iter().map(|read| self.read(read)).collect();
@@ -237,7 +310,11 @@ impl WorkerState {
                 self.catch_up(worker);
                 let _ = reply.unbounded_send(self.flush(view));
             }
-            Command::Flushed { view, epoch } => self.flushed[view] = self.flushed[view].max(epoch),
+            Command::Flushed { view, epoch } => {
+                if let Some(view) = self.views.get_mut(&view) {
+                    view.flushed = view.flushed.max(epoch);
+                }
+            }
             Command::Settle { reply } => {
                 self.catch_up(worker);
                 let _ = reply.unbounded_send(());
@@ -245,27 +322,68 @@ impl WorkerState {
         }
     }
 
-    fn load(&mut self, view: usize, rows: &Rows, flushed: Epoch) {
-        let share = self.share;
-        self.flushed[view] = flushed;
-        let arrangement = &mut self.dataflow.views[view].arrangement;
-        arrangement.load(flushed, rows.iter().filter(|(key, _)| key.series.owner(share.workers) == share.index));
+    /// Makes the partial states of this worker's batches, and tells every view over their streams that the epoch is in.
+    fn events(&mut self, epoch: Epoch, batches: &[Arc<Prepared>]) {
+        let (plan, views, workers) = (&mut self.plan, &mut self.views, self.workers);
+        for (place, events) in batches.iter().enumerate() {
+            // Whichever worker: the result is the same. The epoch spreads epochs of a single batch.
+            if (epoch.0 as usize).wrapping_add(place) % workers != self.index {
+                continue;
+            }
+            let mut failures: Vec<(ViewId, Failed)> = Vec::new();
+            let mut give = |view: ViewId, groups| {
+                if let Some(view) = views.get_mut(&view) {
+                    view.flow.send(epoch, place as u32, groups, workers);
+                }
+            };
+            plan.run(epoch, events, &mut give, &mut |view, failed| failures.push((view, failed)));
+            for (view, failed) in failures {
+                let counters = &views[&view].counted.view;
+                counters.failed_events.fetch_add(failed.events, Ordering::Relaxed);
+                *counters.failure.lock() = Some(failed.reason);
+            }
+        }
+        let streams: std::collections::BTreeSet<_> = batches.iter().map(|events| events.batch().stream()).collect();
+        for view in views.values_mut().filter(|view| streams.contains(&view.feeding.view.definition.stream)) {
+            view.flow.advance(epoch);
+        }
     }
 
-    fn horizon(&self, view: usize) -> Epoch {
-        self.dataflow.views[view].definition.horizon(self.flushed[view])
+    fn add_view(&mut self, worker: &mut Worker, add: AddView) {
+        let AddView { view, program, keys, counters, rows, flushed } = add;
+        let layout = Arc::new(view.layout());
+        let mut flow = ViewFlow::build(worker, &view, layout.clone());
+        let mine = rows.iter().filter(|(key, _)| key.series.owner(self.workers) == self.index);
+        flow.arrangement.load(flushed, mine);
+        let id = view.id;
+        let feeding = Feeding { view, layout, program, keys, skip: flushed };
+        let counted = Counted { bytes: 0, rows: 0, view: counters, all_bytes: self.all_bytes.clone() };
+        self.views.insert(id, Maintained { feeding, flow, flushed, counted, heap_bytes_per_row: 0 });
+        self.plan_anew();
+    }
+
+    fn plan_anew(&mut self) {
+        let views: Vec<Feeding> = self.views.values().map(|view| view.feeding.clone()).collect();
+        self.plan = Plan::new(&views);
     }
 
     fn read(&mut self, read: &ViewRead) -> Part {
-        let horizon = self.horizon(read.view);
-        let mine = |ids: Vec<SeriesId>| -> Vec<SeriesId> {
-            ids.into_iter().filter(|id| id.owner(self.share.workers) == self.share.index).collect()
-        };
-        let series = match &read.filter.series {
-            SeriesFilter::All => None,
-            SeriesFilter::Name(name) => Some(mine(self.registry.select(name, |_| true))),
-            SeriesFilter::NameAnd(name, test) => Some(mine(self.registry.select(name, |series| test(series)))),
-            SeriesFilter::Predicate(test) => Some(mine(self.registry.select_all(|series| test(series)))),
+        let Some(view) = self.views.get_mut(&read.view) else { return Part::default() };
+        let horizon = view.horizon();
+        let (index, workers) = (self.index, self.workers);
+        let mine =
+            |ids: Vec<SeriesId>| -> Vec<SeriesId> { ids.into_iter().filter(|id| id.owner(workers) == index).collect() };
+        let series = match (&read.filter.keys, &view.feeding.keys) {
+            (KeyFilter::All, _) => None,
+            (KeyFilter::Name(name), ViewKeys::Series(registry)) => Some(mine(registry.select(name, |_| true))),
+            (KeyFilter::NameAnd(name, test), ViewKeys::Series(registry)) => {
+                Some(mine(registry.select(name, |series| test(series))))
+            }
+            (KeyFilter::Predicate(test), ViewKeys::Series(registry)) => {
+                Some(mine(registry.select_all(|series| test(series))))
+            }
+            (KeyFilter::Values(test), ViewKeys::Values(registry)) => Some(registry.select(index, |key| test(key))),
+            _ => Some(Vec::new()), // a filter of another kind than the view's keys matches none
         };
         let scan = Scan {
             series: series.as_deref(),
@@ -274,21 +392,25 @@ impl WorkerState {
             above: horizon,
         };
         let mut rows = Rows::default();
-        let view = &mut self.dataflow.views[read.view];
-        view.arrangement.scan(&scan, &mut rows);
+        view.flow.arrangement.scan(&scan, &mut rows);
         if let Some(sender) = &read.follow {
-            view.followers.borrow_mut().add(read.filter.clone(), sender.clone(), self.registry.clone());
+            view.flow.followers.borrow_mut().add(read.filter.clone(), sender.clone(), view.feeding.keys.clone());
         }
-        Part { horizon, rows }
+        let keys = view.keys(&rows);
+        Part { horizon, rows, keys }
     }
 
-    fn flush(&mut self, view: usize) -> Part {
-        let horizon = self.horizon(view);
+    fn flush(&mut self, view: ViewId) -> Part {
+        let Some(view) = self.views.get_mut(&view) else { return Part::default() };
+        let horizon = view.horizon();
         let mut rows = Rows::default();
-        let held = self.dataflow.views[view].arrangement.flush(self.flushed[view], horizon, &mut rows);
-        let name = self.dataflow.views[view].definition.name.clone();
-        metrics::gauge!("streamgauge_view_rows", "view" => name, "worker" => self.share.index.to_string())
-            .set(held as f64);
-        Part { horizon, rows }
+        let held = view.flow.arrangement.flush(view.flushed, horizon, &mut rows);
+        view.heap_bytes_per_row = held.heap_bytes.checked_div(held.rows).unwrap_or(0);
+        let keys = view.keys(&rows);
+        view.feeding.keys.forget(self.index, horizon);
+        let name = view.feeding.view.definition.name.clone();
+        metrics::gauge!("streamgauge_view_rows", "view" => name, "worker" => self.index.to_string())
+            .set(held.rows as f64);
+        Part { horizon, rows, keys }
     }
 }

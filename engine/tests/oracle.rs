@@ -17,7 +17,7 @@ use streamgauge_engine::{
     Claimed, Engine, EngineConfig, EngineError, Ingest, Ingested, KnownRequest, RequestName, RowFilter,
     SnapshotRequest, ViewFlush, ViewRead,
 };
-use streamgauge_schemas::{Duration, EventTime, Reject, StreamId, ViewDefinition};
+use streamgauge_schemas::{Duration, EventTime, Reject, StreamId, View, ViewDefinition, view};
 use support::{Event, Store, batch, recompute};
 
 #[derive(Clone, Debug)]
@@ -42,14 +42,18 @@ enum Step {
     Restart,
 }
 
-fn views() -> Vec<ViewDefinition> {
-    let view = |name: &str, bucket_s: i64, idle_us: i64| ViewDefinition {
-        name: name.into(),
-        bucket: Duration::from_secs(bucket_s),
-        flush_interval: Duration::from_secs(1),
-        idle: Duration::from_micros(idle_us),
+fn definitions() -> Vec<ViewDefinition> {
+    let view = |name: &str, text: &str, bucket_s: i64, idle_us: i64| {
+        let mut definition = view::rollup(name, text, bucket_s);
+        definition.options.idle = Duration::from_micros(idle_us);
+        definition
     };
-    vec![view("v_1s", 1, 300), view("v_1m", 60, 1_000), view("v_1h", 3_600, 40), view("v_1d", 86_400, 5_000)]
+    vec![
+        view("v_1s", "1 second", 1, 300),
+        view("v_1m", "1 minute", 60, 1_000),
+        view("v_1h", "1 hour", 3_600, 40),
+        view("v_1d", "1 day", 86_400, 5_000),
+    ]
 }
 
 fn event() -> impl Strategy<Value = Event> {
@@ -95,6 +99,7 @@ struct Run {
     clock: Arc<AtomicU64>,
     workers: usize,
     engine: Option<Engine>,
+    views: Vec<Arc<View>>,
     store: Store,
     acknowledged: Vec<Event>,
     begun: Vec<Option<ViewFlush>>,
@@ -111,23 +116,33 @@ impl Run {
             clock,
             workers,
             engine: None,
+            views: Vec::new(),
             store: Store::default(),
             acknowledged: Vec::new(),
             begun: vec![None; 4],
             sent: HashMap::new(),
         };
         run.open();
+        run.create_views();
         run
+    }
+
+    fn create_views(&mut self) {
+        let create = |definition| block_on(self.engine().create_view(definition, false)).unwrap();
+        self.views = definitions().into_iter().map(create).collect();
+        let flush = self.engine().begin_catalog_flush().unwrap();
+        (self.store.catalog, self.store.catalog_flushed) = ((*self.engine().catalog()).clone(), flush.upto);
+        self.engine().confirm_catalog_flush(flush.upto);
     }
 
     fn open(&mut self) {
         let clock = self.clock.clone();
         let mut config = EngineConfig::new(self.dir.path());
         config.workers = self.workers;
-        config.views = views();
+        config.built_in_views = false;
         config.log_sync = false; // the process does not die here; syncing would only make the test slow
         config.clock = Arc::new(move || clock.load(Ordering::SeqCst));
-        self.engine = Some(Engine::open(&config, self.store.recover(&views())).unwrap());
+        self.engine = Some(Engine::open(&config, self.store.recover()).unwrap());
     }
 
     fn engine(&self) -> &Engine {
@@ -135,16 +150,17 @@ impl Run {
     }
 
     fn snapshot(&self) -> streamgauge_engine::Snapshot {
-        let read = |view| ViewRead { view, filter: RowFilter::default(), follow: None };
+        let read = |view: &Arc<View>| ViewRead { view: view.id, filter: RowFilter::default(), follow: None };
         let streams = vec![StreamId::METRICS, StreamId::REJECTS];
-        let request = SnapshotRequest { views: (0..4).map(read).collect(), streams };
+        let request = SnapshotRequest { views: self.views.iter().map(read).collect(), streams };
         block_on(self.engine().snapshot(request)).unwrap()
     }
 
     fn check(&self, snapshot: &streamgauge_engine::Snapshot, acknowledged: usize) {
         let events = &self.acknowledged[..acknowledged];
-        for (index, view) in views().iter().enumerate() {
-            assert_eq!(self.store.answer(index, view, snapshot), recompute(view, events), "view {}", view.name);
+        for (index, view) in self.views.iter().enumerate() {
+            let name = &view.definition.name;
+            assert_eq!(self.store.answer(index, view, snapshot), recompute(view, events), "view {name}");
         }
         assert_eq!(self.store.count_raw(snapshot), events.len(), "raw events");
         let rejects: usize = snapshot.streams[1].batches.iter().map(|(_, batch)| batch.len()).sum();
@@ -216,20 +232,21 @@ impl Run {
             }
             Step::Begin(view) => {
                 if self.begun[view].is_none() {
-                    self.begun[view] = block_on(self.engine().begin_view_flush(view)).unwrap();
+                    self.begun[view] = block_on(self.engine().begin_view_flush(self.views[view].id)).unwrap();
                 }
             }
             Step::Finish(view) => {
                 if let Some(flush) = self.begun[view].take() {
-                    let definition = &views()[view];
-                    self.store.write_view(definition, &flush, |_| true);
-                    self.store.commit_view(definition, flush.upto);
-                    self.engine().confirm_view_flush(view, flush.upto);
+                    let view = self.views[view].clone();
+                    self.store.write_view(&view, &flush, |_| true);
+                    self.store.commit_view(&view, flush.upto);
+                    self.engine().confirm_view_flush(view.id, flush.upto);
                 }
             }
             Step::Half(view) => {
                 if let Some(flush) = self.begun[view].take() {
-                    self.store.write_view(&views()[view], &flush, |index| index % 2 == 0);
+                    let view = self.views[view].clone();
+                    self.store.write_view(&view, &flush, |index| index % 2 == 0);
                 }
             }
             Step::Raw { commit } => {

@@ -36,6 +36,9 @@ pub(crate) fn settings(time_max: Duration) -> String {
 /// What a query on states adds to [`settings`]: a row's versions share its partition, since they share its generation.
 pub(crate) const FINAL_SETTINGS: &str = ", do_not_merge_across_partitions_select_final = 1";
 
+/// What a query for states of any fold adds: texts come as bytes, since those of states are none.
+pub(crate) const BYTES_SETTINGS: &str = ", output_format_arrow_string_as_string = 0";
+
 fn quoted(text: &str, mark: char) -> String {
     let mut quoted = String::with_capacity(text.len() + 2);
     quoted.push(mark);

@@ -8,6 +8,7 @@ use streamgauge_engine::EngineError;
 use streamgauge_schemas::Epoch;
 
 use crate::history::HistoryError;
+use crate::views::ViewError;
 
 /// Whose fault an error is, with a stable code for the caller's own and for bounds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,7 +33,9 @@ pub enum ErrorKind {
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum QueryError {
     /// A statement that would change something.
-    #[error("{statement} is not answered here; ask with SELECT, WITH, VALUES, EXPLAIN, SHOW or DESCRIBE")]
+    #[error(
+        "{statement} is not answered here; ask with SELECT, WITH, VALUES, EXPLAIN, SHOW or DESCRIBE, or write CREATE or DROP MATERIALIZED VIEW"
+    )]
     NotAQuestion {
         /// The first word of the statement.
         statement: String,
@@ -62,6 +65,17 @@ pub enum QueryError {
         name: String,
         /// The tables that may be meant.
         hint: String,
+    },
+    /// A statement about a view that is not carried out.
+    #[error(transparent)]
+    View(ViewError),
+    /// A view that does not count all yet.
+    #[error("view {view:?} is being back-filled: {progress}; ask again later, or ask its stream")]
+    Backfilling {
+        /// The view's name.
+        view: String,
+        /// How far it is.
+        progress: String,
     },
     /// A metric of which no event ever came.
     #[error("there is no metric {name:?}")]
@@ -141,6 +155,8 @@ impl QueryError {
             QueryError::Sql { .. } => ErrorKind::Caller { code: "sql_invalid" },
             QueryError::Evaluation { .. } => ErrorKind::Caller { code: "sql_failed" },
             QueryError::UnknownTable { .. } => ErrorKind::Caller { code: "table_unknown" },
+            QueryError::View(_) => ErrorKind::Caller { code: "view_invalid" },
+            QueryError::Backfilling { .. } => ErrorKind::Limit { code: "view_backfilling" },
             QueryError::UnknownMetric { .. } => ErrorKind::Caller { code: "metric_unknown" },
             QueryError::Parameter { .. } => ErrorKind::Caller { code: "parameter_invalid" },
             QueryError::Time(_) => ErrorKind::Limit { code: "query_time_exceeded" },
@@ -161,6 +177,7 @@ impl QueryError {
         match self {
             QueryError::Busy { .. }
             | QueryError::EpochNotReached { .. }
+            | QueryError::Backfilling { .. }
             | QueryError::Lagged
             | QueryError::Memory { .. }
             | QueryError::Engine(_) => true,

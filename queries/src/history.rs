@@ -219,7 +219,10 @@ impl HistoryError {
 }
 
 /// Gives a batch from ClickHouse, column by column, the types and names of `schema`.
-pub(crate) fn conform(batch: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch, ArrowError> {
+///
+/// # Errors
+/// [`ArrowError`] when a column cannot have the type.
+pub fn conform(batch: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch, ArrowError> {
     let columns = (batch.columns().iter().zip(schema.fields()))
         .map(|(column, field)| conform_column(column, field.data_type()))
         .collect::<Result<Vec<_>, _>>()?;

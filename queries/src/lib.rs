@@ -14,6 +14,7 @@
 //! - `predicate`: filters, for ClickHouse and for memory.
 //! - `capture`: the one snapshot of a statement.
 //! - `tables`: streams and rollups as tables of DataFusion.
+//! - [`views`]: from the statement of a view to its program.
 //! - `threads`, `yielding`: where questions are computed, and how they can be ended.
 //! - [`session`]: one SQL statement from text to batches.
 //! - [`mod@format`]: batches as JSON, NDJSON, CSV and Arrow.
@@ -37,6 +38,7 @@ pub mod series;
 pub mod session;
 mod tables;
 mod threads;
+pub mod views;
 mod wait;
 mod yielding;
 
@@ -49,3 +51,4 @@ pub use metrics::MetricDimensions;
 pub use options::{AskOptions, Partial};
 pub use series::{Aggregation, DimensionFilter, SeriesAnswer, SeriesPoints, SeriesQuery};
 pub use session::{QueryEngine, QueryStream};
+pub use views::{BackfillProgress, Backfills, ViewError, ViewPlanner};

@@ -15,7 +15,7 @@ use futures::StreamExt;
 use futures::channel::mpsc;
 use streamgauge_engine::Delta;
 use streamgauge_schemas::time::wall_clock;
-use streamgauge_schemas::{Duration, Epoch, EventTime, Series, State};
+use streamgauge_schemas::{Duration, Epoch, EventTime, Key, Series, Summary};
 
 use crate::error::QueryError;
 use crate::options::{AskOptions, Partial};
@@ -79,7 +79,7 @@ impl QueryEngine {
         if query.range.as_micros() <= 0 {
             return Err(QueryError::Parameter { parameter: "range", reason: "must be longer than nothing".into() });
         }
-        let granularity = chosen_granularity(query.granularity, query.range, self.engine().views())?;
+        let granularity = chosen_granularity(query.granularity, query.range, &self.engine().views())?;
         let now = wall_clock();
         let bounded = SeriesQuery {
             metric: query.metric.clone(),
@@ -90,7 +90,7 @@ impl QueryEngine {
             filter: query.filter.clone(),
             group_by: query.group_by.clone(),
         };
-        let plan = Plan { upper: None, ..Plan::new(&bounded, granularity, self.engine().views()) };
+        let plan = Plan { upper: None, ..Plan::new(&bounded, granularity, &self.engine().views()) };
         let (sender, deltas) = mpsc::channel(self.limits().follow_queue_max);
         let Gathered { epoch, points, partial } = self.points(&plan, Some(sender), options).await?;
         let answer = plan.answer(epoch, &points, query.aggregations.clone(), partial.clone());
@@ -112,7 +112,7 @@ impl LiveSeries {
         loop {
             let mut delta = self.deltas.next().await.ok_or(QueryError::Lagged)?;
             let lower = self.lower();
-            let mut changed: BTreeMap<Group, BTreeMap<EventTime, State>> = BTreeMap::new();
+            let mut changed: BTreeMap<Group, BTreeMap<EventTime, Summary>> = BTreeMap::new();
             for _ in 0..DELTAS_PER_CHANGE_MAX {
                 self.epoch = self.epoch.max(delta.epoch);
                 self.take(&delta, lower, &mut changed)?;
@@ -152,15 +152,16 @@ impl LiveSeries {
         &mut self,
         delta: &Delta,
         lower: EventTime,
-        changed: &mut BTreeMap<Group, BTreeMap<EventTime, State>>,
+        changed: &mut BTreeMap<Group, BTreeMap<EventTime, Summary>>,
     ) -> Result<(), QueryError> {
-        for (series, bucket, state) in &delta.changes {
+        for (key, bucket, state) in &delta.changes {
+            let Key::Series(series) = key else { continue }; // a rollup has series only
             let time = bucket.floor(self.plan.granularity);
             if time < lower {
                 continue;
             }
             let group = self.groups.entry(series.clone()).or_insert_with(|| self.plan.group(series));
-            self.points.merge(group, time, state)?;
+            self.points.merge(group, time, &Summary::of_rollup(state))?;
             let whole = self.points.groups[group][&time];
             match changed.get_mut(group) {
                 Some(points) => drop(points.insert(time, whole)),
@@ -170,7 +171,7 @@ impl LiveSeries {
         Ok(())
     }
 
-    fn change(&self, changed: &BTreeMap<Group, BTreeMap<EventTime, State>>) -> Change {
+    fn change(&self, changed: &BTreeMap<Group, BTreeMap<EventTime, Summary>>) -> Change {
         let series = changed.iter().map(|(group, points)| SeriesPoints {
             dimensions: self.plan.dimensions(group),
             points: points.iter().map(|(time, state)| (*time, *state)).collect(),

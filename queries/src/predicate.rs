@@ -13,7 +13,7 @@
 use arrow::datatypes::{DataType, Schema, TimeUnit};
 use datafusion::common::ScalarValue;
 use datafusion::logical_expr::{BinaryExpr, Expr, Like, Operator};
-use streamgauge_engine::{RowFilter, SeriesFilter};
+use streamgauge_engine::{KeyFilter, RowFilter};
 use streamgauge_schemas::stream::timestamp_type;
 use streamgauge_schemas::{EventTime, Series};
 
@@ -149,6 +149,34 @@ impl Predicate {
         }
     }
 
+    /// The same with other names of its columns; `None` when one has no other name, or is a map.
+    pub(crate) fn renamed(&self, name: &dyn Fn(&str) -> Option<String>) -> Option<Predicate> {
+        let of = |operand: &Operand| match operand {
+            Operand::Column(column) => Some(Operand::Column(name(column)?)),
+            Operand::Dimension(_) => None,
+        };
+        let both =
+            |left: &Predicate, right: &Predicate| Some((Box::new(left.renamed(name)?), Box::new(right.renamed(name)?)));
+        Some(match self {
+            Predicate::Compare(operand, comparison, value) => {
+                Predicate::Compare(of(operand)?, *comparison, value.clone())
+            }
+            Predicate::In(operand, values) => Predicate::In(of(operand)?, values.clone()),
+            Predicate::StartsWith(operand, prefix) => Predicate::StartsWith(of(operand)?, prefix.clone()),
+            Predicate::IsNull(operand) => Predicate::IsNull(of(operand)?),
+            Predicate::Truth(operand) => Predicate::Truth(of(operand)?),
+            Predicate::Not(inner) => Predicate::Not(Box::new(inner.renamed(name)?)),
+            Predicate::And(left, right) => {
+                let (left, right) = both(left, right)?;
+                Predicate::And(left, right)
+            }
+            Predicate::Or(left, right) => {
+                let (left, right) = both(left, right)?;
+                Predicate::Or(left, right)
+            }
+        })
+    }
+
     /// Whether it holds of a series; `None` is null. Asked only of filters on `name` and `dimensions`.
     fn holds(&self, series: &Series) -> Option<bool> {
         let of = |operand: &Operand| match operand {
@@ -185,16 +213,9 @@ pub(crate) fn row_filter(predicates: &[Predicate]) -> RowFilter {
     let mut filter = RowFilter::default();
     let mut name = None;
     let mut tests = Vec::new();
+    bucket_range(predicates, "bucket", &mut filter);
     for predicate in predicates {
         match predicate {
-            Predicate::Compare(Operand::Column(column), comparison, Value::Time(time)) if column == "bucket" => {
-                narrow(&mut filter, *comparison, *time);
-            }
-            Predicate::And(left, right) if predicate.only(&["bucket"]) => {
-                let both = row_filter(&[(**left).clone(), (**right).clone()]);
-                filter.lower = filter.lower.max(both.lower);
-                filter.upper = [filter.upper, both.upper].into_iter().flatten().min();
-            }
             Predicate::Compare(Operand::Column(column), Comparison::Equal, Value::Text(text))
                 if column == "name" && name.is_none() =>
             {
@@ -205,14 +226,29 @@ pub(crate) fn row_filter(predicates: &[Predicate]) -> RowFilter {
         }
     }
     let test = move |series: &Series| tests.iter().all(|test| test.holds(series) == Some(true));
-    filter.series = match name {
-        Some(name) => SeriesFilter::NameAnd(name, std::sync::Arc::new(test)),
+    filter.keys = match name {
+        Some(name) => KeyFilter::NameAnd(name, std::sync::Arc::new(test)),
         None if predicates.iter().any(|predicate| predicate.only(&["name", "dimensions"])) => {
-            SeriesFilter::Predicate(std::sync::Arc::new(test))
+            KeyFilter::Predicate(std::sync::Arc::new(test))
         }
-        None => SeriesFilter::All,
+        None => KeyFilter::All,
     };
     filter
+}
+
+/// Narrows the range of buckets by a conjunction of `predicates`; `bucket` is their column.
+pub(crate) fn bucket_range(predicates: &[Predicate], bucket: &str, filter: &mut RowFilter) {
+    for predicate in predicates {
+        match predicate {
+            Predicate::Compare(Operand::Column(column), comparison, Value::Time(time)) if column == bucket => {
+                narrow(filter, *comparison, *time);
+            }
+            Predicate::And(left, right) => {
+                bucket_range(&[(**left).clone(), (**right).clone()], bucket, filter);
+            }
+            _ => {}
+        }
+    }
 }
 
 fn narrow(filter: &mut RowFilter, comparison: Comparison, time: EventTime) {

@@ -11,8 +11,8 @@ use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::datatypes::{Float64Type, Int64Type, UInt64Type};
 use futures::StreamExt;
 use streamgauge_engine::snapshot::{DeltaSender, ViewSnapshot};
-use streamgauge_engine::{RowFilter, SeriesFilter, SnapshotRequest, ViewRead};
-use streamgauge_schemas::{Duration, Epoch, EventTime, Series, SeriesId, State, ViewDefinition};
+use streamgauge_engine::{KeyFilter, RowFilter, SnapshotRequest, ViewRead};
+use streamgauge_schemas::{Duration, Epoch, EventTime, Key, Series, SeriesId, Summary, View};
 use tokio::time::Instant;
 
 use crate::clickhouse;
@@ -59,7 +59,7 @@ impl Aggregation {
 
     /// The value of a state that has events.
     #[must_use]
-    pub fn of(self, state: &State) -> f64 {
+    pub fn of(self, state: &Summary) -> f64 {
         match self {
             Aggregation::Avg => state.sum / state.count as f64,
             Aggregation::Sum => state.sum,
@@ -167,7 +167,7 @@ pub struct SeriesPoints {
     /// The values of the dimensions grouped by; a dimension that the series does not have is left out.
     pub dimensions: BTreeMap<String, String>,
     /// Lower bound of the bucket and its state, in order of time.
-    pub points: Vec<(EventTime, State)>,
+    pub points: Vec<(EventTime, Summary)>,
 }
 
 /// A question made ready: which rollup, which buckets, how to group.
@@ -175,7 +175,7 @@ pub struct SeriesPoints {
 pub(crate) struct Plan {
     pub(crate) metric: String,
     pub(crate) granularity: Duration,
-    pub(crate) view: usize,
+    pub(crate) view: Arc<View>,
     pub(crate) lower: EventTime,
     /// `None` of a question that is followed.
     pub(crate) upper: Option<EventTime>,
@@ -197,7 +197,7 @@ pub(crate) struct Gathered {
 /// Points by group and time, bounded.
 #[derive(Debug)]
 pub(crate) struct Points {
-    pub(crate) groups: HashMap<Group, BTreeMap<EventTime, State>>,
+    pub(crate) groups: HashMap<Group, BTreeMap<EventTime, Summary>>,
     len: usize,
     points_max: usize,
     series_max: usize,
@@ -213,8 +213,8 @@ impl QueryEngine {
             return Err(QueryError::Parameter { parameter: "start_time", reason: "must lie before end_time".into() });
         }
         let range = Duration::from_micros(query.end.0.saturating_sub(query.start.0));
-        let granularity = chosen_granularity(query.granularity, range, self.engine().views())?;
-        let plan = Plan::new(query, granularity, self.engine().views());
+        let granularity = chosen_granularity(query.granularity, range, &self.engine().views())?;
+        let plan = Plan::new(query, granularity, &self.engine().views());
         let Gathered { epoch, points, partial } = self.points(&plan, None, options).await?;
         Ok(plan.answer(epoch, &points, query.aggregations.clone(), partial))
     }
@@ -240,7 +240,7 @@ impl QueryEngine {
         options: AskOptions,
         waits: &Waits,
     ) -> Result<Gathered, QueryError> {
-        let read = ViewRead { view: plan.view, filter: plan.row_filter(), follow };
+        let read = ViewRead { view: plan.view.id, filter: plan.row_filter(), follow };
         let mut snapshot = self.engine().snapshot(SnapshotRequest { views: vec![read], streams: Vec::new() }).await?;
         let memory = snapshot.views.pop().unwrap_or_default();
         let mut points = self.memory_points(plan, &memory)?;
@@ -282,7 +282,7 @@ impl QueryEngine {
         points: &mut Points,
         waits: &Waits,
     ) -> Result<(), QueryError> {
-        let table = clickhouse::table(self.history().as_ref(), &self.engine().views()[plan.view].states_table());
+        let table = clickhouse::table(self.history().as_ref(), &plan.view.states_table());
         let sql = plan.history_sql(&table, horizon, self.limits().time_max);
         let mut batches = history::read(self.history().clone(), sql, horizon, waits.clone()).await?;
         while let Some(batch) = batches.next().await {
@@ -293,7 +293,7 @@ impl QueryEngine {
 }
 
 impl Plan {
-    pub(crate) fn new(query: &SeriesQuery, granularity: Duration, views: &[Arc<ViewDefinition>]) -> Self {
+    pub(crate) fn new(query: &SeriesQuery, granularity: Duration, views: &[Arc<View>]) -> Self {
         let last = EventTime(query.end.0 - 1).floor(granularity);
         Plan {
             metric: query.metric.clone(),
@@ -307,13 +307,13 @@ impl Plan {
     }
 
     fn row_filter(&self) -> RowFilter {
-        let series = if self.filter.0.is_empty() {
-            SeriesFilter::Name(self.metric.clone())
+        let keys = if self.filter.0.is_empty() {
+            KeyFilter::Name(self.metric.clone())
         } else {
             let filter = self.filter.clone();
-            SeriesFilter::NameAnd(self.metric.clone(), Arc::new(move |series: &Series| filter.matches(series)))
+            KeyFilter::NameAnd(self.metric.clone(), Arc::new(move |series: &Series| filter.matches(series)))
         };
-        RowFilter { series, lower: Some(self.lower), upper: self.upper }
+        RowFilter { keys, lower: Some(self.lower), upper: self.upper }
     }
 
     /// One row a point: the values of the dimensions, the bucket's time in µs, and the merged state.
@@ -389,7 +389,7 @@ impl Points {
     }
 
     /// Merges a state into a point.
-    pub(crate) fn merge(&mut self, group: &Group, time: EventTime, state: &State) -> Result<(), QueryError> {
+    pub(crate) fn merge(&mut self, group: &Group, time: EventTime, state: &Summary) -> Result<(), QueryError> {
         if !self.groups.contains_key(group) {
             if self.groups.len() >= self.series_max {
                 return Err(QueryError::Series { max: self.series_max });
@@ -400,7 +400,7 @@ impl Points {
         let mut new = false;
         let point = points.entry(time).or_insert_with(|| {
             new = true;
-            State::EMPTY
+            Summary::EMPTY
         });
         point.merge(state);
         self.len += usize::from(new);
@@ -421,9 +421,11 @@ impl Points {
 
     fn add_memory(&mut self, plan: &Plan, memory: &ViewSnapshot) -> Result<(), QueryError> {
         let mut groups: HashMap<SeriesId, Group> = HashMap::new();
-        for (key, row) in memory.rows.iter() {
-            let group = groups.entry(key.series).or_insert_with(|| plan.group(&memory.series[&key.series]));
-            self.merge(group, key.bucket.floor(plan.granularity), &row.state)?;
+        for (index, state) in memory.rows.state.iter().enumerate() {
+            let key = memory.rows.key(index);
+            let Some(Key::Series(series)) = memory.keys.get(&key.series) else { continue }; // a rollup has series only
+            let group = groups.entry(key.series).or_insert_with(|| plan.group(series));
+            self.merge(group, key.bucket.floor(plan.granularity), &Summary::of_rollup(state))?;
         }
         Ok(())
     }
@@ -446,7 +448,7 @@ impl Points {
         for row in 0..batch.num_rows() {
             let group: Group = groups.iter().map(|g| g.is_valid(row).then(|| g.value(row).to_owned())).collect();
             let state =
-                State { count: counts.value(row), sum: sums.value(row), min: mins.value(row), max: maxs.value(row) };
+                Summary { count: counts.value(row), sum: sums.value(row), min: mins.value(row), max: maxs.value(row) };
             self.merge(&group, EventTime(times.value(row)), &state)?;
         }
         Ok(())

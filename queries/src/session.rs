@@ -52,6 +52,7 @@ use crate::options::{AskOptions, Partial};
 use crate::question::{Question, not_a_question};
 use crate::tables::{CATALOG, SCHEMA, Statement, StatementCatalog, table_names};
 use crate::threads::{Task, Threads};
+use crate::views::{Backfills, Management, Readings, ViewStatement};
 use crate::wait;
 use crate::yielding::YieldInJoins;
 
@@ -72,6 +73,8 @@ struct Inner {
     limits: QueryLimits,
     /// What every statement's session begins as: functions, rules, memory; its catalogue is empty.
     base: SessionState,
+    readings: Arc<Readings>,
+    backfills: Arc<Backfills>,
     permits: Arc<Semaphore>,
     threads: Threads,
 }
@@ -92,6 +95,12 @@ struct Begun {
     schema: SchemaRef,
     epoch: Epoch,
     partial: Option<Partial>,
+}
+
+/// What a text asks for.
+enum Asked {
+    Question(Question),
+    View(ViewStatement),
 }
 
 /// Whether an answer can have its part from ClickHouse.
@@ -137,7 +146,18 @@ impl QueryEngine {
             .with_physical_optimizer_rule(Arc::new(YieldInJoins))
             .build();
         let permits = Arc::new(Semaphore::new(limits.concurrent_max));
-        Ok(QueryEngine { inner: Arc::new(Inner { engine, history, limits, base, permits, threads }) })
+        Ok(QueryEngine {
+            inner: Arc::new(Inner {
+                engine,
+                history,
+                limits,
+                base,
+                readings: Arc::default(),
+                backfills: Arc::default(),
+                permits,
+                threads,
+            }),
+        })
     }
 
     /// The bounds.
@@ -152,6 +172,12 @@ impl QueryEngine {
 
     pub(crate) fn history(&self) -> &Arc<dyn History> {
         &self.inner.history
+    }
+
+    /// How far the back-fills of views are, for whoever does them to say.
+    #[must_use]
+    pub fn backfills(&self) -> &Arc<Backfills> {
+        &self.inner.backfills
     }
 
     /// Whether ClickHouse answers, so that an answer would have its part from there; says so within about a second.
@@ -204,7 +230,10 @@ impl QueryEngine {
     /// # Errors
     /// Any [`QueryError`]; those of the first rows may come as items of the stream.
     pub async fn sql(&self, sql: &str, options: AskOptions) -> Result<QueryStream, QueryError> {
-        let question = self.question(sql, options).await?;
+        let question = match self.question(sql, options).await? {
+            Asked::Question(question) => question,
+            Asked::View(statement) => return self.manage(statement).await,
+        };
         let access = self.prepare(question.options).await?;
         let turn = self.turn().await?;
         let deadline = turn.deadline;
@@ -223,10 +252,37 @@ impl QueryEngine {
     }
 
     /// Reads a text, apart from the threads that serve the network: it may be long.
-    async fn question(&self, sql: &str, options: AskOptions) -> Result<Question, QueryError> {
+    async fn question(&self, sql: &str, options: AskOptions) -> Result<Asked, QueryError> {
         let recursion_limit = self.inner.base.config_options().sql_parser.recursion_limit.get();
         let sql = sql.to_owned();
-        self.inner.threads.spawn(async move { Question::parse(&sql, options, recursion_limit) }).await?
+        let read = async move {
+            match ViewStatement::parse(&sql, recursion_limit)? {
+                // Streams are described by DataFusion.
+                Some(ViewStatement::Describe { .. }) | None => {
+                    Question::parse(&sql, options, recursion_limit).map(Asked::Question)
+                }
+                Some(statement) => Ok(Asked::View(statement)),
+            }
+        };
+        self.inner.threads.spawn(read).await?
+    }
+
+    /// Carries out a statement about views.
+    async fn manage(&self, statement: ViewStatement) -> Result<QueryStream, QueryError> {
+        let engine = self.clone();
+        let waits = Waits::default();
+        let work = async move {
+            let Inner { engine, readings, backfills, .. } = &*engine.inner;
+            Management { engine, readings, backfills }.run(statement).await
+        };
+        let answer = self.compute(&waits, work).await?;
+        let (schema, epoch) = (answer.schema(), self.inner.engine.status().epoch);
+        let (sender, batches) = mpsc::channel(1);
+        let _ = sender.try_send(Ok(answer)); // there is room for one
+        let deadline = Box::pin(tokio::time::sleep(self.inner.limits.time_max));
+        let task = self.inner.threads.spawn(async {});
+        let rows = Rows { batches, deadline, task: Some(task), waits, limits: self.inner.limits.clone() };
+        Ok(QueryStream { schema, epoch, partial: None, rows })
     }
 
     /// The work on a statement: says how it begins, then gives its rows until nobody wants more.
@@ -327,7 +383,8 @@ impl QueryEngine {
     fn session(&self, capture: Arc<Capture>, waits: Waits, memory_only: bool) -> SessionState {
         let Inner { engine, history, limits, base, .. } = &*self.inner;
         let (engine, history, time_max) = (engine.clone(), history.clone(), limits.time_max);
-        let statement = Statement { engine, history, memory_only, capture, waits, time_max };
+        let (readings, backfills) = (self.inner.readings.clone(), self.inner.backfills.clone());
+        let statement = Statement { engine, history, memory_only, capture, readings, backfills, waits, time_max };
         let mut state = base.clone();
         state.register_catalog_list(Arc::new(StatementCatalog(statement)));
         state.mark_start_execution();

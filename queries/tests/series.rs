@@ -13,7 +13,7 @@ use streamgauge_queries::{
     SeriesQuery,
 };
 use streamgauge_schemas::time::wall_clock;
-use streamgauge_schemas::{self as schemas, EventTime, State};
+use streamgauge_schemas::{self as schemas, EventTime, Summary};
 use support::{Event, Weather, World, run};
 
 const SECOND: i64 = 1_000_000;
@@ -38,7 +38,7 @@ fn events(around: EventTime, len: i64) -> Vec<Event> {
 
 /// The answer, recomputed from the events.
 fn recompute(query: &SeriesQuery, step: schemas::Duration, events: &[Event]) -> Vec<SeriesPoints> {
-    let mut series: BTreeMap<BTreeMap<String, String>, BTreeMap<EventTime, State>> = BTreeMap::new();
+    let mut series: BTreeMap<BTreeMap<String, String>, BTreeMap<EventTime, Summary>> = BTreeMap::new();
     for event in events.iter().filter(|event| event.name == query.metric) {
         let of = |key: &str| event.dimensions.iter().find(|(k, _)| *k == key).map(|(_, v)| (*v).to_owned());
         let passes = query.filter.0.iter().all(|(key, values)| values.contains(&of(key).unwrap_or_default()));
@@ -48,7 +48,7 @@ fn recompute(query: &SeriesQuery, step: schemas::Duration, events: &[Event]) -> 
             series.entry(group).or_default().entry(bucket).or_default().add(event.value);
         }
     }
-    let points = |points: BTreeMap<EventTime, State>| points.into_iter().collect();
+    let points = |points: BTreeMap<EventTime, Summary>| points.into_iter().collect();
     series.into_iter().map(|(dimensions, found)| SeriesPoints { dimensions, points: points(found) }).collect()
 }
 
@@ -139,7 +139,7 @@ fn follow_query(range: &str, granularity: &str, group_by: &[&str]) -> FollowQuer
     }
 }
 
-fn apply(window: &mut BTreeMap<BTreeMap<String, String>, BTreeMap<EventTime, State>>, series: &[SeriesPoints]) {
+fn apply(window: &mut BTreeMap<BTreeMap<String, String>, BTreeMap<EventTime, Summary>>, series: &[SeriesPoints]) {
     for series in series {
         window.entry(series.dimensions.clone()).or_default().extend(series.points.iter().copied());
     }

@@ -26,6 +26,7 @@ pub const MIGRATIONS: &[Migration] = &[
         title: "the built-in streams rejects and requests",
         sql: include_str!("../sql/0002_rejects_and_requests.sql"),
     },
+    Migration { version: 3, title: "views of the user's own", sql: include_str!("../sql/0003_views.sql") },
 ];
 
 impl Migration {
@@ -59,5 +60,6 @@ mod tests {
         }
         assert_eq!(MIGRATIONS[0].statements("`d`").len(), 3 + 2 * 4);
         assert_eq!(MIGRATIONS[1].statements("`d`").len(), 2);
+        assert_eq!(MIGRATIONS[2].statements("`d`").len(), 1);
     }
 }

@@ -1,8 +1,11 @@
-//! What can be wrong with a definition, a duration or a stored batch.
+//! What can be wrong with a definition, a duration or stored bytes.
 
 use thiserror::Error;
 
-/// A definition, a duration, a moment or a stored batch that does not make sense.
+use crate::ValueType;
+use crate::state::Function;
+
+/// A definition, a duration, a moment or stored bytes that do not make sense.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum SchemaError {
     /// A name that cannot be a stream or a column.
@@ -35,12 +38,28 @@ pub enum SchemaError {
         /// The text as given.
         text: String,
     },
-    /// Bytes that are not an encoded batch.
-    #[error("a stored batch is not readable at byte {offset}: {reason}")]
+    /// Bytes that are not an encoded batch or sketch.
+    #[error("stored bytes are not readable at byte {offset}: {reason}")]
     Encoding {
         /// Where in the payload.
         offset: usize,
         /// What was expected.
         reason: String,
+    },
+    /// A view definition whose parts do not fit together.
+    #[error("view {view:?} cannot be defined: {reason}")]
+    View {
+        /// The view's name.
+        view: String,
+        /// What does not fit.
+        reason: String,
+    },
+    /// A function that is not kept of a type.
+    #[error("{function:?} of {kind:?} cannot be maintained")]
+    Fold {
+        /// The function.
+        function: Function,
+        /// The type of its argument.
+        kind: ValueType,
     },
 }

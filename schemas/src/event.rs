@@ -8,9 +8,10 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use arrow::array::{
-    ArrayRef, Float64Array, MapBuilder, RecordBatch, StringBuilder, TimestampMicrosecondArray, UInt32Array,
+    ArrayRef, AsArray, Float64Array, MapBuilder, RecordBatch, StringBuilder, TimestampMicrosecondArray, UInt32Array,
 };
 use arrow::compute::take;
+use arrow::datatypes::{Float64Type, TimestampMicrosecondType};
 use arrow::ipc::{reader::StreamReader, writer::StreamWriter};
 
 use crate::{EventTime, SchemaError, Series, SeriesId, StreamDefinition, StreamId};
@@ -148,6 +149,40 @@ impl MetricsBatch {
         };
         let texts: Vec<usize> = self.series.iter().map(texts).collect();
         self.series_index.iter().map(|index| texts[*index as usize]).sum()
+    }
+
+    /// Reads events from a record batch with [`StreamDefinition::metrics_schema`].
+    ///
+    /// # Errors
+    /// [`SchemaError::Encoding`] when the columns are others.
+    pub fn of_record_batch(rows: &RecordBatch) -> Result<Self, SchemaError> {
+        let wrong = || SchemaError::Encoding { offset: 0, reason: "the columns are not those of metrics".into() };
+        if rows.schema().fields() != StreamDefinition::metrics_schema().fields() {
+            return Err(wrong());
+        }
+        let texts = |at: usize| rows.column(at).as_string_opt::<i32>().ok_or_else(wrong);
+        let (names, sources) = (texts(1)?, texts(4)?);
+        let maps = rows.column(3).as_map_opt().ok_or_else(wrong)?;
+        let (keys, values) = (maps.keys().as_string::<i32>(), maps.values().as_string::<i32>());
+        let times = rows.column(0).as_primitive_opt::<TimestampMicrosecondType>().ok_or_else(wrong)?;
+        let numbers = rows.column(2).as_primitive_opt::<Float64Type>().ok_or_else(wrong)?;
+        let mut batch = MetricsBatch {
+            ts: times.values().iter().map(|time| EventTime(*time)).collect(),
+            value: numbers.values().to_vec(),
+            ..MetricsBatch::default()
+        };
+        let mut places: HashMap<(SeriesId, &str), u32> = HashMap::new();
+        for row in 0..rows.num_rows() {
+            let entries = maps.value_offsets()[row] as usize..maps.value_offsets()[row + 1] as usize;
+            let pairs = entries.map(|entry| (keys.value(entry), values.value(entry)));
+            let series = Series::new(names.value(row), pairs);
+            let (id, source) = (series.id(), sources.value(row));
+            batch.series_index.push(*places.entry((id, source)).or_insert_with(|| {
+                batch.series.push(BatchSeries { id, series: Arc::new(series), source: source.into() });
+                batch.series.len() as u32 - 1
+            }));
+        }
+        Ok(batch)
     }
 
     /// The events as an Arrow record batch with [`StreamDefinition::metrics_schema`].

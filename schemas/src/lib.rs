@@ -10,8 +10,10 @@
 //! - [`stream`]: the definition of a stream and its columns.
 //! - [`event`]: batches of events, columnar, as they travel from the decoder to ClickHouse.
 //! - [`reject`]: an event that was not accepted, with its position and reason.
-//! - [`state`]: mergeable partial aggregates.
-//! - [`view`]: maintained rollups and their pace.
+//! - [`value`]: types of dimensions and arguments, and the bytes that name a group's dimensions.
+//! - [`state`]: mergeable partial aggregates; [`summary`]: count, sum, minimum and maximum alone.
+//! - [`sketch`]: mergeable sketches: quantiles, distinct values, the most frequent texts.
+//! - [`view`]: maintained queries and their pace.
 //! - [`row`]: the rows of a view: group, generation, version and state.
 //! - [`ddl`]: the ClickHouse schema as numbered migrations.
 //! - [`fault`]: places where a test makes a durable step fail.
@@ -25,18 +27,23 @@ pub mod fault;
 pub mod reject;
 pub mod row;
 pub mod series;
+pub mod sketch;
 pub mod state;
 pub mod stream;
+pub mod summary;
 pub mod time;
+pub mod value;
 pub mod view;
 
 pub use epoch::Epoch;
 pub use error::SchemaError;
 pub use event::{EventBatch, MetricsBatch, TableBatch};
 pub use reject::Reject;
-pub use row::{GroupKey, Row, Rows};
+pub use row::{GroupKey, Key, Row, Rows};
 pub use series::{Series, SeriesId};
-pub use state::State;
+pub use state::{Layout, State};
 pub use stream::{Column, ColumnType, StreamDefinition, StreamId};
+pub use summary::Summary;
 pub use time::{Duration, EventTime};
-pub use view::ViewDefinition;
+pub use value::ValueType;
+pub use view::{View, ViewDefinition, ViewId};

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use arrow::datatypes::{DataType, Field, Fields, Schema, SchemaRef, TimeUnit};
 use serde::{Deserialize, Serialize};
 
-use crate::{Duration, Epoch, SchemaError};
+use crate::view::{View, ViewId, built_in_rollups};
+use crate::{Duration, Epoch, SchemaError, ViewDefinition};
 
 /// The identity of a stream: the epoch of its creation; those of built-in streams are small numbers, which no epoch is.
 ///
@@ -205,7 +206,7 @@ impl StreamDefinition {
     }
 }
 
-fn check_name(what: &'static str, name: &str) -> Result<(), SchemaError> {
+pub(crate) fn check_name(what: &'static str, name: &str) -> Result<(), SchemaError> {
     let usable = (1..=63).contains(&name.len())
         && name.starts_with(|c: char| c.is_ascii_lowercase())
         && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_');
@@ -222,13 +223,23 @@ pub struct Stream {
 }
 
 /// A change to the set of streams, as the log keeps it (JSON).
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum CatalogChange {
     /// A stream was made; its identity is the epoch of this change.
     CreateStream(StreamDefinition),
     /// A stream was deleted.
     DropStream(StreamId),
+    /// A view was made; its identity is the epoch of this change.
+    CreateView {
+        /// What was defined.
+        definition: Box<ViewDefinition>,
+        /// The view of the same name that goes in the same moment.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        replaces: Option<ViewId>,
+    },
+    /// A view was deleted.
+    DropView(ViewId),
 }
 
 /// The stream of events that were not accepted, each with its reason and its text.
@@ -302,31 +313,42 @@ fn built_in(id: StreamId, name: &str, columns: &[(&str, ColumnType)]) -> Arc<Str
 /// How long ClickHouse keeps rejects and requests: 30 days after they arrived.
 pub const BUILT_IN_RETENTION: Duration = Duration::from_secs(30 * 86_400);
 
-/// All streams but `metrics`, as of an epoch: `rejects` and `requests`, then the user's own in order of creation.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// All streams but `metrics`, and all views, as of an epoch: built-in ones first, then the user's own in order of creation.
+#[derive(Clone, Debug, PartialEq)]
 pub struct Catalog {
     /// Every change at or before this epoch is in.
     pub epoch: Epoch,
     /// The streams.
     pub streams: Vec<Arc<Stream>>,
+    /// The views.
+    pub views: Vec<Arc<View>>,
 }
 
 impl Default for Catalog {
     fn default() -> Self {
-        Catalog::new(Epoch::ZERO, Vec::new())
+        Catalog::new(Epoch::ZERO, Vec::new(), Vec::new())
     }
 }
 
 impl Catalog {
-    /// The catalog of these streams of the user's own.
+    /// The catalog of these streams and views of the user's own.
     #[must_use]
-    pub fn new(epoch: Epoch, own: Vec<Arc<Stream>>) -> Self {
-        Catalog { epoch, streams: [rejects(), requests()].into_iter().chain(own).collect() }
+    pub fn new(epoch: Epoch, streams: Vec<Arc<Stream>>, views: Vec<Arc<View>>) -> Self {
+        Catalog {
+            epoch,
+            streams: [rejects(), requests()].into_iter().chain(streams).collect(),
+            views: built_in_rollups().into_iter().chain(views).collect(),
+        }
     }
 
     /// The streams that the user made.
     pub fn own(&self) -> impl Iterator<Item = &Arc<Stream>> {
         self.streams.iter().filter(|stream| !stream.id.is_built_in())
+    }
+
+    /// The views that the user made.
+    pub fn own_views(&self) -> impl Iterator<Item = &Arc<View>> {
+        self.views.iter().filter(|view| !view.id.is_built_in())
     }
 
     /// The stream of that name.
@@ -341,10 +363,27 @@ impl Catalog {
         self.streams.iter().find(|stream| stream.id == id)
     }
 
+    /// The view of that name.
+    #[must_use]
+    pub fn view_by_name(&self, name: &str) -> Option<&Arc<View>> {
+        self.views.iter().find(|view| view.definition.name == name)
+    }
+
+    /// The view of that identity.
+    #[must_use]
+    pub fn view_by_id(&self, id: ViewId) -> Option<&Arc<View>> {
+        self.views.iter().find(|view| view.id == id)
+    }
+
+    /// The views over a stream.
+    pub fn views_over(&self, stream: StreamId) -> impl Iterator<Item = &Arc<View>> {
+        self.views.iter().filter(move |view| view.definition.stream == stream)
+    }
+
     /// Applies a change at `epoch`, and says whether it changed anything.
     ///
-    /// A change before [`Catalog::epoch`] is in already; a stream whose name is taken is not made, whoever asked first
-    /// has it; so the order of the log alone decides.
+    /// A change before [`Catalog::epoch`] is in already; a stream or view whose name is taken is not made, whoever asked
+    /// first has it; a stream that a view is over is not deleted; so the order of the log alone decides.
     pub fn apply(&mut self, epoch: Epoch, change: &CatalogChange) -> bool {
         if epoch < self.epoch {
             return false;
@@ -352,17 +391,42 @@ impl Catalog {
         self.epoch = epoch;
         match change {
             CatalogChange::CreateStream(definition) => {
-                let taken = self.by_name(&definition.name).is_some() || self.by_id(StreamId(epoch.0)).is_some();
-                if !taken {
+                let free = self.is_free(&definition.name, epoch);
+                if free {
                     self.streams.push(Arc::new(Stream { id: StreamId(epoch.0), definition: definition.clone() }));
                 }
-                !taken
+                free
             }
             CatalogChange::DropStream(id) => {
+                let stays = id.is_built_in() || self.views_over(*id).next().is_some();
                 let before = self.streams.len();
-                self.streams.retain(|stream| stream.id != *id || id.is_built_in());
+                self.streams.retain(|stream| stream.id != *id || stays);
                 self.streams.len() < before
             }
+            CatalogChange::CreateView { definition, replaces } => {
+                let before = self.views.clone();
+                self.views.retain(|view| Some(view.id) != *replaces || view.id.is_built_in());
+                let there = definition.stream == StreamId::METRICS || self.by_id(definition.stream).is_some();
+                let made = there && self.is_free(&definition.name, epoch);
+                if made {
+                    self.views.push(Arc::new(View { id: ViewId(epoch.0), definition: (**definition).clone() }));
+                } else {
+                    self.views = before; // refused as a whole
+                }
+                made
+            }
+            CatalogChange::DropView(id) => {
+                let before = self.views.len();
+                self.views.retain(|view| view.id != *id || id.is_built_in());
+                self.views.len() < before
+            }
         }
+    }
+
+    /// Whether a name is not taken, nor an identity made of this epoch.
+    fn is_free(&self, name: &str, epoch: Epoch) -> bool {
+        let named = self.by_name(name).is_some() || self.view_by_name(name).is_some();
+        let made = self.by_id(StreamId(epoch.0)).is_some() || self.view_by_id(ViewId(epoch.0)).is_some();
+        !(named || made)
     }
 }

@@ -6,9 +6,12 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use arrow::array::{ArrayRef, Float64Array};
 use streamgauge_schemas::event::BatchSeries;
+use streamgauge_schemas::state::Accumulator;
+use streamgauge_schemas::state::accumulator::Events;
 use streamgauge_schemas::view::built_in_rollups;
-use streamgauge_schemas::{Epoch, EventBatch, EventTime, GroupKey, MetricsBatch, Row, Rows, Series, State};
+use streamgauge_schemas::{Epoch, EventBatch, EventTime, GroupKey, Key, MetricsBatch, Row, Rows, Series};
 use streamgauge_sinks::raw::RawFlush;
 use streamgauge_sinks::server::cached_library;
 use streamgauge_sinks::states::{read_states, write_states};
@@ -48,14 +51,18 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     meter.stop("merging them");
 
     let (view, mut rows) = (built_in_rollups().remove(0), Rows::default());
+    let mut accumulator = Accumulator::new(Arc::new(view.layout()));
+    let value: ArrayRef = Arc::new(Float64Array::from(vec![1.0]));
+    accumulator.add(1, &Events { groups: &[0], times: &[0], arguments: &[value] });
+    let state = accumulator.take().remove(0);
     for bucket in 0..3_600 {
         for entry in &series {
             let key = GroupKey { series: entry.id, bucket: EventTime(1_714_521_600_000_000 + bucket * 1_000_000) };
             let at = Epoch(start + bucket as u64 * 1_000);
-            rows.push(key, Row { generation: at, version: Epoch(at.0 + 500), state: State::of(bucket as f64) });
+            rows.push(key, Row { generation: at, version: Epoch(at.0 + 500), state: state.clone() });
         }
     }
-    let known: HashMap<_, _> = series.iter().map(|entry| (entry.id, entry.series.clone())).collect();
+    let known: HashMap<_, _> = series.iter().map(|entry| (entry.id, Key::Series(entry.series.clone()))).collect();
     let (rows, known) = (Arc::new(rows), Arc::new(known));
     for _ in 0..4 {
         let meter = Meter::start(process);

@@ -1,30 +1,35 @@
-//! Makes and drops the tables of the user's streams, as the changes of the catalog say.
+//! Makes and drops the tables of the user's streams and views, as the changes of the catalog say.
 //!
 //! A stream's table has the stream's name, its columns (all but the time nullable) and the hidden `_epoch`; the
-//! stream's row in `streamgauge_streams` keeps its definition. Every step may be repeated.
+//! stream's row in `streamgauge_streams` keeps its definition. A view has a table of states and a finished view
+//! (`view_table`), and a row in `streamgauge_views`. Every step may be repeated.
 //!
-//! The tables of built-in streams have the same shape, are made by a migration, and are never touched here.
+//! The tables of built-in streams and views have the same shape, are made by a migration, and are never touched here.
 //!
 //! # Invariants
 //!
-//! 1. Events of a stream are written only after the change that made it is flushed. So a table that a repeated change
-//!    finds and drops, or makes anew, holds no event that counts.
+//! 1. Events of a stream, and rows of a view, are written only after the change that made it is flushed. So a table that
+//!    a repeated change finds and drops, or makes anew, holds no event or row that counts.
+//! 2. A thing is marked as dropped after its tables are gone, and before those of another of the same name are made. So
+//!    one that is marked by a change which is not flushed yet has no table any more, whatever has its name.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use arrow::array::AsArray;
 use arrow::datatypes::UInt64Type;
 use streamgauge_schemas::stream::{Catalog, CatalogChange, EPOCH_COLUMN, METRICS, Stream};
-use streamgauge_schemas::{Epoch, StreamDefinition, StreamId};
+use streamgauge_schemas::{Epoch, StreamDefinition, StreamId, View, ViewDefinition, ViewId};
 
 use crate::client::EXECUTE_TIMEOUT;
 use crate::sql::{sql_name, sql_text};
+use crate::view_table::{create_finished, create_states};
 use crate::{ClickHouse, SinkError};
 
-const TABLE: &str = "streamgauge_streams";
+const STREAMS: &str = "streamgauge_streams";
+const VIEWS: &str = "streamgauge_views";
 /// Beyond this a time-to-live would pass the end of ClickHouse's calendar (2106) and delete at once.
-const RETENTION_SECS_MAX: i64 = 50 * 365 * 86_400;
+pub(crate) const RETENTION_SECS_MAX: i64 = 50 * 365 * 86_400;
 
 /// Applies changes in order.
 ///
@@ -36,6 +41,13 @@ pub async fn apply_changes(clickhouse: &ClickHouse, changes: &[(Epoch, CatalogCh
         match change {
             CatalogChange::CreateStream(definition) => create_stream(clickhouse, *epoch, definition).await?,
             CatalogChange::DropStream(id) => drop_stream(clickhouse, *epoch, *id).await?,
+            CatalogChange::CreateView { definition, replaces } => {
+                if let Some(old) = replaces {
+                    drop_view(clickhouse, *epoch, *old).await?;
+                }
+                create_view(clickhouse, *epoch, definition).await?;
+            }
+            CatalogChange::DropView(id) => drop_view(clickhouse, *epoch, *id).await?,
         }
         SinkError::fault("catalog.applied")?;
     }
@@ -48,23 +60,48 @@ async fn create_stream(clickhouse: &ClickHouse, epoch: Epoch, definition: &Strea
     }
     let sql = create_table(&clickhouse.table(&definition.name), definition);
     clickhouse.change(&definition.name, &sql, EXECUTE_TIMEOUT).await?;
-    write_row(clickhouse, StreamId(epoch.0), epoch, definition, false).await
+    let json = serde_json::to_string(definition).map_err(|e| SinkError::data("writing a stream's definition", e))?;
+    write_row(clickhouse, STREAMS, epoch.0, &StoredRow::new(&definition.name, json, epoch)).await
 }
 
 async fn drop_stream(clickhouse: &ClickHouse, epoch: Epoch, id: StreamId) -> Result<(), SinkError> {
-    let rows = read_rows(clickhouse).await?;
-    let Some(row) = rows.get(&id) else { return Ok(()) }; // it was made and dropped before anything was flushed
-    let name = &row.stream.definition.name;
-    if !is_built_in(name) {
-        let sql = format!("DROP TABLE IF EXISTS {} SETTINGS max_table_size_to_drop = 0", clickhouse.table(name));
-        clickhouse.change(name, &sql, EXECUTE_TIMEOUT).await?;
-    }
-    write_row(clickhouse, id, epoch, &row.stream.definition, true).await
+    let Some(row) = read_for_drop(clickhouse, STREAMS, epoch, id.0).await? else { return Ok(()) };
+    drop_table(clickhouse, &row.name).await?;
+    write_row(clickhouse, STREAMS, id.0, &row).await
 }
 
-/// Whether a table of that name belongs to a built-in stream, which was not made by a change and stays.
+async fn create_view(clickhouse: &ClickHouse, epoch: Epoch, definition: &ViewDefinition) -> Result<(), SinkError> {
+    if is_built_in(&definition.name) {
+        return Ok(()); // as of a stream
+    }
+    let view = View { id: ViewId(epoch.0), definition: definition.clone() };
+    let (name, states) = (&definition.name, view.states_table());
+    let sql = create_states(&clickhouse.table(&states), &view);
+    clickhouse.change(&states, &sql, EXECUTE_TIMEOUT).await?;
+    if let Some(sql) = create_finished(&clickhouse.table(name), &clickhouse.table(&states), &view) {
+        clickhouse.change(name, &sql, EXECUTE_TIMEOUT).await?;
+    }
+    let json = serde_json::to_string(definition).map_err(|e| SinkError::data("writing a view's definition", e))?;
+    write_row(clickhouse, VIEWS, epoch.0, &StoredRow::new(name, json, epoch)).await
+}
+
+async fn drop_view(clickhouse: &ClickHouse, epoch: Epoch, id: ViewId) -> Result<(), SinkError> {
+    let Some(row) = read_for_drop(clickhouse, VIEWS, epoch, id.0).await? else { return Ok(()) };
+    let sql = format!("DROP VIEW IF EXISTS {}", clickhouse.table(&row.name));
+    clickhouse.change(&row.name, &sql, EXECUTE_TIMEOUT).await?;
+    drop_table(clickhouse, &format!("{}_states", row.name)).await?;
+    write_row(clickhouse, VIEWS, id.0, &row).await // invariant 2
+}
+
+async fn drop_table(clickhouse: &ClickHouse, name: &str) -> Result<(), SinkError> {
+    let sql = format!("DROP TABLE IF EXISTS {} SETTINGS max_table_size_to_drop = 0", clickhouse.table(name));
+    clickhouse.change(name, &sql, EXECUTE_TIMEOUT).await
+}
+
+/// Whether a table of that name belongs to a built-in stream or view, which was not made by a change and stays.
 fn is_built_in(name: &str) -> bool {
-    name == METRICS || Catalog::default().by_name(name).is_some()
+    let built_in = Catalog::default();
+    name == METRICS || built_in.by_name(name).is_some() || built_in.view_by_name(name).is_some()
 }
 
 /// The statement that makes the table of a stream.
@@ -90,46 +127,73 @@ fn create_table(table: &str, definition: &StreamDefinition) -> String {
     )
 }
 
-async fn write_row(
-    clickhouse: &ClickHouse,
-    id: StreamId,
+/// A row of `streamgauge_streams` or `streamgauge_views`.
+struct StoredRow {
+    name: String,
+    definition: String,
     version: Epoch,
-    definition: &StreamDefinition,
     dropped: bool,
-) -> Result<(), SinkError> {
-    let json = serde_json::to_string(definition).map_err(|e| SinkError::data("writing a stream's definition", e))?;
-    let (table, name, json) = (clickhouse.table(TABLE), sql_text(&definition.name), sql_text(&json));
+}
+
+impl StoredRow {
+    fn new(name: &str, definition: String, version: Epoch) -> Self {
+        StoredRow { name: name.to_owned(), definition, version, dropped: false }
+    }
+
+    /// Whether what an identity names stood at `flushed`: a change after that will be said again by the log.
+    fn stood(&self, id: u64, flushed: Epoch) -> bool {
+        id <= flushed.0 && (!self.dropped || self.version > flushed)
+    }
+}
+
+async fn write_row(clickhouse: &ClickHouse, table: &str, id: u64, row: &StoredRow) -> Result<(), SinkError> {
     let sql = format!(
-        "INSERT INTO {table} (id, name, definition, version, dropped) VALUES ({}, {name}, {json}, {version}, {dropped})",
-        id.0
+        "INSERT INTO {} (id, name, definition, version, dropped) VALUES ({id}, {}, {}, {}, {})",
+        clickhouse.table(table),
+        sql_text(&row.name),
+        sql_text(&row.definition),
+        row.version,
+        row.dropped,
     );
-    clickhouse.change(TABLE, &sql, EXECUTE_TIMEOUT).await
+    clickhouse.change(table, &sql, EXECUTE_TIMEOUT).await
 }
 
-/// A stream as ClickHouse knows it.
-struct StoredStream {
-    stream: Arc<Stream>,
-    version: Epoch,
-    dropped: bool,
-}
-
-async fn read_rows(clickhouse: &ClickHouse) -> Result<HashMap<StreamId, StoredStream>, SinkError> {
-    let table = clickhouse.table(TABLE);
-    let sql = format!("SELECT id, definition, version, toUInt64(dropped) AS dropped FROM {table} FINAL");
+async fn read_rows(clickhouse: &ClickHouse, table: &str) -> Result<HashMap<u64, StoredRow>, SinkError> {
+    let table = clickhouse.table(table);
+    let sql = format!("SELECT id, name, definition, version, toUInt64(dropped) AS dropped FROM {table} FINAL");
     let mut rows = HashMap::new();
     for batch in clickhouse.query_batches(&sql).await? {
         let wrong = || SinkError::data(&sql, "a column of another type");
         let number = |at: usize| batch.column(at).as_primitive_opt::<UInt64Type>().ok_or_else(wrong);
-        let definitions = batch.column(1).as_string_opt::<i32>().ok_or_else(wrong)?;
-        let (ids, versions, dropped) = (number(0)?, number(2)?, number(3)?);
+        let text = |at: usize| batch.column(at).as_string_opt::<i32>().ok_or_else(wrong);
+        let (ids, names, definitions, versions, dropped) = (number(0)?, text(1)?, text(2)?, number(3)?, number(4)?);
         for at in 0..batch.num_rows() {
-            let definition = serde_json::from_str(definitions.value(at)).map_err(|e| SinkError::data(&sql, e))?;
-            let stream = Arc::new(Stream { id: StreamId(ids.value(at)), definition });
-            let stored = StoredStream { version: Epoch(versions.value(at)), dropped: dropped.value(at) == 1, stream };
-            rows.insert(stored.stream.id, stored);
+            let row = StoredRow::new(names.value(at), definitions.value(at).to_owned(), Epoch(versions.value(at)));
+            rows.insert(ids.value(at), StoredRow { dropped: dropped.value(at) == 1, ..row });
         }
     }
     Ok(rows)
+}
+
+/// The row to be written when what `id` names is dropped at `epoch`; `None` when it has no table: it is built in, was
+/// made and dropped before anything was flushed, or was dropped before `epoch`, so that its name may be another's.
+async fn read_for_drop(
+    clickhouse: &ClickHouse,
+    table: &str,
+    epoch: Epoch,
+    id: u64,
+) -> Result<Option<StoredRow>, SinkError> {
+    let row = read_rows(clickhouse, table).await?.remove(&id);
+    let row = row.filter(|row| !(is_built_in(&row.name) || row.dropped && row.version < epoch));
+    Ok(row.map(|row| StoredRow { version: epoch, dropped: true, ..row }))
+}
+
+/// What ClickHouse knows of the catalog.
+pub(crate) struct StoredCatalog {
+    /// The catalog as of the flushed epoch.
+    pub(crate) catalog: Catalog,
+    /// The views of it that a change after that has dropped already (invariant 2).
+    pub(crate) gone: HashSet<ViewId>,
 }
 
 /// The catalog as of `flushed`: what a change after that did is left out, since the log will say it again.
@@ -137,11 +201,25 @@ async fn read_rows(clickhouse: &ClickHouse) -> Result<HashMap<StreamId, StoredSt
 /// # Errors
 /// Any error of the query; [`SinkError::Data`] for a definition that cannot be read.
 pub async fn read_catalog(clickhouse: &ClickHouse, flushed: Epoch) -> Result<Catalog, SinkError> {
-    let rows = read_rows(clickhouse).await?;
-    let stood = |row: &StoredStream| row.stream.id.0 <= flushed.0 && (!row.dropped || row.version > flushed);
-    let mut own: Vec<Arc<Stream>> = rows.into_values().filter(stood).map(|row| row.stream).collect();
-    own.sort_by_key(|stream| stream.id);
-    Ok(Catalog::new(flushed, own))
+    Ok(read_stored(clickhouse, flushed).await?.catalog)
+}
+
+/// The catalog as [`read_catalog`] reads it, and what of it has no tables any more.
+pub(crate) async fn read_stored(clickhouse: &ClickHouse, flushed: Epoch) -> Result<StoredCatalog, SinkError> {
+    let wrong = |row: &StoredRow, e| SinkError::data(&format!("reading the definition of {}", row.name), e);
+    let (mut streams, mut views, mut gone) = (Vec::new(), Vec::new(), HashSet::new());
+    for (id, row) in read_rows(clickhouse, STREAMS).await?.iter().filter(|(id, row)| row.stood(**id, flushed)) {
+        let definition = serde_json::from_str(&row.definition).map_err(|e| wrong(row, e))?;
+        streams.push(Arc::new(Stream { id: StreamId(*id), definition }));
+    }
+    for (id, row) in read_rows(clickhouse, VIEWS).await?.iter().filter(|(id, row)| row.stood(**id, flushed)) {
+        let definition = serde_json::from_str(&row.definition).map_err(|e| wrong(row, e))?;
+        views.push(Arc::new(View { id: ViewId(*id), definition }));
+        gone.extend(row.dropped.then_some(ViewId(*id)));
+    }
+    streams.sort_by_key(|stream| stream.id);
+    views.sort_by_key(|view| view.id);
+    Ok(StoredCatalog { catalog: Catalog::new(flushed, streams, views), gone })
 }
 
 #[cfg(test)]

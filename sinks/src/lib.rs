@@ -11,7 +11,9 @@
 //! - [`migrations`]: brings a database to the schema of this version.
 //! - [`raw`]: writes the events of a stream, once each.
 //! - [`states`]: writes and reads the rows of a view.
-//! - [`catalog`]: makes and drops the tables of the user's streams.
+//! - `view_table`: the statements that make the tables of a view.
+//! - [`catalog`]: makes and drops the tables of the user's streams and views.
+//! - [`backfill`]: keeps how far the back-fill of a view is.
 //! - [`flushed`]: keeps the flushed epoch of each item.
 //! - [`aside`]: keeps rows that ClickHouse refuses in files.
 //! - `repair`: ends writes that still run, and deletes events.
@@ -22,6 +24,7 @@
 //! - [`error`]: what can go wrong, of which kind it is, and whether to try again.
 
 pub mod aside;
+pub mod backfill;
 mod backoff;
 pub mod catalog;
 pub mod client;
@@ -36,12 +39,13 @@ pub mod requests;
 pub mod server;
 pub mod sql;
 pub mod states;
+mod view_table;
 
 pub use aside::{Aside, AsideFile};
 pub use client::ClickHouse;
 pub use error::{ErrorKind, SinkError};
 pub use flusher::{
-    BoxError, CATALOG_ITEM, FlushItem, FlushKind, FlushSource, FlushStatus, FlushUnit, Flusher, StreamTable,
+    BoxError, CATALOG_ITEM, FlushItem, FlushKind, FlushSource, FlushStatus, FlushUnit, Flusher, Hold, StreamTable,
     stream_item, view_item,
 };
 pub use recovery::{Recovered, recover};

@@ -12,6 +12,9 @@
 //! server still works on would come after the deletion, so it is ended first. States need no repair: the same rows are
 //! written again, or newer ones. Recovery itself may be cut off anywhere and repeated.
 //!
+//! A view of the catalog whose tables are gone was dropped by a change that is not flushed yet. It is loaded without rows;
+//! the log will say that change again.
+//!
 //! What is [set aside](crate::aside) counts as flushed, so states and requests among it are loaded like the others.
 
 use std::collections::HashMap;
@@ -19,9 +22,9 @@ use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use streamgauge_schemas::stream::{Catalog, EPOCH_COLUMN, METRICS};
-use streamgauge_schemas::{Epoch, Rows, Series, SeriesId, StreamId, ViewDefinition};
+use streamgauge_schemas::{Epoch, Key, Rows, SeriesId, StreamId, View, ViewId};
 
-use crate::catalog::read_catalog;
+use crate::catalog::read_stored;
 use crate::flushed::read_flushed;
 use crate::flusher::{CATALOG_ITEM, stream_item, view_item};
 use crate::repair::{delete_rows, end_writes, table_exists};
@@ -34,10 +37,10 @@ use crate::{Aside, ClickHouse, SinkError};
 pub struct Recovered {
     /// The flushed epoch `F` of each item that has one.
     pub flushed: HashMap<String, Epoch>,
-    /// The streams as of the flushed epoch of the catalog, built-in ones first.
+    /// The streams and views as of the flushed epoch of the catalog, built-in ones first.
     pub catalog: Catalog,
-    /// Per view, in the order asked: its name, its rows with `version > F − K`, and their series.
-    pub rows: Vec<(String, Rows, HashMap<SeriesId, Arc<Series>>)>,
+    /// Per view of the catalog, in its order: its rows above the horizon, and their dimensions.
+    pub rows: Vec<(ViewId, Rows, HashMap<SeriesId, Key>)>,
     /// The requests of the window, as of the flushed epoch of their stream, in order of epoch.
     pub requests: Vec<RecoveredRequest>,
     /// Of each producer, what is known of its requests that are not in the window.
@@ -50,6 +53,12 @@ impl Recovered {
     pub fn flushed(&self, item: &str) -> Epoch {
         self.flushed.get(item).copied().unwrap_or_default()
     }
+
+    /// The flushed epoch of a view; its creation if it has none, since nothing before that is its flow's to count.
+    #[must_use]
+    pub fn view_flushed(&self, view: &View) -> Epoch {
+        self.flushed(&view_item(view)).max(view.id.created())
+    }
 }
 
 /// Repairs what a crash left half-done and loads what memory must hold. The schema must be migrated.
@@ -58,24 +67,23 @@ impl Recovered {
 /// Any error of a statement; then nothing is lost, and it may be called again.
 pub async fn recover(
     clickhouse: &ClickHouse,
-    views: &[ViewDefinition],
     window: RequestWindow,
     aside: &Arc<Aside>,
 ) -> Result<Recovered, SinkError> {
     end_writes(clickhouse, None).await?;
     let mut recovered = Recovered { flushed: read_flushed(clickhouse).await?, ..Recovered::default() };
-    recovered.catalog = read_catalog(clickhouse, recovered.flushed(CATALOG_ITEM)).await?;
+    let stored = read_stored(clickhouse, recovered.flushed(CATALOG_ITEM)).await?;
+    recovered.catalog = stored.catalog;
     let streams = recovered.catalog.streams.iter().map(|stream| (stream.id, stream.definition.name.as_str()));
     for (id, name) in std::iter::once((StreamId::METRICS, METRICS)).chain(streams) {
         repair_stream(clickhouse, name, recovered.flushed(&stream_item(id))).await?;
     }
-    for view in views {
-        let (item, flushed) = (view_item(view), recovered.flushed(&view_item(view)));
-        let horizon = view.horizon(flushed);
-        let aside = read_aside(aside, item, flushed).await?;
-        let (rows, series) = read_states_and(clickhouse, view, horizon, &aside).await?;
-        tracing::info!(view = view.name, rows = rows.len(), %horizon, "loaded rows from ClickHouse");
-        recovered.rows.push((view.name.clone(), rows, series));
+    for view in recovered.catalog.views.clone() {
+        let (rows, keys) = match stored.gone.contains(&view.id) {
+            true => Default::default(), // its name may be another's by now
+            false => load_view(clickhouse, &view, recovered.view_flushed(&view), aside).await?,
+        };
+        recovered.rows.push((view.id, rows, keys));
     }
     let (item, flushed) = (stream_item(StreamId::REQUESTS), recovered.flushed(&stream_item(StreamId::REQUESTS)));
     let aside = read_aside(aside, item, flushed).await?;
@@ -83,6 +91,23 @@ pub async fn recover(
     tracing::info!(requests = read.requests.len(), producers = read.sequences.len(), "loaded requests from ClickHouse");
     (recovered.requests, recovered.sequences) = (read.requests, read.sequences);
     Ok(recovered)
+}
+
+/// Loads the rows of a view above its horizon.
+async fn load_view(
+    clickhouse: &ClickHouse,
+    view: &View,
+    flushed: Epoch,
+    aside: &Arc<Aside>,
+) -> Result<(Rows, HashMap<SeriesId, Key>), SinkError> {
+    if !table_exists(clickhouse, &view.states_table()).await? {
+        return Ok(Default::default()); // dropped by a change whose flush was cut off; the log will say it again
+    }
+    let horizon = view.horizon(flushed);
+    let aside = read_aside(aside, view_item(view), flushed).await?;
+    let (rows, keys) = read_states_and(clickhouse, view, horizon, &aside).await?;
+    tracing::info!(view = view.definition.name, rows = rows.len(), %horizon, "loaded rows from ClickHouse");
+    Ok((rows, keys))
 }
 
 /// The rows of an item that are set aside, as far as that was committed.

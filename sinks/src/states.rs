@@ -1,8 +1,11 @@
 //! Writes the rows of a view to its table of states, and reads them back.
 //!
 //! A row is written whole: its group, its generation, its version and its state. The table keeps of each
-//! `(series, bucket, shard, generation)` the row with the largest version, so writing a row twice is writing it once,
-//! and no token is needed.
+//! `(dimensions, series, bucket, shard, generation)` the row with the largest version, so writing a row twice is writing
+//! it once, and no token is needed.
+//!
+//! On the wire, and in files of rows set aside: the dimensions, the series, the bucket if the view has one, generation,
+//! version, and the columns of the state.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -10,57 +13,74 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use arrow::array::{
-    ArrayRef, AsArray, FixedSizeBinaryArray, Float64Array, RecordBatch, StringBuilder, TimestampMicrosecondArray,
-    UInt32Array, UInt64Array,
+    Array, ArrayRef, AsArray, FixedSizeBinaryArray, MapArray, RecordBatch, StringBuilder, TimestampMicrosecondArray,
+    UInt32Array, UInt64Array, new_null_array,
 };
 use arrow::buffer::Buffer;
-use arrow::compute::take;
-use arrow::datatypes::{Float64Type, TimestampMicrosecondType, UInt64Type};
+use arrow::compute::{CastOptions, cast_with_options, take};
+use arrow::datatypes::{DataType, Field, Schema, TimestampMicrosecondType, UInt64Type};
 use futures::StreamExt;
 use streamgauge_schemas::event::{append_dimensions, dimensions_builder};
-use streamgauge_schemas::{Epoch, EventTime, GroupKey, Row, Rows, Series, SeriesId, State, ViewDefinition};
+use streamgauge_schemas::value::{append_key, key_id, read_keys};
+use streamgauge_schemas::{
+    Epoch, EventTime, GroupKey, Key, Layout, Row, Rows, Series, SeriesId, ValueType, View, ViewDefinition,
+};
 
 use crate::client::INSERT_ROWS_MAX;
+use crate::sql::sql_name;
 use crate::{ClickHouse, SinkError};
 
 /// Rows of one Arrow batch on the wire.
 const CHUNK_ROWS: usize = 65_536;
+/// So many maps of one group are looked at for whether they are null or empty.
+const EMPTY_MAPS_MAX: usize = 8;
 
-const COLUMNS: [&str; 10] =
-    ["name", "dimensions", "series", "bucket", "generation", "version", "count", "sum", "min", "max"];
+const MAKING: &str = "making a batch of states";
 
-/// Writes rows of a view; `series` must hold every series that they name.
+/// The columns that are written, in order.
+fn columns(view: &View) -> Vec<String> {
+    let definition = &view.definition;
+    let mut columns: Vec<String> = definition.dimensions.iter().map(|dimension| dimension.name.clone()).collect();
+    columns.push(view.hidden("series"));
+    columns.extend(definition.bucket.iter().map(|bucket| bucket.name.clone()));
+    columns.extend([view.hidden("generation"), view.hidden("version")]);
+    columns.extend(view.state_columns());
+    columns
+}
+
+/// Writes rows of a view; `keys` must hold every group's dimensions that they name.
 ///
 /// # Errors
-/// [`SinkError::Data`] for a row whose series is missing; any error of an insert, after which the rows may be written
-/// again.
+/// [`SinkError::Data`] for a row whose dimensions are missing; any error of an insert, after which the rows may be
+/// written again.
 pub async fn write_states(
     clickhouse: &ClickHouse,
-    view: &ViewDefinition,
+    view: &Arc<View>,
     rows: &Arc<Rows>,
-    series: &Arc<HashMap<SeriesId, Arc<Series>>>,
+    keys: &Arc<HashMap<SeriesId, Key>>,
 ) -> Result<(), SinkError> {
-    write_range(clickhouse, view, rows, 0..rows.len(), series).await
+    write_range(clickhouse, view, rows, 0..rows.len(), keys).await
 }
 
 /// Writes some of the rows, as [`write_states`] does.
 pub(crate) async fn write_range(
     clickhouse: &ClickHouse,
-    view: &ViewDefinition,
+    view: &Arc<View>,
     rows: &Arc<Rows>,
     range: Range<usize>,
-    series: &Arc<HashMap<SeriesId, Arc<Series>>>,
+    keys: &Arc<HashMap<SeriesId, Key>>,
 ) -> Result<(), SinkError> {
-    let table = view.states_table();
+    let (table, columns) = (view.states_table(), columns(view));
+    let columns: Vec<&str> = columns.iter().map(String::as_str).collect();
     for part in range.clone().step_by(INSERT_ROWS_MAX) {
         let part_end = range.end.min(part + INSERT_ROWS_MAX);
         SinkError::fault("flush.insert")?;
-        let mut insert = clickhouse.begin_insert(&table, &COLUMNS, None);
+        let mut insert = clickhouse.begin_insert(&table, &columns, None);
         for from in (part..part_end).step_by(CHUNK_ROWS) {
             let to = part_end.min(from + CHUNK_ROWS);
-            let (rows, series) = (rows.clone(), series.clone());
-            let made = tokio::task::spawn_blocking(move || make_chunk(&rows, from..to, &series)).await;
-            insert.write(&made.map_err(|e| SinkError::data("making a batch of states", e))??).await?;
+            let (view, rows, keys) = (view.clone(), rows.clone(), keys.clone());
+            let made = tokio::task::spawn_blocking(move || make_chunk(&view, &rows, from..to, &keys)).await;
+            insert.write(&made.map_err(|e| SinkError::data(MAKING, e))??).await?;
         }
         insert.end().await?;
         SinkError::fault("flush.inserted")?;
@@ -68,136 +88,231 @@ pub(crate) async fn write_range(
     Ok(())
 }
 
-/// Makes the Arrow batch of some rows. Texts are written once a series, then spread over the rows.
+/// Makes the Arrow batch of some rows. Dimensions are written once a group's, then spread over the rows.
 pub(crate) fn make_chunk(
+    view: &View,
     rows: &Rows,
     range: Range<usize>,
-    series: &HashMap<SeriesId, Arc<Series>>,
+    keys: &HashMap<SeriesId, Key>,
 ) -> Result<RecordBatch, SinkError> {
-    let wrong = |reason: String| SinkError::data("making a batch of states", reason);
+    let wrong = |e: arrow::error::ArrowError| SinkError::data(MAKING, e);
     let mut places: HashMap<SeriesId, u32> = HashMap::new();
-    let (mut names, mut dimensions) = (StringBuilder::new(), dimensions_builder());
-    let mut index = Vec::with_capacity(range.len());
+    let (mut index, mut distinct) = (Vec::with_capacity(range.len()), Vec::new());
     for id in &rows.series[range.clone()] {
         let next = places.len() as u32;
         index.push(match places.entry(*id) {
             Entry::Occupied(place) => *place.get(),
             Entry::Vacant(free) => {
-                let found = series.get(id).ok_or_else(|| wrong(format!("series {id} is not known")))?;
-                names.append_value(found.name());
-                append_dimensions(&mut dimensions, found);
+                distinct.push(keys.get(id).ok_or_else(|| SinkError::data(MAKING, format!("group {id} is not known")))?);
                 *free.insert(next)
             }
         });
     }
     let index = UInt32Array::from(index);
-    let spread = |values: ArrayRef| take(&values, &index, None).map_err(|e| wrong(e.to_string()));
+    let mut columns: Vec<ArrayRef> = Vec::new();
+    for dimension in dimension_columns(&view.definition, &distinct)? {
+        columns.push(take(&dimension, &index, None).map_err(wrong)?);
+    }
     let ids: Vec<u8> = rows.series[range.clone()].iter().flat_map(|id| id.as_u128().to_le_bytes()).collect();
+    columns.push(Arc::new(FixedSizeBinaryArray::new(16, Buffer::from_vec(ids), None)));
+    if view.definition.bucket.is_some() {
+        let buckets = rows.bucket[range.clone()].iter().map(|bucket| bucket.0);
+        columns.push(Arc::new(TimestampMicrosecondArray::from_iter_values(buckets).with_timezone("UTC")));
+    }
     let epochs = |epochs: &[Epoch]| Arc::new(UInt64Array::from_iter_values(epochs.iter().map(|epoch| epoch.0)));
-    let states = &rows.state[range.clone()];
-    let buckets = rows.bucket[range.clone()].iter().map(|bucket| bucket.0);
-    let floats = |of: fn(&State) -> f64| Arc::new(Float64Array::from_iter_values(states.iter().map(of)));
-    let columns: [ArrayRef; 10] = [
-        spread(Arc::new(names.finish()))?,
-        spread(Arc::new(dimensions.finish()))?,
-        Arc::new(FixedSizeBinaryArray::new(16, Buffer::from_vec(ids), None)),
-        Arc::new(TimestampMicrosecondArray::from_iter_values(buckets).with_timezone("UTC")),
-        epochs(&rows.generation[range.clone()]),
-        epochs(&rows.version[range.clone()]),
-        Arc::new(UInt64Array::from_iter_values(states.iter().map(|state| state.count))),
-        floats(|state| state.sum),
-        floats(|state| state.min),
-        floats(|state| state.max),
-    ];
-    RecordBatch::try_from_iter(COLUMNS.into_iter().zip(columns)).map_err(|e| wrong(e.to_string()))
+    columns.extend([epochs(&rows.generation[range.clone()]) as ArrayRef, epochs(&rows.version[range.clone()])]);
+    columns.extend(view.layout().write(rows.state[range].iter()));
+
+    // One schema for all chunks, whether there are nulls in them or not.
+    let nullable = |at: usize| {
+        let dimension = view.definition.dimensions.get(at);
+        dimension.is_some_and(|dimension| dimension.kind != ValueType::Map && !view.id.is_built_in())
+    };
+    let fields = self::columns(view).into_iter().zip(&columns).enumerate();
+    let fields = fields.map(|(at, (name, column))| Field::new(name, column.data_type().clone(), nullable(at)));
+    RecordBatch::try_new(Arc::new(Schema::new(fields.collect::<Vec<_>>())), columns).map_err(wrong)
 }
 
-/// Reads the newest row of each group and generation whose version is above `horizon`, with their series.
+/// The dimensions of some groups, one column a dimension.
+fn dimension_columns(view: &ViewDefinition, keys: &[&Key]) -> Result<Vec<ArrayRef>, SinkError> {
+    let wrong = || SinkError::data(MAKING, format!("a group of {} that is named in another way", view.name));
+    if view.by_series {
+        let (mut names, mut maps) = (StringBuilder::new(), dimensions_builder());
+        for key in keys {
+            let Key::Series(series) = key else { return Err(wrong()) };
+            names.append_value(series.name());
+            append_dimensions(&mut maps, series);
+        }
+        let (names, maps): (ArrayRef, ArrayRef) = (Arc::new(names.finish()), Arc::new(maps.finish()));
+        let of = |kind| if kind == ValueType::Map { maps.clone() } else { names.clone() };
+        return Ok(view.dimensions.iter().map(|dimension| of(dimension.kind)).collect());
+    }
+    let mut values = Vec::with_capacity(keys.len());
+    for key in keys {
+        let Key::Values(bytes) = key else { return Err(wrong()) };
+        values.push(&**bytes);
+    }
+    let columns = read_keys(values, &view.dimension_kinds()).map_err(|e| SinkError::data(MAKING, e))?;
+    Ok(columns.into_iter().map(without_null_maps).collect())
+}
+
+/// A column in which a map that is null is an empty one (see [`view_table`](crate::view_table)).
+fn without_null_maps(column: ArrayRef) -> ArrayRef {
+    let Some(maps) = column.as_map_opt().filter(|maps| maps.null_count() > 0) else { return column };
+    let DataType::Map(entries, ordered) = maps.data_type() else { return column };
+    let (offsets, values) = (maps.offsets().clone(), maps.entries().clone());
+    Arc::new(MapArray::new(entries.clone(), offsets, values, None, *ordered))
+}
+
+/// Reads the newest row of each group and generation whose version is above `horizon`, with their dimensions.
 ///
 /// No `FINAL` is needed: if any row of a key is above the horizon, the newest is, and the largest version is kept
 /// here. So the index on `version` may skip what is old, and a start reads little.
 ///
 /// # Errors
-/// Any error of the query; [`SinkError::Data`] when a column has another type than the schema says.
+/// Any error of the query; [`SinkError::Data`] when a column has another type than the schema says, or a group's
+/// dimensions are not those that its identity was made of.
 pub async fn read_states(
     clickhouse: &ClickHouse,
-    view: &ViewDefinition,
+    view: &View,
     horizon: Epoch,
-) -> Result<(Rows, HashMap<SeriesId, Arc<Series>>), SinkError> {
+) -> Result<(Rows, HashMap<SeriesId, Key>), SinkError> {
     read_states_and(clickhouse, view, horizon, &[]).await
 }
 
 /// Reads rows as [`read_states`] does, together with rows that are set aside.
 pub(crate) async fn read_states_and(
     clickhouse: &ClickHouse,
-    view: &ViewDefinition,
+    view: &View,
     horizon: Epoch,
     aside: &[RecordBatch],
-) -> Result<(Rows, HashMap<SeriesId, Arc<Series>>), SinkError> {
-    let table = clickhouse.table(&view.states_table());
-    let sql = format!(
-        "SELECT name, dimensions, toUInt64(bitShiftRight(series, 64)) AS high, toUInt64(series) AS low, bucket, \
-         generation, version, count, sum, min, max FROM {table} WHERE shard = 0 AND version > {horizon}"
-    );
-    let wrong = |what: &str| SinkError::data(what, "a column of another type");
-    let mut newest = Newest::default();
+) -> Result<(Rows, HashMap<SeriesId, Key>), SinkError> {
+    let sql = select(clickhouse, view, horizon);
+    let mut newest = Newest::of(view);
     let mut stream = clickhouse.query_arrow(&sql).await?;
     while let Some(batch) = stream.next().await {
-        newest.read_answer(&batch?).ok_or_else(|| wrong(&sql))?;
+        newest.read_answer(&batch?, horizon).map_err(|reason| SinkError::data(&sql, reason))?;
     }
     for batch in aside {
-        newest.read_aside(batch, horizon).ok_or_else(|| wrong("reading states that were set aside"))?;
+        let wrong = |reason| SinkError::data("reading states that were set aside", reason);
+        newest.read_aside(batch, horizon).map_err(wrong)?;
     }
-    Ok((newest.rows, newest.series))
+    Ok((newest.rows, newest.keys))
+}
+
+/// The query for rows above the horizon: the columns that are written, but the series in two halves. All `String`s come
+/// as bytes, since those of states are no texts.
+fn select(clickhouse: &ClickHouse, view: &View, horizon: Epoch) -> String {
+    let mut columns: Vec<String> = columns(view).iter().map(|column| sql_name(column)).collect();
+    let (shard, version) = (sql_name(&view.hidden("shard")), sql_name(&view.hidden("version")));
+    let series = &mut columns[view.definition.dimensions.len()];
+    *series = format!("toUInt64(bitShiftRight({series}, 64)) AS _high, toUInt64({series}) AS _low");
+    format!(
+        "SELECT {} FROM {} WHERE {shard} = 0 AND {version} > {horizon} SETTINGS output_format_arrow_string_as_string = 0",
+        columns.join(", "),
+        clickhouse.table(&view.states_table()),
+    )
 }
 
 /// The newest row so far of each group and generation.
-#[derive(Default)]
-struct Newest {
+struct Newest<'a> {
+    view: &'a ViewDefinition,
+    layout: Layout,
     rows: Rows,
     places: HashMap<(GroupKey, Epoch), usize>,
-    series: HashMap<SeriesId, Arc<Series>>,
+    keys: HashMap<SeriesId, Key>,
 }
 
-impl Newest {
-    /// Reads a batch of ClickHouse's answer. `None` when a column does not have the type that it must have.
-    fn read_answer(&mut self, batch: &RecordBatch) -> Option<()> {
-        let half = |at: usize| Some(batch.column(at).as_primitive_opt::<UInt64Type>()?.values());
-        let ids: Vec<SeriesId> =
-            half(2)?.iter().zip(half(3)?).map(|(high, low)| SeriesId { high: *high, low: *low }).collect();
-        self.read(batch, &ids, 4, Epoch::ZERO)
+impl<'a> Newest<'a> {
+    fn of(view: &'a View) -> Self {
+        let (view, layout) = (&view.definition, view.layout());
+        Newest { view, layout, rows: Rows::default(), places: HashMap::new(), keys: HashMap::new() }
     }
 
-    /// Reads a batch of the form that is inserted, [`COLUMNS`].
-    fn read_aside(&mut self, batch: &RecordBatch, horizon: Epoch) -> Option<()> {
-        let ids = batch.column(2).as_fixed_size_binary_opt()?.iter();
+    /// Reads a batch of ClickHouse's answer.
+    fn read_answer(&mut self, batch: &RecordBatch, horizon: Epoch) -> Result<(), String> {
+        let at = self.view.dimensions.len();
+        let (high, low) = (epochs(batch, at)?, epochs(batch, at + 1)?);
+        let ids: Vec<SeriesId> = high.iter().zip(low).map(|(high, low)| SeriesId { high: *high, low: *low }).collect();
+        self.read(batch, &ids, at + 2, horizon)
+    }
+
+    /// Reads a batch of the form that is inserted.
+    fn read_aside(&mut self, batch: &RecordBatch, horizon: Epoch) -> Result<(), String> {
+        let at = self.view.dimensions.len();
+        let ids = batch.columns().get(at).and_then(|column| column.as_fixed_size_binary_opt());
         let id = |bytes: Option<&[u8]>| Some(SeriesId::from_u128(u128::from_le_bytes(bytes?.try_into().ok()?)));
-        let ids: Vec<SeriesId> = ids.map(id).collect::<Option<_>>()?;
-        self.read(batch, &ids, 3, horizon)
+        let ids: Option<Vec<SeriesId>> = ids.and_then(|ids| ids.iter().map(id).collect());
+        self.read(batch, &ids.ok_or("no identities of groups")?, at + 1, horizon)
     }
 
-    /// Reads rows above the horizon: name and dimensions first, the series as given, the rest from column `rest` on.
-    fn read(&mut self, batch: &RecordBatch, ids: &[SeriesId], rest: usize, horizon: Epoch) -> Option<()> {
-        let number = |at: usize| Some(batch.column(rest + at).as_primitive_opt::<UInt64Type>()?.values());
-        let float = |at: usize| Some(batch.column(rest + at).as_primitive_opt::<Float64Type>()?.values());
-        let names = batch.column(0).as_string_opt::<i32>()?;
-        let dimensions = batch.column(1).as_map_opt()?;
-        let (keys, values) = (dimensions.keys().as_string_opt::<i32>()?, dimensions.values().as_string_opt::<i32>()?);
-        let buckets = batch.column(rest).as_primitive_opt::<TimestampMicrosecondType>()?.values();
-        let (generations, versions, counts) = (number(1)?, number(2)?, number(3)?);
-        let (sums, mins, maxs) = (float(4)?, float(5)?, float(6)?);
-        for at in (0..batch.num_rows()).filter(|at| versions[*at] > horizon.0) {
-            let id = ids[at];
-            self.series.entry(id).or_insert_with(|| {
-                let range = dimensions.value_offsets()[at] as usize..dimensions.value_offsets()[at + 1] as usize;
-                let pairs = range.map(|entry| (keys.value(entry), values.value(entry)));
-                Arc::new(Series::new(names.value(at), pairs))
-            });
-            let state = State { count: counts[at], sum: sums[at], min: mins[at], max: maxs[at] };
-            let row = Row { generation: Epoch(generations[at]), version: Epoch(versions[at]), state };
-            self.keep(GroupKey { series: id, bucket: EventTime(buckets[at]) }, row);
+    /// Reads rows above the horizon: the dimensions come first, the identities as given, the rest from column `rest` on.
+    fn read(&mut self, batch: &RecordBatch, ids: &[SeriesId], rest: usize, horizon: Epoch) -> Result<(), String> {
+        let bucketed = usize::from(self.view.bucket.is_some());
+        let states = rest + bucketed + 2;
+        if batch.num_columns() != states + self.layout.columns().len() {
+            return Err(format!("{} columns of rows of {}", batch.num_columns(), self.view.name));
         }
-        Some(())
+        let dimensions = self.dimensions(batch)?;
+        let buckets = match bucketed {
+            0 => None,
+            _ => Some(
+                batch.column(rest).as_primitive_opt::<TimestampMicrosecondType>().ok_or("a bucket of another type")?,
+            ),
+        };
+        let (generations, versions) = (epochs(batch, rest + bucketed)?, epochs(batch, rest + bucketed + 1)?);
+        let read = self.layout.read(&batch.columns()[states..]).map_err(|e| e.to_string())?;
+        for (at, state) in read.into_iter().enumerate().filter(|(at, _)| versions[*at] > horizon.0) {
+            let id = ids[at];
+            if !self.keys.contains_key(&id) {
+                self.keys.insert(id, self.key(&dimensions, at, id)?);
+            }
+            let bucket = buckets.map_or(GroupKey::NO_BUCKET, |buckets| EventTime(buckets.value(at)));
+            let row = Row { generation: Epoch(generations[at]), version: Epoch(versions[at]), state };
+            self.keep(GroupKey { series: id, bucket }, row);
+        }
+        Ok(())
+    }
+
+    /// The columns of the dimensions, with texts where they came as bytes.
+    fn dimensions(&self, batch: &RecordBatch) -> Result<Vec<ArrayRef>, String> {
+        let options = CastOptions { safe: false, ..CastOptions::default() };
+        let column = |(at, kind): (usize, ValueType)| {
+            cast_with_options(batch.column(at), &kind.arrow(), &options).map_err(|e| e.to_string())
+        };
+        self.view.dimension_kinds().into_iter().enumerate().map(column).collect()
+    }
+
+    /// The dimensions of the group in a row.
+    fn key(&self, dimensions: &[ArrayRef], row: usize, id: SeriesId) -> Result<Key, String> {
+        if self.view.by_series {
+            let of = |map| {
+                let mut found = self.view.dimensions.iter().zip(dimensions);
+                found.find(|(dimension, _)| (dimension.kind == ValueType::Map) == map).map(|(_, column)| column)
+            };
+            let (names, maps) = of(false).zip(of(true)).ok_or("a series has a name and dimensions")?;
+            let entries = maps.as_map().value(row);
+            let (keys, values) = (entries.column(0).as_string::<i32>(), entries.column(1).as_string::<i32>());
+            let pairs = (0..entries.len()).map(|entry| (keys.value(entry), values.value(entry)));
+            return Ok(Key::Series(Arc::new(Series::new(names.as_string::<i32>().value(row), pairs))));
+        }
+        let kinds = self.view.dimension_kinds();
+        let is_empty_map = |at: &usize| kinds[*at] == ValueType::Map && dimensions[*at].as_map().value_length(row) == 0;
+        let maps: Vec<usize> = (0..kinds.len()).filter(is_empty_map).take(EMPTY_MAPS_MAX).collect();
+        for nulls in 0..1_usize << maps.len() {
+            let is_null = |at: usize| maps.iter().position(|map| *map == at).is_some_and(|bit| nulls >> bit & 1 == 1);
+            let mut bytes = Vec::new();
+            for (at, (column, kind)) in dimensions.iter().zip(&kinds).enumerate() {
+                match is_null(at) {
+                    true => append_key(&mut bytes, &new_null_array(&kind.arrow(), 1), *kind, 0),
+                    false => append_key(&mut bytes, column, *kind, row),
+                }
+            }
+            if key_id(&bytes) == id {
+                return Ok(Key::Values(bytes.into()));
+            }
+        }
+        Err(format!("the dimensions of group {id} of {} are not those that its identity was made of", self.view.name))
     }
 
     fn keep(&mut self, key: GroupKey, row: Row) {
@@ -213,4 +328,10 @@ impl Newest {
             Entry::Occupied(_) => {}
         }
     }
+}
+
+/// A column of numbers.
+fn epochs(batch: &RecordBatch, at: usize) -> Result<&[u64], String> {
+    let column = batch.columns().get(at).and_then(|column| column.as_primitive_opt::<UInt64Type>());
+    column.map(|column| &column.values()[..]).ok_or_else(|| format!("column {at} is not of type UInt64"))
 }

@@ -13,8 +13,7 @@ use arrow::datatypes::Field;
 use futures::TryStreamExt;
 use streamgauge_schemas::stream::{CatalogChange, Stream, rejects, requests};
 use streamgauge_schemas::{
-    Epoch, EventBatch, EventTime, GroupKey, Row, Rows, Series, State, StreamDefinition, StreamId, TableBatch,
-    ViewDefinition, view::built_in_rollups,
+    Epoch, EventBatch, EventTime, GroupKey, Key, Row, Rows, Series, StreamDefinition, StreamId, TableBatch,
 };
 use streamgauge_sinks::error::PASSING_CODES;
 use streamgauge_sinks::flushed::write_flushed;
@@ -23,15 +22,11 @@ use streamgauge_sinks::states::{read_states, write_states};
 use streamgauge_sinks::{
     ClickHouse, Recovered, RequestWindow, SinkError, StreamTable, catalog, migrations, recover, stream_item, view_item,
 };
-use support::{aside, ask, database, epoch, metrics, run, until};
-
-fn second() -> ViewDefinition {
-    built_in_rollups().remove(0)
-}
+use support::{aside, ask, counts, database, epoch, keys, metrics, run, second, state, until};
 
 /// Recovers without requests, and with nothing set aside.
-async fn recover_all(clickhouse: &ClickHouse, views: &[ViewDefinition]) -> Result<Recovered, SinkError> {
-    recover(clickhouse, views, RequestWindow::default(), &aside(clickhouse.database())).await
+async fn recover_all(clickhouse: &ClickHouse) -> Result<Recovered, SinkError> {
+    recover(clickhouse, RequestWindow::default(), &aside(clickhouse.database())).await
 }
 
 async fn count(clickhouse: &ClickHouse, table: &str) -> String {
@@ -64,9 +59,9 @@ fn states_written_twice_are_there_once_and_come_back_as_they_were() {
             let one =
                 Arc::new(Series::new("it's a `name`", [("host", format!("h\\{}", at % 7)), ("zone", String::new())]));
             let key = GroupKey { series: one.id(), bucket: EventTime(-5_000_000 + at * 1_000_000) };
-            let state = State { count: at as u64 + 1, sum: 0.1 * at as f64, min: -1e300, max: f64::MIN_POSITIVE };
+            let state = state(at as u64 + 1, 0.1 * at as f64, -1e300, f64::MIN_POSITIVE);
             rows.push(key, Row { generation: epoch(at as u64), version: epoch(1_000 + at as u64), state });
-            series.insert(one.id(), one);
+            series.insert(one.id(), Key::Series(one));
         }
         let (rows, series) = (Arc::new(rows), Arc::new(series));
         write_states(&clickhouse, &view, &rows, &series).await.unwrap();
@@ -75,8 +70,8 @@ fn states_written_twice_are_there_once_and_come_back_as_they_were() {
         assert_eq!(ask(&clickhouse, "SELECT uniqExact(series) FROM states.metrics_1s_states").await, "7");
 
         let sorted = |rows: &Rows| {
-            let mut all: Vec<_> = rows.iter().collect();
-            all.sort();
+            let mut all: Vec<_> = rows.iter().map(|(key, row)| (key, row.clone(), row.state)).collect();
+            all.sort_by(|a, b| (&a.0, &a.1).cmp(&(&b.0, &b.1)));
             all
         };
         let (found, known) = read_states(&clickhouse, &view, Epoch::ZERO).await.unwrap();
@@ -93,13 +88,13 @@ fn a_newer_version_hides_the_older_on_both_sides_of_the_horizon() {
         let clickhouse = database("versions").await;
         let view = second();
         let series = Arc::new(Series::new("cpu", [("host", "a")]));
-        let known = Arc::new(HashMap::from([(series.id(), series.clone())]));
+        let known = Arc::new(keys([series.clone()]));
         // So many groups that the index on the version has something to skip.
         let write = async |groups: std::ops::Range<i64>, version: u64, count: u64| {
             let mut rows = Rows::default();
             for at in groups {
                 let key = GroupKey { series: series.id(), bucket: EventTime(at * 1_000_000) };
-                let state = State { count, ..State::of(1.0) };
+                let state = state(count, 1.0, 1.0, 1.0);
                 rows.push(key, Row { generation: epoch(0), version: epoch(version), state });
             }
             write_states(&clickhouse, &view, &Arc::new(rows), &known).await.unwrap();
@@ -113,9 +108,9 @@ fn a_newer_version_hides_the_older_on_both_sides_of_the_horizon() {
         assert_eq!(ask(&clickhouse, &below(20)).await, "30000");
         let (found, _) = read_states(&clickhouse, &view, epoch(15)).await.unwrap();
         assert_eq!(found.len(), 100);
-        assert!(found.state.iter().all(|state| state.count == 2));
+        assert!(counts(&found.state).iter().all(|count| *count == 2));
         let (found, _) = read_states(&clickhouse, &view, epoch(5)).await.unwrap();
-        assert_eq!(found.state.iter().map(|state| state.count).sum::<u64>(), 30_100);
+        assert_eq!(counts(&found.state).iter().sum::<u64>(), 30_100);
     });
 }
 
@@ -164,14 +159,14 @@ fn a_crash_between_insert_and_commit_is_repaired() {
         write(4, 9, "boot1").await; // and no commit
         assert_eq!(count(&clickhouse, "metrics").await, "800");
         for _ in 0..2 {
-            let recovered = recover_all(&clickhouse, &built_in_rollups()).await.unwrap();
+            let recovered = recover_all(&clickhouse).await.unwrap();
             assert_eq!(recovered.flushed("stream/0"), epoch(3));
             assert_eq!(count(&clickhouse, "metrics").await, "300");
         }
         write(4, 9, "boot2").await; // the log is flushed again
         assert_eq!(count(&clickhouse, "metrics").await, "800");
         write_flushed(&clickhouse, &[(stream_item(StreamId::METRICS), epoch(8))]).await.unwrap();
-        recover_all(&clickhouse, &[]).await.unwrap();
+        recover_all(&clickhouse).await.unwrap();
         assert_eq!(count(&clickhouse, "metrics").await, "800");
     });
 }
@@ -186,18 +181,18 @@ fn recovery_loads_rows_above_each_views_horizon() {
         for at in 0..20 {
             let key = GroupKey { series: series.id(), bucket: EventTime(at * 1_000_000) };
             let at = epoch(at as u64 * 1_000_000);
-            rows.push(key, Row { generation: at, version: at, state: State::of(1.0) });
+            rows.push(key, Row { generation: at, version: at, state: state(1, 1.0, 1.0, 1.0) });
         }
-        let known = Arc::new(HashMap::from([(series.id(), series.clone())]));
+        let known = Arc::new(keys([series.clone()]));
         write_states(&clickhouse, &view, &Arc::new(rows), &known).await.unwrap();
         write_flushed(&clickhouse, &[(view_item(&view), epoch(10_000_000))]).await.unwrap();
-        let recovered = recover_all(&clickhouse, std::slice::from_ref(&view)).await.unwrap();
-        let (name, rows, known) = &recovered.rows[0];
-        assert_eq!(name, "metrics_1s");
+        let recovered = recover_all(&clickhouse).await.unwrap();
+        let (id, rows, known) = &recovered.rows[0];
+        assert_eq!((*id, recovered.rows.len()), (view.id, 4));
         let mut buckets: Vec<i64> = rows.bucket.iter().map(|bucket| bucket.0 / 1_000_000).collect();
         buckets.sort_unstable();
         assert_eq!(buckets, (6..20).collect::<Vec<_>>()); // K is 5 s: versions above 10 − 5, also those above F
-        assert_eq!(known.get(&series.id()), Some(&series));
+        assert_eq!(known.get(&series.id()), Some(&Key::Series(series)));
     });
 }
 
@@ -245,9 +240,9 @@ fn a_stream_is_made_filled_and_dropped_however_often_its_changes_are_applied() {
         assert_eq!(ask(&clickhouse, sql).await, expected);
 
         // Recovery knows the stream from the catalog's flushed epoch on, and not before.
-        assert!(recover_all(&clickhouse, &[]).await.unwrap().catalog.own().next().is_none());
+        assert!(recover_all(&clickhouse).await.unwrap().catalog.own().next().is_none());
         write_flushed(&clickhouse, &[("catalog".into(), epoch(1)), (stream_item(stream.id), epoch(2))]).await.unwrap();
-        let recovered = recover_all(&clickhouse, &[]).await.unwrap();
+        let recovered = recover_all(&clickhouse).await.unwrap();
         assert_eq!(recovered.catalog.epoch, epoch(1));
         assert_eq!(own(&recovered), std::slice::from_ref(&stream));
         assert_eq!(count(&clickhouse, "flights").await, "2"); // epoch 3 was not committed
@@ -259,11 +254,11 @@ fn a_stream_is_made_filled_and_dropped_however_often_its_changes_are_applied() {
             (epoch(11), CatalogChange::CreateStream(again.clone())),
         ];
         catalog::apply_changes(&clickhouse, &changes).await.unwrap();
-        assert_eq!(own(&recover_all(&clickhouse, &[]).await.unwrap()), [stream]); // as of its flushed epoch
+        assert_eq!(own(&recover_all(&clickhouse).await.unwrap()), [stream]); // as of its flushed epoch
         catalog::apply_changes(&clickhouse, &changes).await.unwrap();
         assert_eq!(count(&clickhouse, "flights").await, "0");
         write_flushed(&clickhouse, &[("catalog".into(), epoch(11))]).await.unwrap();
-        let streams = own(&recover_all(&clickhouse, &[]).await.unwrap());
+        let streams = own(&recover_all(&clickhouse).await.unwrap());
         assert_eq!(streams, [Arc::new(Stream { id: StreamId(epoch(11).0), definition: again })]);
     });
 }
@@ -297,10 +292,10 @@ fn built_in_streams_are_repaired_like_others_and_no_change_touches_them() {
             ];
             catalog::apply_changes(&clickhouse, &changes).await.unwrap();
             assert_eq!(count(&clickhouse, name).await, "15");
-            recover_all(&clickhouse, &[]).await.unwrap();
+            recover_all(&clickhouse).await.unwrap();
             assert_eq!(count(&clickhouse, name).await, "10"); // epoch 3 was not committed
         }
-        let recovered = recover_all(&clickhouse, &[]).await.unwrap();
+        let recovered = recover_all(&clickhouse).await.unwrap();
         assert_eq!(recovered.catalog.streams, [rejects(), requests()]);
     });
 }

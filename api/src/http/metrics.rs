@@ -11,7 +11,7 @@ use serde_json::{Map, Value, json};
 use streamgauge_queries::format::partial_json;
 use streamgauge_queries::{Aggregation, AskOptions, DimensionFilter, SeriesAnswer, SeriesPoints, SeriesQuery};
 use streamgauge_schemas::time::{self, to_rfc3339};
-use streamgauge_schemas::{Duration, EventTime, State};
+use streamgauge_schemas::{Duration, EventTime, Summary};
 use utoipa::ToSchema;
 
 use super::Ready;
@@ -219,7 +219,7 @@ pub(crate) fn series_json(series: &[SeriesPoints], aggregations: &[Aggregation])
     series.iter().map(one).collect()
 }
 
-fn point(at: EventTime, state: &State, aggregations: &[Aggregation]) -> Value {
+fn point(at: EventTime, state: &Summary, aggregations: &[Aggregation]) -> Value {
     let values = aggregations.iter().map(|aggregation| match aggregation {
         Aggregation::Count => json!(state.count),
         other => json!(other.of(state)),
@@ -252,7 +252,7 @@ mod tests {
 
     #[test]
     fn points_carry_one_value_an_aggregation() {
-        let state = State { count: 4, sum: 10.0, min: 1.0, max: 4.0 };
+        let state = Summary { count: 4, sum: 10.0, min: 1.0, max: 4.0 };
         let series = SeriesPoints {
             dimensions: BTreeMap::from([("host".into(), "a".into())]),
             points: vec![(EventTime(0), state)],

@@ -141,6 +141,14 @@ impl From<EngineError> for Problem {
             }
             EngineError::UnknownStream(_) => Problem::new(StatusCode::NOT_FOUND, "unknown_stream", error.to_string()),
             EngineError::StreamExists(_) => Problem::new(StatusCode::CONFLICT, "stream_exists", error.to_string()),
+            EngineError::ViewFull { .. } => refused("view", Problem::unavailable("view_full", error.to_string(), 5)),
+            EngineError::UnknownView(_) => Problem::new(StatusCode::NOT_FOUND, "unknown_view", error.to_string()),
+            EngineError::NameTaken(_) => Problem::new(StatusCode::CONFLICT, "name_taken", error.to_string()),
+            EngineError::StreamInUse { .. } => Problem::new(StatusCode::CONFLICT, "stream_in_use", error.to_string()),
+            EngineError::BuiltInView(_) => Problem::new(StatusCode::CONFLICT, "built_in", error.to_string()),
+            EngineError::BrokenView { .. } => {
+                Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "view_broken", error.to_string())
+            }
             EngineError::Schema(_) => Problem::bad_request("bad_definition", error.to_string()),
             EngineError::Workers(_) | EngineError::HistoryLost { .. } => Problem::internal(&error),
         }
@@ -153,7 +161,7 @@ impl From<QueryError> for Problem {
             (_, QueryError::UnknownMetric { .. }) => {
                 Problem::new(StatusCode::NOT_FOUND, "unknown_metric", error.to_string())
             }
-            (ErrorKind::Limit { code }, QueryError::EpochNotReached { .. }) => {
+            (ErrorKind::Limit { code }, QueryError::EpochNotReached { .. } | QueryError::Backfilling { .. }) => {
                 Problem::unavailable(code, error.to_string(), 1)
             }
             (ErrorKind::Caller { code }, _) => Problem::bad_request(code, chain(&error)),

@@ -63,7 +63,7 @@ pub(crate) enum SqlFormat {
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct SqlRequest {
-    /// One statement that reads. Before it may stand `SET streamgauge.epoch = …;` and `SET streamgauge.partial = true;`.
+    /// One statement that reads, or one about views (`CREATE`, `DROP`, `SHOW`, `EXPLAIN MATERIALIZED VIEW`). Before one that reads may stand `SET streamgauge.epoch = …;` and `SET streamgauge.partial = true;`.
     #[schema(example = "SELECT name, count(*) FROM metrics GROUP BY name")]
     sql: String,
     /// The form of the answer; JSON by default.
@@ -114,7 +114,7 @@ pub(crate) struct SqlAnswer {
     partial: Option<PartialAnswer>,
 }
 
-/// Ask SQL over live events and history as one table.
+/// Ask SQL over live events and history as one table, or make and drop views.
 #[utoipa::path(
     post, path = "/api/v1/sql", operation_id = "ask_sql", tag = "queries", request_body = SqlRequest,
     params(("X-Streamgauge-Epoch" = Option<u64>, Header, description = "waits, for some seconds at most, until the events of this epoch are visible")),

@@ -1,4 +1,4 @@
-//! The comparison: every stream and every rollup against the recomputation from what was acknowledged.
+//! The comparison: every stream and every view against the recomputation from what was acknowledged.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -11,7 +11,7 @@ use crate::ledger::Ledger;
 use crate::producers::Producers;
 use crate::refusals;
 use crate::report::Report;
-use crate::requests::{STREAMS, UNNAMED};
+use crate::requests::{METRICS_VIEW, STREAMS, UNNAMED, VIEW_SUFFIX};
 use crate::site::Site;
 use crate::support::{Client, PATIENCE};
 use crate::tables::Table;
@@ -128,8 +128,9 @@ fn questions(whom: Whom) -> Vec<Question> {
             Whom::ClickHouse => "toUnixTimestamp64Micro(bucket)",
         };
         let columns = r#""count", "sum", "min", "max""#;
-        let sql = format!("SELECT {bucket}, name, dimensions['host'], {columns} FROM {}", view.name);
-        question(&view.name, sql, 3, SUM, Box::new(move |ledger| ledger.buckets(view.bucket)));
+        let sql = format!("SELECT {bucket}, name, dimensions['host'], {columns} FROM {}", view.definition.name);
+        let width = view.definition.bucket.as_ref().and_then(|bucket| bucket.width).unwrap();
+        question(&view.definition.name, sql, 3, SUM, Box::new(move |ledger| ledger.buckets(width)));
     }
     for stream in STREAMS {
         // Numbers are all different, so their count shows a repeat.
@@ -139,7 +140,14 @@ fn questions(whom: Whom) -> Vec<Question> {
         question(stream, sql, 1, SUM, Box::new(move |ledger| ledger.stream(stream)));
         let sql = sql_of_count(stream);
         question(stream, sql, 1, &[], Box::new(move |ledger| counts(&ledger.stream(stream))));
+        let view = format!("{stream}{VIEW_SUFFIX}");
+        let sql = format!("SELECT producer, events, total, least, most FROM {view}");
+        question(&view, sql, 1, SUM, Box::new(move |ledger| ledger.stream(stream)));
     }
+    let sql = format!(
+        "SELECT name, host, sum(events), sum(total), min(least), max(most) FROM {METRICS_VIEW} GROUP BY name, host"
+    );
+    question(METRICS_VIEW, sql, 2, SUM, Box::new(Ledger::series));
     let rejects = "SELECT stream, event, 1, position FROM rejects";
     question("rejects", rejects.to_owned(), 2, &[], Box::new(Ledger::rejects));
     let name = match whom {

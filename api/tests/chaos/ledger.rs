@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use anyhow::{bail, ensure};
 use serde_json::Value;
-use streamgauge_schemas::{Duration, EventTime, State};
+use streamgauge_schemas::{Duration, EventTime, Summary};
 
 use crate::requests::{Good, Naming, Request, UNNAMED};
 use crate::tables::Table;
@@ -24,9 +24,9 @@ pub(crate) enum Outcome {
 #[derive(Default)]
 pub(crate) struct Ledger {
     /// By series and second.
-    metrics: BTreeMap<(String, String), BTreeMap<EventTime, State>>,
+    metrics: BTreeMap<(String, String), BTreeMap<EventTime, Summary>>,
     /// By stream and producer.
-    streams: BTreeMap<(&'static str, String), State>,
+    streams: BTreeMap<(&'static str, String), Summary>,
     unnamed: BTreeMap<String, (Outcome, Vec<Good>)>,
     /// By stream and mark: the position.
     rejects: BTreeMap<(&'static str, String), u64>,
@@ -123,8 +123,8 @@ impl Ledger {
 
     /// Per series: count, sum, least and greatest.
     pub(crate) fn series(&self) -> Table {
-        let whole = |buckets: &BTreeMap<EventTime, State>| {
-            buckets.values().fold(State::EMPTY, |mut whole, state| {
+        let whole = |buckets: &BTreeMap<EventTime, Summary>| {
+            buckets.values().fold(Summary::EMPTY, |mut whole, state| {
                 whole.merge(state);
                 whole
             })
@@ -136,13 +136,13 @@ impl Ledger {
 
     /// Per bucket of that length and series: count, sum, least and greatest.
     pub(crate) fn buckets(&self, length: Duration) -> Table {
-        let mut rows: BTreeMap<(EventTime, &(String, String)), State> = BTreeMap::new();
+        let mut rows: BTreeMap<(EventTime, &(String, String)), Summary> = BTreeMap::new();
         for (series, buckets) in &self.metrics {
             for (second, state) in buckets {
                 rows.entry((second.floor(length), series)).or_default().merge(state);
             }
         }
-        let row = |((at, series), state): ((EventTime, &(String, String)), State)| {
+        let row = |((at, series), state): ((EventTime, &(String, String)), Summary)| {
             (vec![at.0.to_string(), series.0.clone(), series.1.clone()], state)
         };
         Table::of_states(rows.into_iter().map(row))

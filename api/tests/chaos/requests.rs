@@ -55,14 +55,37 @@ pub(crate) struct Good {
     pub(crate) value: f64,
 }
 
-/// Makes the streams of these requests.
+/// The view that is made over each of [`STREAMS`], and the one over `metrics`.
+pub(crate) const VIEW_SUFFIX: &str = "_by_producer";
+/// See [`VIEW_SUFFIX`].
+pub(crate) const METRICS_VIEW: &str = "chaos_hosts";
+
+/// Makes the streams of these requests, and views over them.
 pub(crate) async fn make_streams(client: &Client) -> anyhow::Result<()> {
     for name in STREAMS {
         let definition = json!({"name": name, "time_column": "at", "columns": [
             {"name": "producer", "type": "text"}, {"name": "n", "type": "i64"}, {"name": "value", "type": "f64"}]});
         let answer = client.post_json("/api/v1/streams", &definition).await;
         ensure!(answer.status == 201, "the stream {name} was not made: {}", answer.text());
+        let numbers = "count(*) AS events, sum(value) AS total, min(value) AS least, max(value) AS most";
+        make_view(
+            client,
+            &format!("{name}{VIEW_SUFFIX}"),
+            &format!("producer, {numbers} FROM {name} GROUP BY producer"),
+        )
+        .await?;
     }
+    let select = "name, dimensions['host'] AS host, date_bin(INTERVAL '10 minutes', ts) AS bucket, count(*) AS events, \
+                  sum(value) AS total, min(value) AS least, max(value) AS most FROM metrics GROUP BY 1, 2, 3";
+    make_view(client, METRICS_VIEW, select).await
+}
+
+/// Makes a view whose rows leave memory within seconds.
+async fn make_view(client: &Client, name: &str, select: &str) -> anyhow::Result<()> {
+    let with = "flush_interval = '500ms', idle = '2s'";
+    let sql = format!("CREATE MATERIALIZED VIEW {name} WITH ({with}) AS SELECT {select}");
+    let answer = client.post_json("/api/v1/sql", &json!({"sql": sql})).await;
+    ensure!(answer.status == 200, "the view {name} was not made: {}", answer.text());
     Ok(())
 }
 

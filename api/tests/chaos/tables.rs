@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Context, ensure};
-use streamgauge_schemas::State;
+use streamgauge_schemas::Summary;
 
 /// How far a sum may be off, relative to itself: the order of adding is not fixed.
 const SUM_TOLERANCE: f64 = 1e-9;
@@ -16,7 +16,7 @@ pub(crate) struct Table(BTreeMap<Vec<String>, Vec<f64>>);
 
 impl Table {
     /// A table of count, sum, least and greatest.
-    pub(crate) fn of_states(rows: impl Iterator<Item = (Vec<String>, State)>) -> Self {
+    pub(crate) fn of_states(rows: impl Iterator<Item = (Vec<String>, Summary)>) -> Self {
         Table::of_rows(rows.map(|(name, state)| (name, vec![state.count as f64, state.sum, state.min, state.max])))
     }
 

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value, json};
 use streamgauge_schemas::time::to_rfc3339;
-use streamgauge_schemas::{EventTime, State};
+use streamgauge_schemas::{EventTime, Summary};
 
 use crate::support::Client;
 use crate::support::client::{JSON, NDJSON, accepted};
@@ -83,12 +83,12 @@ pub(crate) async fn post(client: &Client, events: &[Event]) {
 /// The rows of a rollup in any order, recomputed from the events: bucket, name, host, zone and the five aggregates.
 pub(crate) fn rollup(bucket: &str, events: &[Event]) -> Vec<Value> {
     let bucket = bucket.parse().unwrap();
-    let mut groups: BTreeMap<(EventTime, &str, &BTreeMap<&str, &str>), State> = BTreeMap::new();
+    let mut groups: BTreeMap<(EventTime, &str, &BTreeMap<&str, &str>), Summary> = BTreeMap::new();
     for event in events {
         groups.entry((event.at.floor(bucket), event.name, &event.dimensions)).or_default().add(event.value);
     }
-    let row = |((at, name, dimensions), state): (&(EventTime, &str, &BTreeMap<&str, &str>), &State)| {
-        let State { count, sum, min, max } = *state;
+    let row = |((at, name, dimensions), state): (&(EventTime, &str, &BTreeMap<&str, &str>), &Summary)| {
+        let Summary { count, sum, min, max } = *state;
         let (host, zone, count) = (dimensions.get("host"), dimensions.get("zone"), count as f64);
         // Read as an answer is read: serde_json may be off by the last bit.
         let text = json!([to_rfc3339(*at), name, host, zone, count, sum, min, max, sum / count]).to_string();
@@ -132,14 +132,14 @@ impl Question {
     /// The series that it must be answered with, recomputed from the events.
     pub(crate) fn expected(&self, metric: &str, events: &[Event]) -> Value {
         let granularity = self.granularity.parse().unwrap();
-        let mut series: BTreeMap<String, (Value, BTreeMap<EventTime, State>)> = BTreeMap::new();
+        let mut series: BTreeMap<String, (Value, BTreeMap<EventTime, Summary>)> = BTreeMap::new();
         for event in events.iter().filter(|event| event.name == metric && self.holds(event)) {
             let key = |name: &&str| Some((name.to_string(), json!(event.dimensions.get(name)?)));
             let dimensions = Value::Object(self.group_by.iter().filter_map(key).collect::<Map<_, _>>());
             let (_, buckets) = series.entry(dimensions.to_string()).or_insert((dimensions, BTreeMap::new()));
             buckets.entry(event.at.floor(granularity)).or_default().add(event.value);
         }
-        let one = |(dimensions, buckets): (Value, BTreeMap<EventTime, State>)| {
+        let one = |(dimensions, buckets): (Value, BTreeMap<EventTime, Summary>)| {
             let points: Value = buckets.iter().map(|(at, state)| self.point(*at, state)).collect();
             json!({"dimensions": dimensions, "points": points})
         };
@@ -152,7 +152,7 @@ impl Question {
         self.filter.iter().all(|(key, values)| event.dimensions.get(key).is_some_and(|value| values.contains(value)))
     }
 
-    fn point(&self, at: EventTime, state: &State) -> Value {
+    fn point(&self, at: EventTime, state: &Summary) -> Value {
         let mut point = vec![json!(to_rfc3339(at))];
         for aggregation in self.aggregations.split(',') {
             point.push(json!(match aggregation {

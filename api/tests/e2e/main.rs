@@ -14,6 +14,7 @@
 //! - `aside`: what ClickHouse refuses.
 //! - `rejects`: events that were not accepted, listed and sent again.
 //! - `restart`: SIGTERM, SIGKILL, and a ClickHouse that dies.
+//! - `views`: views of the user's own.
 //! - `surface`: health, the program's own metrics, the description of the interface, the page.
 
 #![allow(clippy::unwrap_used, reason = "a test ends where something is not as it must be")]
@@ -37,3 +38,4 @@ mod requests;
 mod restart;
 mod streams;
 mod surface;
+mod views;

@@ -119,7 +119,7 @@ export interface paths {
         };
         get?: never;
         put?: never;
-        /** Ask SQL over live events and history as one table. */
+        /** Ask SQL over live events and history as one table, or make and drop views. */
         post: operations["ask_sql"];
         delete?: never;
         options?: never;
@@ -475,7 +475,7 @@ export interface components {
             /** @description Whether an answer from memory alone will do when ClickHouse is away or fails; it is marked. */
             partial?: boolean;
             /**
-             * @description One statement that reads. Before it may stand `SET streamgauge.epoch = …;` and `SET streamgauge.partial = true;`.
+             * @description One statement that reads, or one about views (`CREATE`, `DROP`, `SHOW`, `EXPLAIN MATERIALIZED VIEW`). Before one that reads may stand `SET streamgauge.epoch = …;` and `SET streamgauge.partial = true;`.
              * @example SELECT name, count(*) FROM metrics GROUP BY name
              */
             sql: string;

@@ -38,6 +38,15 @@ pub(super) struct Inbox {
     pub(super) flushed_at_start: Epoch,
 }
 
+/// The rows that stay in memory.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Held {
+    /// How many.
+    pub(crate) rows: usize,
+    /// What they hold outside of themselves.
+    pub(crate) heap_bytes: usize,
+}
+
 /// Which rows of an arrangement a read wants.
 pub(crate) struct Scan<'a> {
     /// Only these series, ordered; `None` for all.
@@ -72,9 +81,9 @@ impl Arrangement {
 
     /// Reads rows as of now. Cost: the rows of the series asked for, or all rows held.
     pub(crate) fn scan(&mut self, scan: &Scan<'_>, out: &mut Rows) {
-        let take = |key: GroupKey, row: Row, out: &mut Rows| {
+        let take = |key: GroupKey, row: &Row, out: &mut Rows| {
             if row.version > scan.above {
-                out.push(key, row);
+                out.push(key, row.clone());
             }
         };
         let (mut cursor, storage) = self.cursor();
@@ -102,26 +111,29 @@ impl Arrangement {
         }
     }
 
-    /// Reads every row changed after `flushed`, and drops every row at or below `horizon`; returns how many stay.
+    /// Reads every row changed after `flushed`, and drops every row at or below `horizon`; returns what stays.
     ///
     /// One pass over the rows held. Dropped rows leave with the next epoch; until then a reader asks for rows above
     /// the horizon only.
-    pub(crate) fn flush(&mut self, flushed: Epoch, horizon: Epoch, out: &mut Rows) -> usize {
-        debug_assert!(horizon <= flushed, "the horizon lies at or below the flushed epoch");
+    pub(crate) fn flush(&mut self, flushed: Epoch, horizon: Epoch, out: &mut Rows) -> Held {
         let (mut cursor, storage) = self.cursor();
         let patches = &mut self.inbox.borrow_mut().patches;
         let dropping: std::collections::BTreeSet<(GroupKey, Row)> =
-            patches.iter().filter(|patch| patch.diff < 0).map(|patch| (patch.key, patch.row)).collect();
-        let mut held = 0;
+            patches.iter().filter(|patch| patch.diff < 0).map(|patch| (patch.key, patch.row.clone())).collect();
+        let mut held = Held::default();
         while let Some(key) = cursor.get_key(&storage).copied() {
             each_row(&mut cursor, &storage, |row| {
                 if row.version > flushed {
-                    out.push(key, row);
+                    out.push(key, row.clone());
                 }
                 if row.version > horizon {
-                    held += 1;
-                } else if !dropping.contains(&(key, row)) {
-                    patches.push(Patch { key, row, diff: -1 });
+                    held.rows += 1;
+                    held.heap_bytes += row.state.heap_bytes();
+                } else {
+                    let row = row.retraction();
+                    if !dropping.contains(&(key, row.clone())) {
+                        patches.push(Patch { key, row, diff: -1 });
+                    }
                 }
             });
             cursor.step_key(&storage);
@@ -142,12 +154,12 @@ impl Arrangement {
 }
 
 /// Calls `visit` for each row of the cursor's key that is there.
-fn each_row(cursor: &mut RowCursor, storage: &Vec<RowBatch>, mut visit: impl FnMut(Row)) {
-    while let Some(row) = cursor.get_val(storage).copied() {
+fn each_row(cursor: &mut RowCursor, storage: &Vec<RowBatch>, mut visit: impl FnMut(&Row)) {
+    while cursor.get_val(storage).is_some() {
         let mut count = 0;
         cursor.map_times(storage, |_, diff| count += diff);
         if count != 0 {
-            visit(row);
+            visit(cursor.get_val(storage).expect("looking at times leaves the cursor where it is"));
         }
         cursor.step_val(storage);
     }

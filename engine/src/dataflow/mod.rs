@@ -1,30 +1,35 @@
 //! The dataflow: from batches of events to maintained group states, on timely workers.
 //!
 //! ```text
-//!  events ─▶ aggregate (1s) ─┬─────────────▶ accumulate ─▶ arrangement of metrics_1s
-//!           (once per event) │
-//!                            └▶ coarsen (1m) ─┬──▶ accumulate ─▶ arrangement of metrics_1m
-//!                                             └▶ coarsen (1h) ─┬▶ accumulate ─▶ …
-//!                                                              └▶ coarsen (1d) …
-//!            each stage's partial states also pass a tap ─▶ live followers
+//!  batch ─▶ program ─▶ aggregate ─┬───────────────────────▶ input of a view ┐
+//!           (once per event)      └▶ coarsen ─┬───────────▶ input of a view │
+//!                                             └▶ coarsen ─▶ …               │
+//!    on one of the workers, batch by batch: the plan                        ▼
+//!                                            exchange ─▶ tap ─▶ accumulate ─▶ arrangement
+//!                                             by group    └▶ live followers
+//!                                            on all workers: one timely dataflow a view
 //! ```
 //!
-//! Each worker owns the series whose identity falls to it ([`SeriesId::owner`]), so a series is summed in the
-//! order of the log by one thread, and any number of workers gives the same states, bit for bit.
+//! A batch is aggregated by one worker, for all views over its stream, and views are fed from finer ones where they can
+//! be. Partial states then go to the worker that owns their group ([`SeriesId::owner`]), which merges them in the order of
+//! the log: epoch by epoch, and batch by batch in it. So any number of workers gives the same states, bit for bit.
 //!
 //! Nothing here reads a clock, does I/O or spawns. Only this folder and `workers.rs` name timely or differential.
 //!
 //! # Layout
 //!
-//! - [`aggregate`]: events to partial states of the finest buckets.
+//! - [`plan`]: which view is fed from which.
+//! - [`aggregate`]: a batch of events to partial states.
 //! - [`coarsen`]: partial states of fine buckets to those of coarse ones.
-//! - [`accumulate`]: partial states into rows of an arrangement, by the rules of generations.
+//! - [`parcel`]: partial states on their way to their owner.
 //! - [`tap`]: partial states to those who follow a view live.
+//! - [`accumulate`]: partial states into rows of an arrangement, by the rules of generations.
 //! - [`arrangement`]: reading an arrangement: filtered, or what a flush needs.
 //!
 //! # Time
 //!
-//! The timely timestamp is the epoch. The input is advanced past an epoch when all of its events are in.
+//! The timely timestamp is the epoch. The input of a view is advanced past an epoch when all of its events are in; epochs
+//! that bring no event of its stream leave it where it is.
 //!
 //! [`SeriesId::owner`]: streamgauge_schemas::SeriesId::owner
 
@@ -32,77 +37,73 @@ mod accumulate;
 mod aggregate;
 mod arrangement;
 mod coarsen;
+mod parcel;
+mod plan;
 mod tap;
 
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use streamgauge_schemas::{Epoch, GroupKey, MetricsBatch, State, ViewDefinition};
+use streamgauge_schemas::{Epoch, Layout, View};
 use timely::container::CapacityContainerBuilder;
+use timely::dataflow::InputHandle;
 use timely::dataflow::operators::probe::Handle as ProbeHandle;
 use timely::dataflow::operators::{Input, Probe};
-use timely::dataflow::{InputHandle, Scope};
+use timely::worker::Worker;
 
+pub(crate) use aggregate::{Aggregate, Groups};
 pub(crate) use arrangement::{Arrangement, Scan};
+pub(crate) use plan::{Feeding, Plan, feeders};
 pub(crate) use tap::Followers;
 
-/// All events of one epoch, shared by all workers.
-#[derive(Clone)]
-pub(crate) struct Arrived {
-    pub(crate) epoch: Epoch,
-    pub(crate) batches: Arc<[Arc<MetricsBatch>]>,
-}
+use parcel::Parcel;
 
-/// The partial states of one epoch and one view, each group once, ordered by group.
-#[derive(Clone)]
-struct Partials {
-    epoch: Epoch,
-    groups: Rc<Vec<(GroupKey, State)>>,
-}
-
-/// Which worker of how many.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Share {
-    pub(crate) index: usize,
-    pub(crate) workers: usize,
-}
-
-/// A view as a worker holds it.
-pub(crate) struct View {
-    pub(crate) definition: Arc<ViewDefinition>,
+/// One worker's dataflow of a view: where partial states go in, how far it is, and what it holds.
+pub(crate) struct ViewFlow {
+    input: InputHandle<u64, CapacityContainerBuilder<Vec<Parcel>>>,
+    probe: ProbeHandle<u64>,
     /// Its rows in memory.
     pub(crate) arrangement: Arrangement,
     /// Who follows its partial states.
     pub(crate) followers: Rc<RefCell<Followers>>,
 }
 
-/// One worker's dataflow: where events go in, how far it is, and its views.
-pub(crate) struct Dataflow {
-    pub(crate) input: InputHandle<u64, CapacityContainerBuilder<Vec<Arrived>>>,
-    pub(crate) probe: ProbeHandle<u64>,
-    pub(crate) views: Vec<View>,
-}
-
-/// Builds the dataflow of one worker; `views` are ordered finest first, each bucket a multiple of the one before.
-pub(crate) fn build(scope: Scope<'_, u64>, share: Share, views: &[Arc<ViewDefinition>]) -> Dataflow {
-    let (input, events) = scope.new_input::<Vec<Arrived>>();
-    let probe = ProbeHandle::new();
-    let mut built = Vec::with_capacity(views.len());
-    let mut finer = None;
-    let mut events = Some(events);
-    for definition in views {
-        let partials = match (events.take(), finer.take()) {
-            (Some(events), _) => aggregate::aggregate(events, definition.bucket, share),
-            (None, Some(finer)) => coarsen::coarsen(finer, definition.bucket),
-            (None, None) => unreachable!("the first view takes the events, each other one the view before"),
-        };
+impl ViewFlow {
+    /// Builds the dataflow of a view; every worker must build those of all views in the same order.
+    pub(crate) fn build(worker: &mut Worker, view: &View, layout: Arc<Layout>) -> Self {
+        let workers = worker.peers();
+        let probe = ProbeHandle::new();
         let followers = Rc::new(RefCell::new(Followers::default()));
-        let partials = tap::tap(partials, followers.clone());
-        let (changes, arrangement) = accumulate::accumulate(partials.clone(), definition);
-        changes.probe_with(&probe);
-        built.push(View { definition: definition.clone(), arrangement, followers });
-        finer = Some(partials);
+        let (input, arrangement) = worker.dataflow(|scope| {
+            let (input, parcels) = scope.new_input::<Vec<Parcel>>();
+            let mine = parcel::exchange(parcels, workers);
+            let tapped = tap::tap(mine, followers.clone());
+            let (changes, arrangement) = accumulate::accumulate(tapped, view, layout);
+            changes.probe_with(&probe);
+            (input, arrangement)
+        });
+        ViewFlow { input, probe, arrangement, followers }
     }
-    Dataflow { input, probe, views: built }
+
+    /// Puts in the partial states of a batch.
+    pub(crate) fn send(&mut self, epoch: Epoch, batch: u32, groups: Groups, workers: usize) {
+        self.input.advance_to(epoch.0.max(*self.input.time()));
+        parcel::parcels(epoch, batch, groups, workers).into_iter().for_each(|parcel| self.input.send(parcel));
+    }
+
+    /// Says that nothing at or below `epoch` comes any more.
+    pub(crate) fn advance(&mut self, epoch: Epoch) {
+        self.input.advance_to((epoch.0 + 1).max(*self.input.time()));
+    }
+
+    /// Whether all that was put in is in the arrangement.
+    pub(crate) fn is_caught_up(&self) -> bool {
+        !self.probe.less_than(self.input.time())
+    }
+
+    /// Lets the arrangement merge what no reader tells apart any more.
+    pub(crate) fn compact(&mut self) {
+        self.arrangement.compact(*self.input.time());
+    }
 }

@@ -5,15 +5,14 @@
 
 use std::cell::RefCell;
 use std::rc::Rc;
-use std::sync::Arc;
 
-use streamgauge_schemas::{EventTime, Series, SeriesId, State};
+use streamgauge_schemas::{EventTime, Key, SeriesId, State};
 use timely::dataflow::Stream;
 use timely::dataflow::channels::pact::Pipeline;
 use timely::dataflow::operators::generic::Operator;
 
-use super::Partials;
-use crate::registry::SeriesRegistry;
+use super::Parcel;
+use crate::keys::ViewKeys;
 use crate::snapshot::{Delta, DeltaSender, RowFilter};
 
 /// Those who follow one view on one worker.
@@ -23,22 +22,22 @@ pub(crate) struct Followers(Vec<Follower>);
 struct Follower {
     filter: RowFilter,
     sender: DeltaSender,
-    registry: Arc<SeriesRegistry>,
-    /// Whether a series passes the filter, and its name; asked once a series.
-    passes: hashbrown::HashMap<SeriesId, Option<Arc<Series>>, foldhash::fast::FixedState>,
+    keys: ViewKeys,
+    /// Whether a key passes the filter, and the key; asked once a key.
+    passes: hashbrown::HashMap<SeriesId, Option<Key>, foldhash::fast::FixedState>,
 }
 
 impl Followers {
     /// Adds a follower; it sees each epoch that is processed from now on.
-    pub(crate) fn add(&mut self, filter: RowFilter, sender: DeltaSender, registry: Arc<SeriesRegistry>) {
-        self.0.push(Follower { filter, sender, registry, passes: Default::default() });
+    pub(crate) fn add(&mut self, filter: RowFilter, sender: DeltaSender, keys: ViewKeys) {
+        self.0.push(Follower { filter, sender, keys, passes: Default::default() });
     }
 
-    fn send(&mut self, partials: &Partials) {
+    fn send(&mut self, parcel: &Parcel) {
         // A follower that does not keep up, or is gone, is dropped; its channel closes and it asks again.
         self.0.retain_mut(|follower| {
-            let changes = follower.select(partials);
-            let delta = Delta { epoch: partials.epoch, changes };
+            let changes = follower.select(parcel);
+            let delta = Delta { epoch: parcel.epoch, changes };
             if delta.changes.is_empty() {
                 !follower.sender.is_closed()
             } else {
@@ -49,35 +48,35 @@ impl Followers {
 }
 
 impl Follower {
-    fn select(&mut self, partials: &Partials) -> Vec<(Arc<Series>, EventTime, State)> {
-        let Follower { filter, registry, passes, .. } = self;
+    fn select(&mut self, parcel: &Parcel) -> Vec<(Key, EventTime, State)> {
+        let Follower { filter, keys, passes, .. } = self;
         let mut selected = Vec::new();
-        for (key, state) in partials.groups.iter() {
-            if !filter.holds_bucket(key.bucket) {
+        for (group, state) in &parcel.groups {
+            if !filter.holds_bucket(group.bucket) {
                 continue;
             }
-            let series = passes
-                .entry(key.series)
-                .or_insert_with(|| registry.get(key.series).filter(|series| filter.series.matches(series)));
-            if let Some(series) = series {
-                selected.push((series.clone(), key.bucket, *state));
+            let key = passes
+                .entry(group.series)
+                .or_insert_with(|| keys.get(group.series).filter(|key| filter.keys.matches(key)));
+            if let Some(key) = key {
+                selected.push((key.clone(), group.bucket, state.clone()));
             }
         }
         selected
     }
 }
 
-/// Passes partial states on unchanged, and hands each epoch's to the followers.
+/// Passes partial states on unchanged, and hands each batch's to the followers.
 pub(super) fn tap<'scope>(
-    partials: Stream<'scope, u64, Vec<Partials>>,
+    parcels: Stream<'scope, u64, Vec<Parcel>>,
     followers: Rc<RefCell<Followers>>,
-) -> Stream<'scope, u64, Vec<Partials>> {
-    partials.unary(Pipeline, "tap", move |_capability, _info| {
+) -> Stream<'scope, u64, Vec<Parcel>> {
+    parcels.unary(Pipeline, "tap", move |_capability, _info| {
         move |input, output| {
             input.for_each(|capability, data| {
                 let mut followers = followers.borrow_mut();
                 if !followers.0.is_empty() {
-                    data.iter().for_each(|partials| followers.send(partials));
+                    data.iter().for_each(|parcel| followers.send(parcel));
                 }
                 output.session(&capability).give_container(data);
             });

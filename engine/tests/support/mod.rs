@@ -6,8 +6,10 @@ use std::sync::Arc;
 
 use streamgauge_engine::{KnownRequest, Recovered, Snapshot, ViewFlush};
 use streamgauge_schemas::event::BatchSeries;
+use streamgauge_schemas::stream::Catalog;
 use streamgauge_schemas::{
-    Epoch, EventBatch, EventTime, MetricsBatch, Row, Rows, Series, SeriesId, State, StreamId, ViewDefinition,
+    Epoch, EventBatch, EventTime, GroupKey, Key, MetricsBatch, Row, Rows, Series, SeriesId, State, StreamId, Summary,
+    View, ViewId,
 };
 
 /// An event of a test.
@@ -38,13 +40,14 @@ pub(crate) fn batch(events: &[Event]) -> EventBatch {
     EventBatch::Metrics(Arc::new(batch))
 }
 
-pub(crate) type Groups = BTreeMap<(SeriesId, EventTime), State>;
+pub(crate) type Groups = BTreeMap<(SeriesId, EventTime), Summary>;
 
 /// Recomputes a view from scratch.
-pub(crate) fn recompute(view: &ViewDefinition, events: &[Event]) -> Groups {
+pub(crate) fn recompute(view: &View, events: &[Event]) -> Groups {
     let mut groups = Groups::new();
     for event in events {
-        groups.entry((series(event.series).id(), view.bucket_of(event.ts))).or_default().add(event.value);
+        let bucket = view.definition.bucket_of(event.ts).expect("the buckets of these views have one length");
+        groups.entry((series(event.series).id(), bucket)).or_default().add(event.value);
     }
     groups
 }
@@ -52,8 +55,11 @@ pub(crate) fn recompute(view: &ViewDefinition, events: &[Event]) -> Groups {
 /// The tables of a ClickHouse that obeys.
 #[derive(Default)]
 pub(crate) struct Store {
-    states: HashMap<String, HashMap<(SeriesId, EventTime, Epoch), Row>>,
-    flushed: HashMap<String, Epoch>,
+    states: HashMap<ViewId, HashMap<(SeriesId, EventTime, Epoch), Row>>,
+    flushed: HashMap<ViewId, Epoch>,
+    /// The catalogue, and its flushed epoch.
+    pub(crate) catalog: Catalog,
+    pub(crate) catalog_flushed: Epoch,
     raw: Vec<(Epoch, EventBatch)>,
     raw_flushed: Epoch,
     /// Named requests, as their rows say.
@@ -63,11 +69,11 @@ pub(crate) struct Store {
 
 impl Store {
     /// Writes the rows of a flush, only those with `keep`; a replaced row wins by version.
-    pub(crate) fn write_view(&mut self, view: &ViewDefinition, flush: &ViewFlush, mut keep: impl FnMut(usize) -> bool) {
-        let table = self.states.entry(view.name.clone()).or_default();
+    pub(crate) fn write_view(&mut self, view: &View, flush: &ViewFlush, mut keep: impl FnMut(usize) -> bool) {
+        let table = self.states.entry(view.id).or_default();
         for (index, (key, row)) in flush.rows.iter().enumerate() {
             if keep(index) {
-                let slot = table.entry((key.series, key.bucket, row.generation)).or_insert(row);
+                let slot = table.entry((key.series, key.bucket, row.generation)).or_insert_with(|| row.clone());
                 if slot.version <= row.version {
                     *slot = row;
                 }
@@ -75,8 +81,8 @@ impl Store {
         }
     }
 
-    pub(crate) fn commit_view(&mut self, view: &ViewDefinition, upto: Epoch) {
-        self.flushed.insert(view.name.clone(), upto);
+    pub(crate) fn commit_view(&mut self, view: &View, upto: Epoch) {
+        self.flushed.insert(view.id, upto);
     }
 
     pub(crate) fn write_stream(&mut self, flush: &streamgauge_engine::StreamFlush) {
@@ -98,42 +104,47 @@ impl Store {
     }
 
     /// What a restart finds.
-    pub(crate) fn recover(&mut self, views: &[ViewDefinition]) -> Recovered {
+    pub(crate) fn recover(&mut self) -> Recovered {
         let raw_flushed = self.raw_flushed;
         self.raw.retain(|(epoch, _)| *epoch <= raw_flushed);
         let mut recovered = Recovered { views_flushed: self.flushed.clone(), ..Recovered::default() };
+        (recovered.catalog, recovered.catalog_flushed) = (self.catalog.clone(), self.catalog_flushed);
         recovered.streams_flushed.insert(StreamId::METRICS, raw_flushed);
         recovered.streams_flushed.insert(StreamId::REQUESTS, self.requests_flushed);
         let flushed = self.requests.iter().filter(|known| known.epoch <= self.requests_flushed);
         recovered.requests = flushed.cloned().collect();
         recovered.series = (0..8).map(series).collect();
-        for view in views {
-            let horizon = view.horizon(self.flushed.get(&view.name).copied().unwrap_or_default());
-            let mut rows = Rows::default();
-            for ((series, bucket, _), row) in self.states.get(&view.name).into_iter().flatten() {
+        for view in self.catalog.own_views() {
+            let horizon = view.horizon(self.flushed.get(&view.id).copied().unwrap_or(view.id.created()));
+            let (mut rows, mut keys) = (Rows::default(), HashMap::new());
+            for ((id, bucket, _), row) in self.states.get(&view.id).into_iter().flatten() {
                 if row.version > horizon {
-                    rows.push(streamgauge_schemas::GroupKey { series: *series, bucket: *bucket }, *row);
+                    rows.push(GroupKey { series: *id, bucket: *bucket }, row.clone());
+                    let known = (0..8).map(series).find(|series| series.id() == *id).expect("a test has these series");
+                    keys.insert(*id, Key::Series(known));
                 }
             }
-            recovered.rows.insert(view.name.clone(), rows);
+            recovered.rows.insert(view.id, (rows, keys));
         }
         recovered
     }
 
     /// Memory above the horizon, history at or below: what a query answers.
-    pub(crate) fn answer(&self, index: usize, view: &ViewDefinition, snapshot: &Snapshot) -> Groups {
+    pub(crate) fn answer(&self, index: usize, view: &View, snapshot: &Snapshot) -> Groups {
         let memory = &snapshot.views[index];
-        let mut groups = Groups::new();
+        let layout = view.layout();
+        let mut groups: BTreeMap<(SeriesId, EventTime), State> = BTreeMap::new();
         for (key, row) in memory.rows.iter() {
             assert!(row.version > memory.horizon, "memory shows rows above the horizon only");
-            groups.entry((key.series, key.bucket)).or_default().merge(&row.state);
+            assert!(memory.keys.contains_key(&key.series), "each row comes with its key");
+            layout.merge(groups.entry((key.series, key.bucket)).or_default(), &row.state);
         }
-        for ((series, bucket, _), row) in self.states.get(&view.name).into_iter().flatten() {
+        for ((series, bucket, _), row) in self.states.get(&view.id).into_iter().flatten() {
             if row.version <= memory.horizon {
-                groups.entry((*series, *bucket)).or_default().merge(&row.state);
+                layout.merge(groups.entry((*series, *bucket)).or_default(), &row.state);
             }
         }
-        groups
+        groups.into_iter().map(|(key, state)| (key, Summary::of_rollup(&state))).collect()
     }
 
     /// All events of `metrics` that a query sees, memory and history.

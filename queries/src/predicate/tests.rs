@@ -2,6 +2,9 @@ use arrow::datatypes::Field;
 use datafusion::functions::core::expr_fn::get_field;
 use datafusion::logical_expr::{cast, lit};
 use datafusion::prelude::col;
+use std::sync::Arc;
+
+use streamgauge_schemas::Key;
 use streamgauge_schemas::stream::dimensions_type;
 
 use super::*;
@@ -98,11 +101,18 @@ fn what_memory_is_asked_for() {
     ];
     for (expr, expected) in cases {
         let filter = filter(std::slice::from_ref(&expr));
-        assert_eq!([&series, &bare, &other].map(|series| filter.series.matches(series)), expected, "{expr}");
+        assert_eq!(
+            [&series, &bare, &other].map(|series| filter.keys.matches(&Key::Series(Arc::new((*series).clone())))),
+            expected,
+            "{expr}"
+        );
     }
     let both = filter(&[col("name").eq(lit("cpu")), host().eq(lit("a"))]);
-    assert!(matches!(&both.series, SeriesFilter::NameAnd(name, _) if name == "cpu"));
-    assert_eq!([&series, &bare, &other].map(|series| both.series.matches(series)), [true, false, false]);
+    assert!(matches!(&both.keys, KeyFilter::NameAnd(name, _) if name == "cpu"));
+    assert_eq!(
+        [&series, &bare, &other].map(|series| both.keys.matches(&Key::Series(Arc::new((*series).clone())))),
+        [true, false, false]
+    );
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use streamgauge_schemas::{Duration, ViewDefinition};
+use streamgauge_schemas::{Duration, View};
 
 use crate::error::QueryError;
 
@@ -19,9 +19,9 @@ const NICE_SECS: [i64; 14] = [1, 5, 10, 30, 60, 300, 900, 1_800, 3_600, 10_800, 
 pub fn chosen_granularity(
     asked: Option<Duration>,
     range: Duration,
-    views: &[Arc<ViewDefinition>],
+    views: &[Arc<View>],
 ) -> Result<Duration, QueryError> {
-    let finest = views.iter().map(|view| view.bucket).min().unwrap_or(Duration::from_secs(1));
+    let finest = rollups(views).map(|(width, _)| width).min().unwrap_or(Duration::from_secs(1));
     match asked {
         Some(asked) if asked.as_micros() % finest.as_micros() == 0 => Ok(asked),
         Some(asked) => {
@@ -44,10 +44,16 @@ fn nice(range: Duration, finest: Duration) -> Duration {
 }
 
 /// The coarsest rollup whose bucket divides `granularity`; [`chosen_granularity`] has seen that there is one.
-pub(super) fn view_for(granularity: Duration, views: &[Arc<ViewDefinition>]) -> usize {
-    let divides = |view: &ViewDefinition| granularity.as_micros() % view.bucket.as_micros() == 0;
-    let fitting = views.iter().enumerate().filter(|(_, view)| divides(view));
-    fitting.max_by_key(|(_, view)| view.bucket).map_or(0, |(place, _)| place)
+pub(super) fn view_for(granularity: Duration, views: &[Arc<View>]) -> Arc<View> {
+    let fitting = rollups(views).filter(|(width, _)| granularity.as_micros() % width.as_micros() == 0);
+    let (_, view) = fitting.max_by_key(|(width, _)| *width).expect("the granularity was chosen for a rollup");
+    view.clone()
+}
+
+/// The built-in rollups with the length of their buckets.
+fn rollups(views: &[Arc<View>]) -> impl Iterator<Item = (Duration, &Arc<View>)> {
+    let built_in = views.iter().filter(|view| view.id.is_built_in());
+    built_in.filter_map(|view| Some((view.definition.bucket.as_ref()?.width?, view)))
 }
 
 #[cfg(test)]
@@ -55,8 +61,8 @@ mod tests {
     use super::*;
     use streamgauge_schemas::view::built_in_rollups;
 
-    fn views() -> Vec<Arc<ViewDefinition>> {
-        built_in_rollups().into_iter().map(Arc::new).collect()
+    fn views() -> Vec<Arc<View>> {
+        built_in_rollups()
     }
 
     #[test]
@@ -64,7 +70,7 @@ mod tests {
         let check = |asked: Option<&str>, range: &str, expected: Option<(&str, &str)>| {
             let asked = asked.map(|text| text.parse().unwrap());
             let found = chosen_granularity(asked, range.parse().unwrap(), &views()).ok();
-            let named = found.map(|g| (g.to_string(), views()[view_for(g, &views())].name.clone()));
+            let named = found.map(|g| (g.to_string(), view_for(g, &views()).definition.name.clone()));
             assert_eq!(named, expected.map(|(g, view)| (g.to_owned(), view.to_owned())), "{asked:?} over {range}");
         };
         check(Some("1s"), "1h", Some(("1s", "metrics_1s")));

@@ -1,15 +1,16 @@
-//! Which table a name means: `streamgauge.public` holds the streams and the rollups, and nothing else.
+//! Which table a name means: `streamgauge.public` holds the streams and the views, and nothing else.
 
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use datafusion::catalog::{CatalogProvider, CatalogProviderList, SchemaProvider, TableProvider};
-use datafusion::error::Result;
+use datafusion::error::{DataFusionError, Result};
 use streamgauge_engine::Engine;
 use streamgauge_schemas::stream::METRICS;
 use streamgauge_schemas::{StreamDefinition, StreamId};
 
 use super::Statement;
+use super::groups::GroupsTable;
 use super::stream::StreamTable;
 use super::view::ViewTable;
 
@@ -24,7 +25,7 @@ pub(crate) struct StatementCatalog(pub(crate) Statement);
 
 /// The names of all tables: `metrics`, its rollups, and the user's streams.
 pub(crate) fn table_names(engine: &Engine) -> Vec<String> {
-    let rollups = engine.views().iter().map(|view| view.name.clone());
+    let rollups = engine.views().into_iter().map(|view| view.definition.name.clone());
     let streams = engine.catalog().streams.iter().map(|stream| stream.definition.name.clone()).collect::<Vec<_>>();
     std::iter::once(METRICS.to_owned()).chain(rollups).chain(streams).collect()
 }
@@ -65,8 +66,14 @@ impl SchemaProvider for StatementCatalog {
             let schema = StreamDefinition::metrics_schema();
             return Ok(Some(Arc::new(StreamTable::new(statement.clone(), StreamId::METRICS, METRICS, schema))));
         }
-        if let Some(place) = statement.engine.views().iter().position(|view| view.name == name) {
-            return Ok(Some(Arc::new(ViewTable::new(statement.clone(), place))));
+        if let Some(view) = statement.engine.view(name) {
+            if view.id.is_built_in() {
+                return Ok(Some(Arc::new(ViewTable::new(statement.clone(), view))));
+            }
+            statement.backfills.check(&view)?;
+            let reading = statement.readings.of(&view, &statement.engine.catalog());
+            let reading = reading.map_err(|error| DataFusionError::External(Box::new(error)))?;
+            return Ok(Some(Arc::new(GroupsTable::new(statement.clone(), view, reading))));
         }
         let table = |stream: Arc<streamgauge_schemas::stream::Stream>| {
             Arc::new(StreamTable::new(statement.clone(), stream.id, name, stream.definition.schema()))

@@ -11,7 +11,7 @@ use datafusion::error::{DataFusionError, Result};
 use hashbrown::HashMap;
 use streamgauge_engine::snapshot::ViewSnapshot;
 use streamgauge_schemas::event::{append_dimensions, dimensions_builder};
-use streamgauge_schemas::{EventTime, GroupKey, Series, SeriesId, State};
+use streamgauge_schemas::{EventTime, GroupKey, Key, Series, SeriesId, Summary};
 
 use crate::history::conform_column;
 
@@ -68,9 +68,9 @@ pub(super) fn history_columns(columns: &[ViewColumn], partners: bool) -> String 
 /// The groups of memory that history has not brought yet.
 pub(super) struct MemoryGroups {
     snapshot: Arc<ViewSnapshot>,
-    groups: HashMap<GroupKey, State>,
+    groups: HashMap<GroupKey, Summary>,
     /// Those left when history has ended.
-    rest: Vec<(GroupKey, State)>,
+    rest: Vec<(GroupKey, Summary)>,
     columns: Vec<ViewColumn>,
     schema: SchemaRef,
 }
@@ -78,9 +78,9 @@ pub(super) struct MemoryGroups {
 impl MemoryGroups {
     /// Merges the generations that memory holds of each group.
     pub(super) fn new(snapshot: Arc<ViewSnapshot>, columns: Vec<ViewColumn>, schema: SchemaRef) -> Self {
-        let mut groups: HashMap<GroupKey, State> = HashMap::with_capacity(snapshot.rows.len());
-        for (key, row) in snapshot.rows.iter() {
-            groups.entry(key).or_insert(State::EMPTY).merge(&row.state);
+        let mut groups: HashMap<GroupKey, Summary> = HashMap::with_capacity(snapshot.rows.len());
+        for (index, state) in snapshot.rows.state.iter().enumerate() {
+            groups.entry(snapshot.rows.key(index)).or_default().merge(&Summary::of_rollup(state));
         }
         MemoryGroups { snapshot, groups, rest: Vec::new(), columns, schema }
     }
@@ -114,9 +114,14 @@ impl MemoryGroups {
         if self.rest.is_empty() {
             return None;
         }
-        let (keys, states): (Vec<GroupKey>, Vec<State>) =
+        let (keys, states): (Vec<GroupKey>, Vec<Summary>) =
             self.rest.split_off(self.rest.len().saturating_sub(BATCH_ROWS)).into_iter().unzip();
-        let series = |key: &GroupKey| -> &Series { &self.snapshot.series[&key.series] };
+        let series = |key: &GroupKey| -> &Series {
+            match &self.snapshot.keys[&key.series] {
+                Key::Series(series) => series,
+                Key::Values(_) => unreachable!("the groups of a rollup by series are series"),
+            }
+        };
         Some(self.batch(&states, |column| {
             Ok(match column {
                 ViewColumn::Bucket => {
@@ -146,11 +151,11 @@ impl MemoryGroups {
     /// A batch of the table's columns: aggregates from `states`, and what names a group from `key_column`.
     fn batch(
         &self,
-        states: &[State],
+        states: &[Summary],
         key_column: impl Fn(ViewColumn) -> Result<ArrayRef, arrow::error::ArrowError>,
     ) -> Result<RecordBatch> {
         let floats =
-            |of: fn(&State) -> f64| Arc::new(Float64Array::from_iter_values(states.iter().map(of))) as ArrayRef;
+            |of: fn(&Summary) -> f64| Arc::new(Float64Array::from_iter_values(states.iter().map(of))) as ArrayRef;
         let columns = self.columns.iter().map(|column| match column {
             ViewColumn::Count => {
                 Ok(Arc::new(Int64Array::from_iter_values(states.iter().map(|state| state.count as i64))) as _)
@@ -195,20 +200,20 @@ impl<'a> HistoryGroups<'a> {
         })
     }
 
-    /// The states; what was not selected is as in [`State::EMPTY`].
-    fn states(&self) -> Vec<State> {
-        let state = |index: usize| State {
-            count: self.count.map_or(State::EMPTY.count, |count| count.value(index)),
-            sum: self.sum.map_or(State::EMPTY.sum, |sum| sum.value(index)),
-            min: self.min.map_or(State::EMPTY.min, |min| min.value(index)),
-            max: self.max.map_or(State::EMPTY.max, |max| max.value(index)),
+    /// The states; what was not selected is as in [`Summary::EMPTY`].
+    fn states(&self) -> Vec<Summary> {
+        let state = |index: usize| Summary {
+            count: self.count.map_or(Summary::EMPTY.count, |count| count.value(index)),
+            sum: self.sum.map_or(Summary::EMPTY.sum, |sum| sum.value(index)),
+            min: self.min.map_or(Summary::EMPTY.min, |min| min.value(index)),
+            max: self.max.map_or(Summary::EMPTY.max, |max| max.value(index)),
         };
         (0..self.bucket.len()).map(state).collect()
     }
 }
 
 /// `UInt128` as sixteen bytes, lowest first.
-fn series_ids(column: &ArrayRef) -> Option<Box<dyn Fn(usize) -> SeriesId + '_>> {
+pub(super) fn series_ids(column: &ArrayRef) -> Option<Box<dyn Fn(usize) -> SeriesId + '_>> {
     let bytes = column.as_fixed_size_binary_opt().filter(|bytes| bytes.value_length() == 16)?;
     Some(Box::new(move |index| {
         let bytes: [u8; 16] = bytes.value(index).try_into().expect("the width was looked at");
@@ -221,6 +226,6 @@ fn named<'a>(batch: &'a RecordBatch, name: &str) -> Result<&'a ArrayRef, arrow::
     batch.column_by_name(name).ok_or_else(missing)
 }
 
-fn unexpected(name: &str, batch: &RecordBatch) -> DataFusionError {
+pub(super) fn unexpected(name: &str, batch: &RecordBatch) -> DataFusionError {
     DataFusionError::Internal(format!("ClickHouse answered {name} in another type: {:?}", batch.schema()))
 }

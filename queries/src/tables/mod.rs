@@ -3,10 +3,12 @@
 //! # Layout
 //!
 //! - [`stream`]: the events of a stream, from memory and from history.
-//! - [`view`]: the rows of a rollup; `merge` joins the pieces of a group that memory and history hold.
+//! - [`groups`]: the rows of a view of the user's own.
+//! - [`view`]: the rows of a built-in rollup; `merge` joins the pieces of a group that memory and history hold.
 //! - [`catalog`]: which table a name means.
 
 mod catalog;
+mod groups;
 mod merge;
 mod stream;
 mod view;
@@ -22,6 +24,7 @@ use streamgauge_engine::Engine;
 use crate::capture::Capture;
 use crate::history::{History, Waits};
 use crate::predicate::Predicate;
+use crate::views::{Backfills, Readings};
 
 pub(crate) use catalog::{CATALOG, SCHEMA, StatementCatalog, table_names};
 
@@ -33,6 +36,8 @@ pub(crate) struct Statement {
     /// ClickHouse is away, and an answer without its part was asked for.
     pub(crate) memory_only: bool,
     pub(crate) capture: Arc<Capture>,
+    pub(crate) readings: Arc<Readings>,
+    pub(crate) backfills: Arc<Backfills>,
     pub(crate) waits: Waits,
     pub(crate) time_max: Duration,
 }

@@ -1,4 +1,4 @@
-//! A rollup as a table: a row is a bucket of a series, whole, whatever part of it is in memory and in ClickHouse.
+//! A built-in rollup as a table: a row is a bucket of a series, whole, whatever part of it is in memory and in ClickHouse.
 //!
 //! A group has several pieces (generations); some may be above the horizon, in memory, and others at or below, in
 //! ClickHouse. So only filters on what names a group (`bucket`, `name`, `dimensions`) narrow what is read.
@@ -17,8 +17,8 @@ use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::streaming::{PartitionStream, StreamingTableExec};
 use futures::{StreamExt, TryStreamExt, stream};
 use streamgauge_engine::ViewRead;
-use streamgauge_schemas::Epoch;
 use streamgauge_schemas::stream::{dimensions_type, timestamp_type};
+use streamgauge_schemas::{Epoch, View};
 
 use super::merge::{MemoryGroups, ViewColumn, history_columns};
 use super::{Statement, predicates, pushdown, write_conjuncts};
@@ -34,12 +34,12 @@ const GROUP_BYTES: usize = 160;
 #[derive(Debug)]
 pub(super) struct ViewTable {
     statement: Statement,
-    view: usize,
+    view: Arc<View>,
     schema: SchemaRef,
 }
 
 impl ViewTable {
-    pub(super) fn new(statement: Statement, view: usize) -> Self {
+    pub(super) fn new(statement: Statement, view: Arc<View>) -> Self {
         ViewTable { statement, view, schema: view_schema() }
     }
 }
@@ -86,8 +86,8 @@ impl TableProvider for ViewTable {
         let columns: Vec<usize> = projection.cloned().unwrap_or_else(|| (0..ViewColumn::ALL.len()).collect());
         let schema: SchemaRef = Arc::new(self.schema.project(&columns)?);
         let predicates = predicates(filters, &self.schema, names_a_group);
-        let read = ViewRead { view: self.view, filter: row_filter(&predicates), follow: None };
-        let states = self.statement.engine.views()[self.view].states_table();
+        let read = ViewRead { view: self.view.id, filter: row_filter(&predicates), follow: None };
+        let states = self.view.states_table();
         let groups = Groups {
             place: self.statement.capture.want_view(read),
             table: clickhouse::table(self.statement.history.as_ref(), &states),

@@ -240,11 +240,11 @@ impl World {
                 self.engine.confirm_stream_flush(id, flush.upto);
             }
         }
-        for (place, view) in self.engine.views().iter().enumerate() {
-            if let Some(flush) = self.engine.begin_view_flush(place).await.unwrap() {
-                let (rows, series) = (Arc::new(flush.rows), Arc::new(flush.series));
-                streamgauge_sinks::states::write_states(&self.clickhouse, view, &rows, &series).await.unwrap();
-                self.engine.confirm_view_flush(place, flush.upto);
+        for view in self.engine.views() {
+            if let Some(flush) = self.engine.begin_view_flush(view.id).await.unwrap() {
+                let (rows, keys) = (Arc::new(flush.rows), Arc::new(flush.keys));
+                streamgauge_sinks::states::write_states(&self.clickhouse, &view, &rows, &keys).await.unwrap();
+                self.engine.confirm_view_flush(view.id, flush.upto);
             }
         }
     }

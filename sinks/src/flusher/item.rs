@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use streamgauge_schemas::stream::CatalogChange;
-use streamgauge_schemas::{Epoch, Rows, Series, SeriesId, ViewDefinition};
+use streamgauge_schemas::{Epoch, Key, Rows, SeriesId, View};
 
 use super::narrow::{Narrowing, Whole};
 use super::source::{FlushItem, FlushKind, FlushUnit, StreamTable};
@@ -40,7 +40,7 @@ pub(super) async fn run(shared: Arc<Shared>, item: FlushItem) {
 enum Work {
     Catalog(Vec<(Epoch, CatalogChange)>),
     Stream { flush: RawFlush, token: String, after: Epoch, made_at: Option<Epoch> },
-    View { definition: ViewDefinition, rows: Arc<Rows>, series: Arc<HashMap<SeriesId, Arc<Series>>> },
+    View { view: Arc<View>, rows: Arc<Rows>, keys: Arc<HashMap<SeriesId, Key>> },
     Narrowed(Narrowing),
     Written,
 }
@@ -124,9 +124,7 @@ impl ItemLoop {
                 };
                 Work::Stream { flush: RawFlush::new(stream, batches, token.clone()), token, after, made_at }
             }
-            FlushUnit::View { definition, rows, series, .. } => {
-                Work::View { definition, rows: Arc::new(rows), series: Arc::new(series) }
-            }
+            FlushUnit::View { view, rows, keys, .. } => Work::View { view, rows: Arc::new(rows), keys: Arc::new(keys) },
         }
     }
 
@@ -152,15 +150,14 @@ impl ItemLoop {
                 catalog::apply_changes(&shared.clickhouse, changes).await?;
                 return Ok(true);
             }
-            Work::Stream { made_at: Some(made_at), .. } => self.wait_for_catalog(*made_at).await,
+            Work::Stream { made_at: Some(made_at), .. } => shared.wait_for_catalog(*made_at).await,
+            Work::View { view, .. } => shared.wait_for_catalog(view.id.created()).await,
             _ => {}
         }
         let Some(_turn) = shared.turn(&self.item.name).await else { return Ok(false) };
         match work {
             Work::Stream { flush, .. } => flush.write(&shared.clickhouse).await?,
-            Work::View { definition, rows, series } => {
-                write_states(&shared.clickhouse, definition, rows, series).await?;
-            }
+            Work::View { view, rows, keys } => write_states(&shared.clickhouse, view, rows, keys).await?,
             _ => {}
         }
         Ok(true)
@@ -173,21 +170,10 @@ impl ItemLoop {
             Work::Stream { flush, token, after, .. } => {
                 (Whole::stream(flush.table().clone(), flush.batches().clone(), token), after)
             }
-            Work::View { definition, rows, series } => {
-                (Whole::View { definition, rows, series }, self.shared.flushed(&self.item.name))
-            }
+            Work::View { view, rows, keys } => (Whole::View { view, rows, keys }, self.shared.flushed(&self.item.name)),
             other => return other,
         };
         Work::Narrowed(Narrowing::new(whole, &self.item.name, after, upto, error.to_string()))
-    }
-
-    /// Invariant 2 of the flusher.
-    async fn wait_for_catalog(&self, made_at: Epoch) {
-        let mut catalog = self.shared.catalog.subscribe();
-        if *catalog.borrow() < made_at {
-            self.shared.catalog_wanted.notify_one();
-            let _ = catalog.wait_for(|flushed| *flushed >= made_at).await; // the sender lives in `shared`
-        }
     }
 
     fn failed(&self, error: &SinkError) {

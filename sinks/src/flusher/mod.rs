@@ -19,10 +19,10 @@
 //! # Invariants
 //!
 //! 1. A unit is written before its epoch is committed, and committed before it is confirmed.
-//! 2. Events of a stream are written only when the change that made the stream is flushed.
+//! 2. Events of a stream, and rows of a view, are written only when the change that made it is flushed.
 //! 3. At most [`WRITES_MAX`] units are written at a time; an item has at most one unit.
-//! 4. Tables are made and dropped while nothing else is written, and a stream is written only while it is an item. So
-//!    events never arrive in the table of another stream that has got the same name.
+//! 4. Tables are made and dropped while nothing else is written, and a stream or view is written only while it is an item.
+//!    So nothing ever arrives in the table of another stream or view that has got the same name.
 //!
 //! # Failure
 //!
@@ -47,7 +47,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use streamgauge_schemas::Epoch;
+use streamgauge_schemas::{Epoch, View};
 use tokio::sync::{Notify, RwLock, RwLockReadGuard, Semaphore, SemaphorePermit, watch};
 use tokio::task::{JoinHandle, JoinSet};
 
@@ -106,6 +106,13 @@ struct Turn<'a> {
     _tables: RwLockReadGuard<'a, ()>,
 }
 
+/// The right to write to the table of a view outside of its flushes.
+///
+/// Let go of it after each insert: meanwhile no table is made or dropped, and one write fewer is done at a time.
+pub struct Hold<'a> {
+    _turn: Turn<'a>,
+}
+
 impl Shared {
     /// Waits for one of the [`WRITES_MAX`] (invariant 3).
     async fn permit(&self) -> SemaphorePermit<'_> {
@@ -116,6 +123,15 @@ impl Shared {
     async fn turn(&self, item: &str) -> Option<Turn<'_>> {
         let turn = Turn { _permit: self.permit().await, _tables: self.tables.read().await };
         self.source.items().iter().any(|found| found.name == item).then_some(turn)
+    }
+
+    /// Waits until the change at `made_at` is flushed (invariant 2).
+    async fn wait_for_catalog(&self, made_at: Epoch) {
+        let mut catalog = self.catalog.subscribe();
+        if *catalog.borrow() < made_at {
+            self.catalog_wanted.notify_one();
+            let _ = catalog.wait_for(|flushed| *flushed >= made_at).await; // the sender lives in here
+        }
     }
 
     /// The flushed epoch of an item.
@@ -173,6 +189,13 @@ impl Flusher {
             .into_iter()
             .map(|item| status.get(&item).cloned().unwrap_or(FlushStatus { item, ..FlushStatus::default() }))
             .collect()
+    }
+
+    /// Waits until the tables of a view are there, and keeps them until the answer is dropped (invariants 2 and 4); `None`
+    /// when the view is no more.
+    pub async fn hold(&self, view: &View) -> Option<Hold<'_>> {
+        self.shared.wait_for_catalog(view.id.created()).await;
+        Some(Hold { _turn: self.shared.turn(&view_item(view)).await? })
     }
 
     /// What ClickHouse refused and is missing from answers, oldest first.

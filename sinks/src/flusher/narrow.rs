@@ -22,7 +22,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use streamgauge_schemas::stream::EPOCH_COLUMN;
-use streamgauge_schemas::{Epoch, EventBatch, Rows, Series, SeriesId, ViewDefinition};
+use streamgauge_schemas::{Epoch, EventBatch, Key, Rows, SeriesId, View};
 
 use super::Shared;
 use crate::aside::AsideRows;
@@ -43,7 +43,7 @@ pub(super) enum Whole {
     /// The events of a stream; `starts` are the places in `batches` where an epoch begins, and the end.
     Stream { table: StreamTable, batches: Arc<Vec<(Epoch, EventBatch)>>, starts: Vec<usize>, token: String },
     /// The rows of a view.
-    View { definition: ViewDefinition, rows: Arc<Rows>, series: Arc<HashMap<SeriesId, Arc<Series>>> },
+    View { view: Arc<View>, rows: Arc<Rows>, keys: Arc<HashMap<SeriesId, Key>> },
 }
 
 impl Whole {
@@ -66,7 +66,7 @@ impl Whole {
     fn table(&self) -> String {
         match self {
             Whole::Stream { table, .. } => table.name().to_owned(),
-            Whole::View { definition, .. } => definition.states_table(),
+            Whole::View { view, .. } => view.states_table(),
         }
     }
 
@@ -77,7 +77,7 @@ impl Whole {
                 let batches = batches[starts[piece.start]..starts[piece.end]].to_vec();
                 RawFlush::new(table.clone(), batches, token).write(clickhouse).await
             }
-            Whole::View { definition, rows, series } => write_range(clickhouse, definition, rows, piece, series).await,
+            Whole::View { view, rows, keys } => write_range(clickhouse, view, rows, piece, keys).await,
         }
     }
 
@@ -108,9 +108,9 @@ impl Whole {
                 Whole::Stream { table, batches, starts, .. } => {
                     made.extend(record_batches(table, &batches[starts[piece.start]..starts[piece.end]])?);
                 }
-                Whole::View { rows, series, .. } => {
+                Whole::View { view, rows, keys } => {
                     for from in piece.clone().step_by(CHUNK_ROWS) {
-                        made.push(make_chunk(rows, from..piece.end.min(from + CHUNK_ROWS), series)?);
+                        made.push(make_chunk(view, rows, from..piece.end.min(from + CHUNK_ROWS), keys)?);
                     }
                 }
             }

@@ -27,6 +27,7 @@ use streamgauge_schemas::Epoch;
 use streamgauge_schemas::stream::EPOCH_COLUMN;
 
 use super::Shared;
+use super::source::can_be_dropped;
 use crate::backoff::Backoff;
 use crate::client::INSERT_ROWS_MAX;
 use crate::repair::{count_rows, delete_rows, end_writes};
@@ -153,8 +154,8 @@ async fn restore_file(
     unanswered: &mut HashSet<String>,
 ) -> Result<Outcome, SinkError> {
     let Some(turn) = shared.turn(&file.item).await else {
-        if file.item.starts_with("stream/") {
-            tracing::warn!(item = file.item, rows = file.rows, "rows set aside were of a stream that was dropped");
+        if can_be_dropped(&file.item) {
+            tracing::warn!(item = file.item, rows = file.rows, "rows set aside were of what was dropped");
             remove(shared, file).await?;
         }
         return Ok(Outcome::Nothing);

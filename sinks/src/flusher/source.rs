@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use streamgauge_schemas::stream::{Catalog, CatalogChange, Stream};
-use streamgauge_schemas::{Epoch, EventBatch, Rows, Series, SeriesId, StreamId, ViewDefinition};
+use streamgauge_schemas::{Epoch, EventBatch, Key, Rows, SeriesId, StreamId, View};
 
 /// Any error of a source.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -20,16 +20,22 @@ pub fn stream_item(stream: StreamId) -> String {
     format!("stream/{}", stream.0)
 }
 
-/// The name of a view's item.
+/// The name of a view's item. A view that is dropped and made again gets another, so it inherits nothing.
 #[must_use]
-pub fn view_item(view: &ViewDefinition) -> String {
-    format!("view/{}", view.name)
+pub fn view_item(view: &View) -> String {
+    if view.id.is_built_in() { format!("view/{}", view.definition.name) } else { format!("view/{}", view.id.0) }
+}
+
+/// Whether an item that is no more is so because its stream or view was dropped: a built-in one stays.
+pub(super) fn can_be_dropped(item: &str) -> bool {
+    let number = item.strip_prefix("stream/").or(item.strip_prefix("view/"));
+    number.is_some_and(|number| number.bytes().all(|b| b.is_ascii_digit()))
 }
 
 /// Which kind of thing an item is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FlushKind {
-    /// The set of streams.
+    /// The set of streams and views.
     Catalog,
     /// The events of a stream.
     Stream,
@@ -63,13 +69,13 @@ pub enum FlushUnit {
     /// The whole rows of a view that changed.
     View {
         /// The view.
-        definition: ViewDefinition,
+        view: Arc<View>,
         /// Every change up to here is in `rows` or was flushed before.
         upto: Epoch,
         /// The changed rows.
         rows: Rows,
-        /// Every series that `rows` names.
-        series: HashMap<SeriesId, Arc<Series>>,
+        /// The dimensions of every group that `rows` names.
+        keys: HashMap<SeriesId, Key>,
     },
     /// The events of a stream in `(after, upto]`.
     Stream {

@@ -4,17 +4,19 @@
 
 pub(crate) mod source;
 
+use std::collections::HashMap;
 use std::future::Future;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Arc, LazyLock, Once};
 use std::time::{Duration, Instant};
 
-use arrow::array::{Array, AsArray};
+use arrow::array::{Array, ArrayRef, AsArray, Float64Array, UInt64Array};
 use arrow::compute::cast;
-use arrow::datatypes::DataType;
+use arrow::datatypes::{DataType, UInt64Type};
 use streamgauge_schemas::event::BatchSeries;
-use streamgauge_schemas::{Epoch, EventBatch, EventTime, MetricsBatch, Series};
+use streamgauge_schemas::view::built_in_rollups;
+use streamgauge_schemas::{Epoch, EventBatch, EventTime, Key, MetricsBatch, Series, SeriesId, State, View};
 use streamgauge_sinks::server::cached_library;
 use streamgauge_sinks::{Aside, ClickHouse, Server, ServerConfig, ServerMode};
 use tokio::runtime::Runtime;
@@ -120,4 +122,27 @@ pub(crate) fn metrics(len: usize, series_count: u32) -> EventBatch {
         ts: (0..len as i64).map(|at| EventTime(1_714_521_600_000_000 + at * 3_600)).collect(),
         value: (0..len).map(|at| at as f64 / 4.0).collect(),
     }))
+}
+
+/// The finest built-in rollup.
+pub(crate) fn second() -> Arc<View> {
+    built_in_rollups().remove(0)
+}
+
+/// A state of a built-in rollup.
+pub(crate) fn state(count: u64, sum: f64, min: f64, max: f64) -> State {
+    let floats = [sum, min, max].map(|value| Arc::new(Float64Array::from(vec![value])) as ArrayRef);
+    let columns: Vec<ArrayRef> =
+        [Arc::new(UInt64Array::from(vec![count])) as ArrayRef].into_iter().chain(floats).collect();
+    second().layout().read(&columns).unwrap().remove(0)
+}
+
+/// How many events the states of a built-in rollup count.
+pub(crate) fn counts(states: &[State]) -> Vec<u64> {
+    second().layout().write(states.iter())[0].as_primitive::<UInt64Type>().values().to_vec()
+}
+
+/// The dimensions of groups that are series.
+pub(crate) fn keys(series: impl IntoIterator<Item = Arc<Series>>) -> HashMap<SeriesId, Key> {
+    series.into_iter().map(|series| (series.id(), Key::Series(series))).collect()
 }

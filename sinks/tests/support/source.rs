@@ -1,6 +1,6 @@
 //! A source of flushes that a test controls.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,16 +8,15 @@ use arrow::array::{RecordBatch, TimestampMicrosecondArray};
 use async_trait::async_trait;
 use parking_lot::Mutex;
 use streamgauge_schemas::stream::{CatalogChange, Stream, requests};
-use streamgauge_schemas::view::built_in_rollups;
 use streamgauge_schemas::{
-    Epoch, EventBatch, EventTime, GroupKey, Row, Rows, Series, State, StreamDefinition, StreamId, TableBatch,
+    Epoch, EventBatch, EventTime, GroupKey, Row, Rows, Series, StreamDefinition, StreamId, TableBatch, View, ViewId,
 };
 use streamgauge_sinks::{
     BoxError, CATALOG_ITEM, FlushItem, FlushKind, FlushSource, FlushUnit, StreamTable, stream_item, view_item,
 };
 use tokio::sync::Notify;
 
-use super::{epoch, until};
+use super::{epoch, keys, second, state, until};
 
 /// A log in memory, as simple as can be: everything since the flushed epoch of an item is its next unit.
 #[derive(Default)]
@@ -27,6 +26,8 @@ pub(crate) struct Source {
     pub(crate) begun: Mutex<BTreeMap<String, u64>>,
     pub(crate) wake: Notify,
     pub(crate) interval: Option<Duration>,
+    /// As `interval`, of the catalog.
+    pub(crate) catalog_interval: Option<Duration>,
 }
 
 #[derive(Clone)]
@@ -67,6 +68,26 @@ impl Source {
         streams
     }
 
+    /// The user's views; they are flushed as the built-in one is.
+    pub(crate) fn views(&self) -> Vec<Arc<View>> {
+        let mut views: Vec<Arc<View>> = Vec::new();
+        for (epoch, entry) in self.log.lock().iter() {
+            match entry {
+                Entry::Catalog(CatalogChange::CreateView { definition, replaces }) => {
+                    views.retain(|view| Some(view.id) != *replaces);
+                    views.push(Arc::new(View { id: ViewId(epoch.0), definition: (**definition).clone() }));
+                }
+                Entry::Catalog(CatalogChange::DropView(id)) => views.retain(|view| view.id != *id),
+                _ => {}
+            }
+        }
+        views
+    }
+
+    fn view(&self, item: &str) -> Arc<View> {
+        self.views().into_iter().find(|view| view_item(view) == item).unwrap_or_else(second)
+    }
+
     /// Everything of an item since its flushed epoch.
     pub(crate) fn unit(&self, item: &FlushItem) -> FlushUnit {
         let (after, upto) = (self.flushed(&item.name), self.now());
@@ -93,14 +114,14 @@ impl Source {
             }
             FlushKind::View => {
                 let series = Arc::new(Series::new("cpu", [("host", "a")]));
-                let (mut rows, known) = (Rows::default(), HashMap::from([(series.id(), series.clone())]));
+                let mut rows = Rows::default();
                 for (version, entry) in entries {
                     if let Entry::State { bucket, count } = entry {
                         let key = GroupKey { series: series.id(), bucket: EventTime(bucket * 1_000_000) };
-                        rows.push(key, Row { generation: epoch(0), version, state: State { count, ..State::of(1.0) } });
+                        rows.push(key, Row { generation: epoch(0), version, state: state(count, 1.0, 1.0, 1.0) });
                     }
                 }
-                FlushUnit::View { definition: built_in_rollups().remove(0), upto, rows, series: known }
+                FlushUnit::View { view: self.view(&item.name), upto, rows, keys: keys([series]) }
             }
         }
     }
@@ -112,9 +133,12 @@ impl FlushSource for Source {
         let interval = self.interval.unwrap_or(Duration::from_millis(20));
         let item = |name: String, kind| FlushItem { name, kind, interval };
         let mut items = vec![
-            item(CATALOG_ITEM.into(), FlushKind::Catalog),
+            FlushItem {
+                interval: self.catalog_interval.unwrap_or(interval),
+                ..item(CATALOG_ITEM.into(), FlushKind::Catalog)
+            },
             item(stream_item(StreamId::METRICS), FlushKind::Stream),
-            item(view_item(&built_in_rollups()[0]), FlushKind::View),
+            item(view_item(&second()), FlushKind::View),
         ];
         if self
             .log
@@ -124,6 +148,7 @@ impl FlushSource for Source {
         {
             items.push(item(stream_item(StreamId::REQUESTS), FlushKind::Stream));
         }
+        items.extend(self.views().iter().map(|view| item(view_item(view), FlushKind::View)));
         items.extend(self.streams().iter().map(|stream| item(stream_item(stream.id), FlushKind::Stream)));
         items
     }

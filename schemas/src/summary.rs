@@ -1,12 +1,12 @@
-//! State: a mergeable partial aggregate.
+//! Summary: count, sum, minimum and maximum, which the built-in rollups keep of each series and bucket.
 
 use std::cmp::Ordering;
 
-/// Count, sum, minimum and maximum of a set of values; two states merge into that of the union.
-///
-/// Floats are compared by [`f64::total_cmp`], so a state is a well-behaved differential value.
+use crate::State;
+
+/// Count, sum, minimum and maximum of a set of values; two summaries merge into that of the union.
 #[derive(Clone, Copy, Debug)]
-pub struct State {
+pub struct Summary {
     /// How many events.
     pub count: u64,
     /// The sum of their values.
@@ -17,15 +17,15 @@ pub struct State {
     pub max: f64,
 }
 
-impl State {
-    /// The state of no events: the neutral element of [`State::merge`].
-    pub const EMPTY: State = State { count: 0, sum: 0.0, min: f64::INFINITY, max: f64::NEG_INFINITY };
+impl Summary {
+    /// The summary of no events: the neutral element of [`Summary::merge`].
+    pub const EMPTY: Summary = Summary { count: 0, sum: 0.0, min: f64::INFINITY, max: f64::NEG_INFINITY };
 
-    /// The state of one event.
+    /// The summary of one event.
     #[must_use]
     pub fn of(value: f64) -> Self {
         let value = value + 0.0; // −0 becomes 0, so that the order of −0 and 0 does not show
-        State { count: 1, sum: value, min: value, max: value }
+        Summary { count: 1, sum: value, min: value, max: value }
     }
 
     /// Adds one event.
@@ -40,11 +40,22 @@ impl State {
 
     /// Adds all events of `other`.
     #[inline]
-    pub fn merge(&mut self, other: &State) {
+    pub fn merge(&mut self, other: &Summary) {
         self.count += other.count;
         self.sum += other.sum;
         self.min = self.min.min(other.min);
         self.max = self.max.max(other.max);
+    }
+
+    /// The summary that a state of a built-in rollup is; its cells are those four, in this order.
+    #[must_use]
+    pub fn of_rollup(state: &State) -> Self {
+        match *state.cells() {
+            [count, sum, min, max] => {
+                Summary { count, sum: f64::from_bits(sum), min: f64::from_bits(min), max: f64::from_bits(max) }
+            }
+            _ => Summary::EMPTY,
+        }
     }
 
     /// The mean, or `None` of no events.
@@ -54,13 +65,13 @@ impl State {
     }
 }
 
-impl Default for State {
+impl Default for Summary {
     fn default() -> Self {
-        State::EMPTY
+        Summary::EMPTY
     }
 }
 
-impl Ord for State {
+impl Ord for Summary {
     fn cmp(&self, other: &Self) -> Ordering {
         (self.count.cmp(&other.count))
             .then_with(|| self.sum.total_cmp(&other.sum))
@@ -69,16 +80,16 @@ impl Ord for State {
     }
 }
 
-impl PartialOrd for State {
+impl PartialOrd for Summary {
     fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
         Some(self.cmp(other))
     }
 }
 
-impl PartialEq for State {
+impl PartialEq for Summary {
     fn eq(&self, other: &Self) -> bool {
         self.cmp(other) == Ordering::Equal
     }
 }
 
-impl Eq for State {}
+impl Eq for Summary {}

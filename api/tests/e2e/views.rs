@@ -1,0 +1,225 @@
+//! Views of the user's own: made while events come, back-filled, read like tables, through restarts, changes and deletion.
+//!
+//! A view is right when it equals its own `SELECT` over the stream.
+
+use serde_json::{Value, json};
+
+use crate::support::client::accepted;
+use crate::support::{Client, DataDir, Program, eventually};
+
+/// Views with their `SELECT`, and the columns to order by.
+const VIEWS: [(&str, &str, &str); 5] = [
+    (
+        "by_page",
+        "SELECT page, date_bin(INTERVAL '1 minute', at) AS minute, count(*) AS visits, sum(took) AS total, \
+         avg(took) AS mean, min(took) AS least, max(took) AS most, count(*) FILTER (WHERE took > 50) AS slow, \
+         stddev(took) AS spread, first_value(took ORDER BY at) AS first, max(upper(page)) AS top \
+         FROM visits WHERE took IS NULL OR took <> 13 GROUP BY page, date_bin(INTERVAL '1 minute', at)",
+        "page, minute",
+    ),
+    (
+        "by_page_hourly",
+        "SELECT page, date_trunc('hour', at) AS hour, count(*) AS visits, max(took) AS most \
+         FROM visits WHERE took IS NULL OR took <> 13 GROUP BY page, date_trunc('hour', at)",
+        "page, hour",
+    ),
+    ("overall", "SELECT count(*) AS visits, sum(took) AS total, max(at) AS latest FROM visits", "visits"),
+    (
+        "busy",
+        "SELECT coalesce(page, 'none') AS page, sum(took) / count(took) AS share FROM visits \
+         GROUP BY coalesce(page, 'none') HAVING count(took) > 2",
+        "page",
+    ),
+    (
+        "hosts",
+        "SELECT dimensions['host'] AS host, date_bin(INTERVAL '5 minutes', ts) AS since, count(*) AS n, \
+         sum(value * 2) AS doubled FROM metrics WHERE name = 'load' GROUP BY 1, 2",
+        "host, since",
+    ),
+];
+
+async fn make_stream(client: &Client) {
+    let columns = json!([{"name": "page", "type": "text"}, {"name": "took", "type": "i64"}]);
+    let definition = json!({"name": "visits", "time_column": "at", "columns": columns});
+    client.post_json("/api/v1/streams", &definition).await.expect(201);
+}
+
+/// Posts visits `from..to`, out of order and with nulls, and as many metrics.
+async fn post(client: &Client, from: usize, to: usize) -> u64 {
+    let page = |i: usize| if i.is_multiple_of(11) { Value::Null } else { json!(format!("/{}", i % 7)) };
+    let took = |i: usize| if i.is_multiple_of(5) { Value::Null } else { json!(i % 97) };
+    let at = |i: usize| 1_714_557_600 + (i * 7_919) % 9_000;
+    let visits: Vec<Value> = (from..to).map(|i| json!({"at": at(i), "page": page(i), "took": took(i)})).collect();
+    accepted(&client.post_json("/api/v1/streams/visits/events", &json!(visits)).await, to - from);
+    let load = |i: usize| {
+        json!({"ts": at(i), "name": if i.is_multiple_of(3) { "load" } else { "other" }, "value": (i % 17) as f64 / 4.0,
+            "dimensions": {"host": format!("h{}", i % 4), "zone": "z"}})
+    };
+    let metrics: Vec<Value> = (from..to).map(load).collect();
+    accepted(&client.post_json("/api/v1/streams/metrics/events", &json!(metrics)).await, to - from)
+}
+
+async fn create(client: &Client, (name, select, _): (&str, &str, &str)) -> Value {
+    client
+        .sql(&format!("CREATE MATERIALIZED VIEW {name} WITH (idle = '1s', flush_interval = '200ms') AS {select}"))
+        .await
+}
+
+/// Compares each view with its `SELECT` over the stream.
+async fn check(client: &Client, when: &str) {
+    for (name, select, order) in VIEWS {
+        let found = client.sql(&format!("SELECT * FROM {name} ORDER BY {order}")).await;
+        let expected = client.sql(&format!("SELECT * FROM ({select}) ORDER BY {order}")).await;
+        assert!(!expected.as_array().unwrap().is_empty(), "{name} {when}");
+        assert!(is_close(&found, &expected), "{name} {when}\n{found}\n{expected}");
+    }
+}
+
+/// Whether two answers are the same, floats to within 1e-9 of each other.
+fn is_close(found: &Value, expected: &Value) -> bool {
+    match (found, expected) {
+        (Value::Array(a), Value::Array(b)) => a.len() == b.len() && a.iter().zip(b).all(|(a, b)| is_close(a, b)),
+        (Value::Number(a), Value::Number(b)) => {
+            let (a, b) = (a.as_f64().unwrap(), b.as_f64().unwrap());
+            (a - b).abs() <= 1e-9 * b.abs().max(1.0)
+        }
+        _ => found == expected,
+    }
+}
+
+async fn until_backfilled(client: &Client) {
+    let unfinished = "SHOW MATERIALIZED VIEWS";
+    let count = || async {
+        let views = client.sql(unfinished).await;
+        let rows = views.as_array().unwrap();
+        json!(rows.iter().filter(|row| row[3] != "done" && row[3] != "none").count())
+    };
+    eventually("all views back-filled", json!(0), count).await;
+}
+
+#[tokio::test]
+async fn a_view_equals_its_select_from_before_its_creation_on() {
+    let data = DataDir::new();
+    let program = Program::start(&data).await;
+    let client = program.client();
+    make_stream(client).await;
+    post(client, 0, 300).await;
+    for view in VIEWS {
+        create(client, view).await;
+        post(client, 300, 320).await; // the same events again are other events
+    }
+    until_backfilled(client).await;
+    check(client, "after the back-fill").await;
+    post(client, 100, 700).await; // late, early and new
+    check(client, "live").await;
+
+    // Killed and started again, at once and after a while.
+    program.kill();
+    let program = Program::start(&data).await;
+    until_backfilled(program.client()).await;
+    check(program.client(), "after SIGKILL").await;
+    post(program.client(), 700, 900).await;
+    check(program.client(), "live after SIGKILL").await;
+    let flushed = "SELECT count() FROM by_page_states FINAL";
+    let in_clickhouse =
+        || async { json!(program.client().clickhouse(flushed).await[0][0].as_f64().unwrap_or(0.0) > 50.0) };
+    eventually("states in ClickHouse", json!(true), in_clickhouse).await;
+    check(program.client(), "when rows have left memory").await;
+    program.kill();
+    let program = Program::start_with(&data, &["--workers", "2"]).await;
+    until_backfilled(program.client()).await;
+    check(program.client(), "on two workers").await;
+    post(program.client(), 40, 90).await;
+    check(program.client(), "live on two workers").await;
+    let (status, _) = program.terminate().await;
+    assert!(status.success(), "{status}");
+    let program = Program::start(&data).await;
+    until_backfilled(program.client()).await;
+    check(program.client(), "after SIGTERM").await;
+}
+
+#[tokio::test]
+async fn views_are_shown_replaced_and_dropped() {
+    let data = DataDir::new();
+    let program = Program::start(&data).await;
+    let client = program.client();
+    make_stream(client).await;
+    post(client, 0, 50).await;
+    create(client, VIEWS[0]).await;
+    create(client, VIEWS[1]).await;
+    until_backfilled(client).await;
+    let shown = client.sql("SHOW MATERIALIZED VIEWS").await;
+    let fed: Vec<(&str, &str)> =
+        (shown.as_array().unwrap().iter()).map(|row| (row[0].as_str().unwrap(), row[2].as_str().unwrap())).collect();
+    let expected = [
+        ("metrics_1s", "metrics"),
+        ("metrics_1m", "metrics_1s"),
+        ("metrics_1h", "metrics_1m"),
+        ("metrics_1d", "metrics_1h"),
+        ("by_page", "visits"),
+        ("by_page_hourly", "by_page"),
+    ];
+    assert_eq!(fed, expected);
+    let explained = client.sql("EXPLAIN MATERIALIZED VIEW by_page_hourly").await;
+    assert_eq!(explained[0], json!(["coarsen", "merges the groups of by_page"]));
+    let text = client.sql("SHOW CREATE MATERIALIZED VIEW by_page_hourly").await[0][1].as_str().unwrap().to_owned();
+    assert!(
+        text.starts_with("CREATE MATERIALIZED VIEW by_page_hourly WITH (flush_interval = '200ms', idle = '1s'"),
+        "{text}"
+    );
+    let columns = client.sql("DESCRIBE by_page_hourly").await;
+    assert_eq!(columns[2][0], "visits");
+
+    let ask = async |sql: &str| client.post_json("/api/v1/sql", &json!({"sql": sql})).await;
+    ask(&text).await.problem(409, "name_taken");
+    let again = text.replace("CREATE MATERIALIZED VIEW", "CREATE MATERIALIZED VIEW IF NOT EXISTS");
+    assert!(client.sql(&again).await[0][1].as_str().unwrap().contains("left as it is"));
+    client.get("/api/v1/streams/visits").await.expect(200);
+    let in_use = client.request("DELETE", "/api/v1/streams/visits", &[], "").await;
+    assert!(in_use.problem(409, "stream_in_use").contains("by_page_hourly"));
+
+    // The finer one goes: the coarser reads events from now on, and has lost nothing.
+    client.sql("DROP MATERIALIZED VIEW by_page").await;
+    ask("SELECT * FROM by_page").await.problem(400, "table_unknown");
+    post(client, 0, 50).await;
+    let (name, select, order) = VIEWS[1];
+    let found = client.sql(&format!("SELECT * FROM {name} ORDER BY {order}")).await;
+    assert_eq!(found, client.sql(&format!("SELECT * FROM ({select}) ORDER BY {order}")).await);
+
+    let other = "CREATE OR REPLACE MATERIALIZED VIEW by_page_hourly AS SELECT count(*) AS n FROM visits";
+    client.sql(other).await;
+    until_backfilled(client).await;
+    assert_eq!(client.sql("SELECT n FROM by_page_hourly").await, json!([[100.0]]));
+    let live_only = "CREATE MATERIALIZED VIEW live WITH (backfill = false) AS SELECT count(*) AS n FROM visits";
+    client.sql(live_only).await;
+    assert_eq!(client.sql("SELECT n FROM live").await, json!([]));
+    post(client, 0, 3).await;
+    assert_eq!(client.sql("SELECT n FROM live").await, json!([[3.0]]));
+    client.sql("DROP MATERIALIZED VIEW IF EXISTS nothing").await;
+    ask("DROP MATERIALIZED VIEW nothing").await.problem(404, "unknown_view");
+    ask("DROP MATERIALIZED VIEW metrics_1s").await.problem(409, "built_in");
+
+    for (sql, says) in [
+        ("CREATE MATERIALIZED VIEW v AS SELECT now(), count(*) FROM visits GROUP BY 1", "now()"),
+        ("CREATE MATERIALIZED VIEW v AS SELECT page FROM visits", "cannot be maintained"),
+        (
+            "CREATE MATERIALIZED VIEW v AS SELECT a.page, count(*) FROM visits a JOIN visits b ON a.page = b.page GROUP BY 1",
+            "cannot be maintained",
+        ),
+        ("CREATE MATERIALIZED VIEW v AS SELECT count(*) FROM metrics_1s", "a view is over one stream"),
+        ("CREATE MATERIALIZED VIEW v WITH (idle = '1 year') AS SELECT count(*) FROM visits", "option idle"),
+        ("CREATE MATERIALIZED VIEW v_states AS SELECT count(*) FROM visits", "taken by a built-in table"),
+    ] {
+        let text = ask(sql).await;
+        assert_eq!(text.status, 400, "{sql}: {}", text.text());
+        assert!(text.text().contains(says), "{sql}: {}", text.text());
+    }
+    let failing = "CREATE MATERIALIZED VIEW failing AS SELECT sum(100 / (took - 21)) AS s, count(*) AS n FROM visits";
+    client.sql(failing).await;
+    until_backfilled(client).await;
+    post(client, 0, 50).await;
+    let status = client.sql("SHOW MATERIALIZED VIEWS").await;
+    let row = status.as_array().unwrap().iter().find(|row| row[0] == "failing").unwrap().clone();
+    assert!(row[7].as_f64().unwrap() >= 1.0 && row[8].as_str().unwrap().to_lowercase().contains("zero"), "{row}");
+    assert_eq!(client.sql("SELECT n > 0 FROM failing").await, json!([[true]]));
+}

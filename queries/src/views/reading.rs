@@ -1,0 +1,116 @@
+//! From finished groups to the rows of a view: `HAVING` and the select list, over dimensions, bucket and results.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, AsArray, RecordBatch, RecordBatchOptions};
+use arrow::compute::filter_record_batch;
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use datafusion::common::tree_node::{Transformed, TreeNode};
+use datafusion::common::{Column, DFSchema, DFSchemaRef};
+use datafusion::error::DataFusionError;
+use datafusion::execution::session_state::SessionState;
+use datafusion::logical_expr::{Cast, Expr, ExprSchemable};
+use datafusion::physical_plan::PhysicalExpr;
+
+use super::error::ViewError;
+use super::expression::{check_pure, simplified};
+
+/// How the rows of a view are made of its finished groups.
+#[derive(Clone, Debug)]
+pub struct Reading {
+    /// A column for each dimension, named by its expression, then the bucket, if any, then one for each result.
+    pub base: SchemaRef,
+    /// The condition of `HAVING`, over `base`.
+    pub having: Option<Arc<dyn PhysicalExpr>>,
+    /// The select list with its names, over `base`.
+    pub columns: Vec<(Arc<dyn PhysicalExpr>, String)>,
+    /// The columns of the view.
+    pub schema: SchemaRef,
+}
+
+impl Reading {
+    /// The rows of the view that these groups are; fewer than groups when there is a `HAVING`.
+    ///
+    /// # Errors
+    /// [`DataFusionError`] when an expression cannot be computed, such as a division by zero.
+    pub fn rows(&self, groups: &RecordBatch) -> Result<RecordBatch, DataFusionError> {
+        let kept;
+        let groups = match &self.having {
+            Some(having) => {
+                let passed = having.evaluate(groups)?.into_array(groups.num_rows())?;
+                kept = filter_record_batch(groups, passed.as_boolean())?;
+                &kept
+            }
+            None => groups,
+        };
+        let value = |(expr, _): &(Arc<dyn PhysicalExpr>, String)| expr.evaluate(groups)?.into_array(groups.num_rows());
+        let columns = self.columns.iter().map(value).collect::<Result<Vec<ArrayRef>, DataFusionError>>()?;
+        let options = RecordBatchOptions::new().with_row_count(Some(groups.num_rows()));
+        Ok(RecordBatch::try_new_with_options(self.schema.clone(), columns, &options)?)
+    }
+}
+
+/// What the select list calls a dimension, the bucket or a result: its column in `base`, and its type there.
+pub(super) struct Names {
+    of: HashMap<Column, (String, DataType)>,
+    base: DFSchemaRef,
+}
+
+impl Names {
+    /// The columns of `base`, and for each column of the select list the place there with the type that it had.
+    pub(super) fn new(
+        base: &SchemaRef,
+        places: impl IntoIterator<Item = (Column, usize, DataType)>,
+    ) -> Result<Self, ViewError> {
+        let of = places.into_iter().map(|(column, place, of)| (column, (base.field(place).name().clone(), of)));
+        Ok(Names { of: of.collect(), base: Arc::new(DFSchema::try_from(base.clone())?) })
+    }
+
+    /// A column of the select list over `base`.
+    ///
+    /// A bucket or a time that stands by itself stays in microseconds: DataFusion bins in nanoseconds, which end in 2262.
+    pub(super) fn column(&self, expr: Expr, state: &SessionState) -> Result<Arc<dyn PhysicalExpr>, ViewError> {
+        let alone = match unaliased(&expr) {
+            Expr::Column(column) => self.of.get(column),
+            _ => None,
+        };
+        match alone {
+            Some((name, DataType::Timestamp(_, Some(zone)))) if matches!(zone.as_ref(), "UTC" | "+00:00") => {
+                let base = Expr::Column(Column::new_unqualified(name));
+                Ok(state.create_physical_expr(base, &self.base)?)
+            }
+            _ => self.compile(expr, state),
+        }
+    }
+
+    /// An expression of the select list over `base`.
+    pub(super) fn compile(&self, expr: Expr, state: &SessionState) -> Result<Arc<dyn PhysicalExpr>, ViewError> {
+        check_pure(&expr)?;
+        let over_base = expr.unalias_nested().data.transform_up(|expr| {
+            let Expr::Column(column) = &expr else { return Ok(Transformed::no(expr)) };
+            let Some((name, of)) = self.of.get(column) else { return Ok(Transformed::no(expr)) };
+            let base = Expr::Column(Column::new_unqualified(name));
+            let same = base.get_type(&*self.base)? == *of;
+            Ok(Transformed::yes(if same { base } else { Expr::Cast(Cast::new(Box::new(base), of.clone())) }))
+        })?;
+        let expr = simplified(over_base.data, &self.base, state)?;
+        Ok(state.create_physical_expr(expr, &self.base)?)
+    }
+}
+
+fn unaliased(expr: &Expr) -> &Expr {
+    match expr {
+        Expr::Alias(alias) => unaliased(&alias.expr),
+        other => other,
+    }
+}
+
+/// The schema of a select list over `base`.
+pub(super) fn schema_of(columns: &[(Arc<dyn PhysicalExpr>, String)], base: &Schema) -> Result<SchemaRef, ViewError> {
+    let field = |(expr, name): &(Arc<dyn PhysicalExpr>, String)| {
+        Ok(Field::new(name, expr.data_type(base)?, expr.nullable(base)?))
+    };
+    let fields = columns.iter().map(field).collect::<Result<Vec<Field>, DataFusionError>>()?;
+    Ok(Arc::new(Schema::new(fields)))
+}

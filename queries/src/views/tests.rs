@@ -1,0 +1,9 @@
+//! Views against DataFusion's own answers, and the statements that are refused.
+
+mod definitions;
+mod failures;
+mod generator;
+mod oracle;
+mod sketches;
+mod statements;
+mod stream;
