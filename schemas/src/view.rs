@@ -163,6 +163,9 @@ pub struct ViewColumn {
     pub kind: ValueType,
     /// Whether it may be null.
     pub nullable: bool,
+    /// The place of the result that it is, if it is one as it stands.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub output: Option<usize>,
 }
 
 impl View {
@@ -306,7 +309,7 @@ pub fn built_in_rollups() -> Vec<Arc<View>> {
 #[must_use]
 pub fn rollup(name: &str, text: &str, secs: i64) -> ViewDefinition {
     let width = Some(Duration::from_secs(secs));
-    let column = |name: &str, kind| ViewColumn { name: name.into(), kind, nullable: false };
+    let column = |name: &str, kind, output| ViewColumn { name: name.into(), kind, nullable: false, output };
     let output = |name: &str, finish, kind| Output { name: name.into(), finish, kind, nullable: false };
     let fold = |function, argument, kind| Fold { function, argument, kind };
     let dimension = |name: &str, kind| Dimension { name: name.into(), expression: format!("metrics.{name}"), kind };
@@ -336,14 +339,14 @@ pub fn rollup(name: &str, text: &str, secs: i64) -> ViewDefinition {
             output("avg", Finish::Mean { sum: 1, count: 0 }, ValueType::F64),
         ],
         columns: vec![
-            column("bucket", ValueType::Time),
-            column("name", ValueType::Text),
-            column("dimensions", ValueType::Map),
-            column("count", ValueType::I64),
-            column("sum", ValueType::F64),
-            column("min", ValueType::F64),
-            column("max", ValueType::F64),
-            column("avg", ValueType::F64),
+            column("bucket", ValueType::Time, None),
+            column("name", ValueType::Text, None),
+            column("dimensions", ValueType::Map, None),
+            column("count", ValueType::I64, Some(0)),
+            column("sum", ValueType::F64, Some(1)),
+            column("min", ValueType::F64, Some(2)),
+            column("max", ValueType::F64, Some(3)),
+            column("avg", ValueType::F64, Some(4)),
         ],
         options: ViewOptions::by_bucket(width),
     }

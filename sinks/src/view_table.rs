@@ -14,7 +14,7 @@
 use std::collections::HashSet;
 
 use streamgauge_schemas::state::{Finish, Function, Output};
-use streamgauge_schemas::view::{Dimension, IS_EXACT_SUFFIX};
+use streamgauge_schemas::view::Dimension;
 use streamgauge_schemas::{Layout, ValueType, View};
 
 use crate::catalog::RETENTION_SECS_MAX;
@@ -88,15 +88,11 @@ pub(crate) fn create_finished(name: &str, states: &str, view: &View) -> Option<S
     }
     let mut taken: HashSet<&str> = definition.dimensions.iter().map(|dimension| dimension.name.as_str()).collect();
     taken.extend(bucket);
-    let (finisher, expressions) = (Finisher::new(view), select_list(&definition.select));
-    // After the select list there may be columns that say whether a number of distinct values is exact.
-    let after = definition.columns.get(expressions.len()..);
-    let all_found = after.is_some_and(|after| after.iter().all(|column| column.name.ends_with(IS_EXACT_SUFFIX)));
-    for output in &definition.outputs {
+    let finisher = Finisher::new(view);
+    for (place, output) in definition.outputs.iter().enumerate() {
         let Some(value) = finisher.finish(output) else { continue };
-        let place = expressions.iter().position(|expression| *expression == output.name);
-        let selected_as = place.filter(|_| all_found);
-        let names = [selected_as.map(|place| definition.columns[place].name.as_str()), Some(&output.name)];
+        let selected_as = definition.columns.iter().find(|column| column.output == Some(place));
+        let names = [selected_as.map(|column| column.name.as_str()), Some(&output.name)];
         if let Some(name) = names.into_iter().flatten().find(|name| !taken.contains(name)) {
             taken.insert(name);
             selected.push(format!("{value} AS {}", sql_name(name)));
@@ -232,33 +228,6 @@ fn of_integer(kind: ValueType, value: &str) -> String {
     }
 }
 
-/// The expressions of a select list without their names, as far as a scan of brackets and quotes finds them.
-fn select_list(select: &str) -> Vec<&str> {
-    let Some(list) = select.strip_prefix("SELECT ") else { return Vec::new() };
-    let (mut found, mut from, mut named) = (Vec::new(), 0, None);
-    let (mut depth, mut quote) = (0_u32, None);
-    for (at, c) in list.char_indices() {
-        match (quote, c) {
-            (Some(mark), _) if c == mark => quote = None,
-            (Some(_), _) => {}
-            (None, '\'' | '"') => quote = Some(c),
-            (None, '(' | '[' | '{') => depth += 1,
-            (None, ')' | ']' | '}') => depth = depth.saturating_sub(1),
-            (None, ',') if depth == 0 => {
-                found.push(list[from..named.unwrap_or(at)].trim());
-                (from, named) = (at + 1, None);
-            }
-            (None, ' ') if depth == 0 && list[at..].starts_with(" AS ") => named = Some(at),
-            (None, ' ') if depth == 0 && list[at..].starts_with(" FROM ") => {
-                found.push(list[from..named.unwrap_or(at)].trim());
-                break;
-            }
-            _ => {}
-        }
-    }
-    found
-}
-
 #[cfg(test)]
 mod tests {
     use streamgauge_schemas::ddl::MIGRATIONS;
@@ -299,32 +268,17 @@ mod tests {
             output("count(*)", Finish::Count(0), ValueType::I64),
             output("count(DISTINCT value)_is_exact", Finish::DistinctIsExact(1), ValueType::Bool),
         ];
-        let column = |name: &str, kind| ViewColumn { name: name.into(), kind, nullable: false };
+        let column = |name: &str, kind, output| ViewColumn { name: name.into(), kind, nullable: false, output };
         definition.columns = vec![
-            column("bucket", ValueType::Time),
-            column("values", ValueType::I64),
-            column("total", ValueType::I64),
-            column("values_is_exact", ValueType::Bool),
+            column("bucket", ValueType::Time, None),
+            column("values", ValueType::I64, Some(0)),
+            column("total", ValueType::I64, Some(1)),
+            column("values_is_exact", ValueType::Bool, Some(2)),
         ];
         let view = View { id: ViewId(7_000), definition };
         assert!(plain(&create_states("d.v_states", &view)).contains("_1_distinct String"));
         let finished = plain(&create_finished("d.v", "d.v_states", &view).unwrap());
         assert!(finished.contains("AS total FROM"), "{finished}");
         assert!(!finished.contains("distinct") && !finished.contains("values"), "{finished}");
-    }
-
-    #[test]
-    fn select_lists_are_cut_between_their_expressions() {
-        for (select, expected) in [
-            ("SELECT a, sum(b, c) AS total FROM t WHERE x IN (1, 2)", vec!["a", "sum(b, c)"]),
-            (
-                r#"SELECT 'it, AS ''s' AS "a FROM, b", count(*) FILTER (WHERE x) FROM t"#,
-                vec!["'it, AS ''s'", "count(*) FILTER (WHERE x)"],
-            ),
-            ("SELECT substr(a FROM 1) AS b, CAST(a AS Int) FROM t", vec!["substr(a FROM 1)", "CAST(a AS Int)"]),
-            ("WITH x AS (SELECT 1) SELECT 2", vec![]),
-        ] {
-            assert_eq!(select_list(select), expected, "{select}");
-        }
     }
 }

@@ -79,6 +79,7 @@ fn everything(name: &str, bucketed: bool) -> ViewDefinition {
             folds.push(Fold { function, argument: Some(at as u16), kind });
         }
     }
+    let floats = outputs.iter().position(|output| output.name == "count(F64)");
     ViewDefinition {
         name: name.into(),
         stream: StreamId::METRICS,
@@ -90,8 +91,8 @@ fn everything(name: &str, bucketed: bool) -> ViewDefinition {
         arguments: ARGUMENTS.iter().map(|kind| Argument { expression: format!("s.{kind:?}"), kind: *kind }).collect(),
         folds,
         outputs,
-        columns: ["flag", "floats", "more"]
-            .map(|name| ViewColumn { name: name.into(), kind: ValueType::I64, nullable: true })
+        columns: [("flag", None), ("floats", floats), ("more", None)]
+            .map(|(name, output)| ViewColumn { name: name.into(), kind: ValueType::I64, nullable: true, output })
             .to_vec(),
         options: ViewOptions::by_bucket(Some(Span::from_secs(60))),
     }

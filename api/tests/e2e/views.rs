@@ -125,6 +125,11 @@ async fn a_view_equals_its_select_from_before_its_creation_on() {
         || async { json!(program.client().clickhouse(flushed).await[0][0].as_f64().unwrap_or(0.0) > 50.0) };
     eventually("states in ClickHouse", json!(true), in_clickhouse).await;
     check(program.client(), "when rows have left memory").await;
+    // A direct reader of ClickHouse finds the results by the names of the select list.
+    let finished = "SELECT sum(visits), sum(total) IS NULL, max(most), uniqExact(minute) > 1 FROM by_page";
+    let told = program.client().sql("SELECT sum(visits), false, max(most), true FROM by_page").await;
+    let told = json!([[told[0][0], 0.0, told[0][2], 1.0]]);
+    eventually("the finished view", told, || program.client().clickhouse(finished)).await;
     program.kill();
     let program = Program::start_with(&data, &["--workers", "2"]).await;
     until_backfilled(program.client()).await;

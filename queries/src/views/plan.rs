@@ -7,6 +7,7 @@ use arrow::datatypes::{DataType, Field, Schema};
 use datafusion::common::Column;
 use datafusion::execution::session_state::SessionState;
 use datafusion::logical_expr::Expr;
+use datafusion::physical_expr::expressions::Column as PhysicalColumn;
 use streamgauge_engine::program::Program;
 use streamgauge_schemas::view::{Bucket, Dimension, IS_EXACT_SUFFIX, View, ViewColumn, ViewDefinition};
 use streamgauge_schemas::{StreamId, ValueType};
@@ -59,10 +60,12 @@ pub fn plan_view(
     aggregates.at_least_a_count();
     let exactness = exactness(&analysis, &mut aggregates, &calls);
     let reading = reading(&analysis, &scope, &groups, &aggregates, &calls, &exactness)?;
-    let columns = reading.schema.fields().iter().map(|field| ViewColumn {
+    let first_output = reading.base.fields().len() - aggregates.outputs.len();
+    let columns = reading.schema.fields().iter().zip(&reading.columns).map(|(field, (expr, _))| ViewColumn {
         name: field.name().clone(),
         kind: nearest(field.data_type()),
         nullable: field.is_nullable(),
+        output: expr.downcast_ref::<PhysicalColumn>().and_then(|column| column.index().checked_sub(first_output)),
     });
     let names = groups.names(&analysis);
     let width = groups.bucket.as_ref().and_then(|(_, width)| width.0);
