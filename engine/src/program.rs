@@ -6,7 +6,8 @@
 //! # Invariants
 //!
 //! 1. All columns of [`Computed`] have one length, and `keys.of_row` points into `keys.ids`.
-//! 2. An id in `keys.ids` is there once, and is that of its bytes.
+//! 2. An id in `keys.ids` is that of its bytes. It is there once, but of a rollup by series once for each source that sent it:
+//!    the grouping joins equal ids.
 
 use std::error::Error;
 use std::sync::{Arc, OnceLock};
