@@ -10,14 +10,13 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
 use clap::Args;
-use hashbrown::HashMap;
-use serde::Serialize;
 use streamgauge_engine::decode::{DecodeLimits, Format, decode_metrics};
 use streamgauge_engine::{Engine, EngineConfig, Recovered, RowFilter, SnapshotRequest, ViewRead};
 use streamgauge_schemas::time::wall_clock;
 use streamgauge_schemas::view::{built_in_rollups, rollup};
-use streamgauge_schemas::{EventBatch, EventTime, MetricsBatch, SeriesId, Summary, View};
+use streamgauge_schemas::{EventBatch, MetricsBatch, Summary, View};
 
+use crate::maps::{self, Measured};
 use crate::process::CpuTime;
 use crate::report::grouped;
 use crate::workload::{Bodies, Body, Shape};
@@ -47,26 +46,6 @@ pub(crate) struct Options {
     json: Option<PathBuf>,
 }
 
-#[derive(Serialize)]
-struct Measured {
-    name: &'static str,
-    seconds: f64,
-    cpu_seconds: f64,
-    events_per_second: f64,
-    events_per_cpu_second: f64,
-    /// Events per CPU-second beside those of the hash maps, where both did the same.
-    ratio: Option<f64>,
-}
-
-impl Measured {
-    fn of(name: &'static str, events: usize, began: Instant, before: &CpuTime) -> Result<Self> {
-        let seconds = began.elapsed().as_secs_f64();
-        let cpu_seconds = CpuTime::of(std::process::id())?.since(before).total_s().max(0.01);
-        let (events_per_second, events_per_cpu_second) = (events as f64 / seconds, events as f64 / cpu_seconds);
-        Ok(Measured { name, seconds, cpu_seconds, events_per_second, events_per_cpu_second, ratio: None })
-    }
-}
-
 /// Runs all of it and prints a table.
 ///
 /// # Errors
@@ -74,7 +53,8 @@ impl Measured {
 pub(crate) async fn run(options: Options) -> Result<()> {
     let bodies = options.shape.bodies(0, options.body_events);
     let (decoded, decoding) = decode_all(&bodies)?;
-    let maps = aggregate_in_maps(&decoded, bodies.events)?;
+    let rollups: Vec<_> = built_in_rollups().iter().map(|view| view.definition.clone()).collect();
+    let maps = maps::aggregate(&decoded, &rollups)?;
     let (rows, bytes) = (Source::Rows(decoded.into()), Source::Bytes(bodies.bodies.into()));
     let mut engine = run_engine("engine over decoded rows, log unsynced", &options, rows, false).await?;
     engine.ratio = Some(maps.cpu_seconds / engine.cpu_seconds);
@@ -128,30 +108,6 @@ fn decode_all(bodies: &Bodies) -> Result<(Vec<Arc<MetricsBatch>>, Measured)> {
     let (before, began) = (CpuTime::of(std::process::id())?, Instant::now());
     let decoded: Vec<_> = bodies.bodies.iter().map(decode).collect::<Result<_>>()?;
     Ok((decoded, Measured::of("decode only", bodies.events, began, &before)?))
-}
-
-type Groups = HashMap<(SeriesId, EventTime), Summary, foldhash::fast::RandomState>;
-
-/// Aggregates decoded rows: a map of groups for each rollup, every event added to each.
-fn aggregate_in_maps(batches: &[Arc<MetricsBatch>], events: usize) -> Result<Measured> {
-    let (before, began) = (CpuTime::of(std::process::id())?, Instant::now());
-    let mut rollups: Vec<(Arc<View>, Groups)> =
-        built_in_rollups().into_iter().map(|view| (view, Groups::default())).collect();
-    for batch in batches {
-        for row in 0..batch.len() {
-            let series = batch.series[batch.series_index[row] as usize].id;
-            for (view, groups) in &mut rollups {
-                let bucket = view.definition.bucket_of(batch.ts[row]).expect("a rollup has buckets of one length");
-                groups.entry((series, bucket)).or_default().add(batch.value[row]);
-            }
-        }
-    }
-    let measured = Measured::of("hash maps over decoded rows", events, began, &before)?;
-    for (view, groups) in &rollups {
-        let count: u64 = groups.values().map(|state| state.count).sum();
-        ensure!(count == events as u64, "the map of {} holds {count} of {events} events", view.definition.name);
-    }
-    Ok(measured)
 }
 
 /// What is appended: bytes that are still to be decoded, or rows.

@@ -11,18 +11,21 @@
 //! - [`client`]: posting, asking over SQL, and asking ClickHouse directly.
 //! - [`throughput`]: from the first byte posted to the last event acknowledged, visible, and in ClickHouse.
 //! - [`latency`]: from acknowledgement to visibility while events arrive at a steady pace.
-//! - [`engine_run`]: decoding and the engine alone, beside a plain hash map.
+//! - [`engine_run`]: decoding and the engine alone, beside a plain hash map (`maps`).
+//! - [`views`]: views by groups and number, and what a group takes.
 //! - [`recovery`]: starting on a log whose tail has to be replayed.
 //! - [`report`]: tables for people, JSON for programs.
 
 mod client;
 mod engine_run;
 mod latency;
+mod maps;
 mod process;
 mod program;
 mod recovery;
 mod report;
 mod throughput;
+mod views;
 mod workload;
 
 use std::path::PathBuf;
@@ -49,6 +52,8 @@ struct Command {
 enum Part {
     /// Measures decoding and the engine alone: no HTTP, no ClickHouse.
     Engine(engine_run::Options),
+    /// Measures views: by groups and number, with quantiles, and what a group takes.
+    Views(views::Options),
     /// Measures a start that has to replay events from the log.
     Recovery(recovery::Options),
 }
@@ -91,6 +96,9 @@ struct Whole {
     serve: Vec<String>,
 }
 
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc; // the program's own, since the engine is measured in here too
+
 #[tokio::main]
 async fn main() -> Result<()> {
     let command = Command::parse();
@@ -103,6 +111,7 @@ async fn main() -> Result<()> {
 async fn run(command: Command) -> Result<()> {
     match command.part {
         Some(Part::Engine(options)) => engine_run::run(options).await,
+        Some(Part::Views(options)) => views::run(options).await,
         Some(Part::Recovery(options)) => recovery::run(options).await,
         None => measure(command.whole).await,
     }

@@ -40,6 +40,25 @@ impl CpuTime {
     }
 }
 
+/// Processor time in seconds of this process' threads whose names begin with `name`, of those that still run.
+///
+/// # Errors
+/// When the kernel does not tell it.
+pub(crate) fn threads_cpu_s(name: &str) -> Result<f64> {
+    let mut nanoseconds = 0u64;
+    for task in fs::read_dir("/proc/self/task").context("read /proc/self/task")? {
+        let path = task?.path();
+        // A thread may end while we look.
+        let Ok(comm) = fs::read_to_string(path.join("comm")) else { continue };
+        if comm.starts_with(name) {
+            let text = fs::read_to_string(path.join("schedstat")).context("read a thread's schedstat")?;
+            let ran = text.split_whitespace().next().and_then(|ran| ran.parse::<u64>().ok());
+            nanoseconds += ran.context("schedstat has an unknown form")?;
+        }
+    }
+    Ok(nanoseconds as f64 / 1e9)
+}
+
 /// `USER_HZ`: Linux shows processor time in hundredths of a second on every platform that Rust's std supports.
 const TICKS_PER_S: f64 = 100.0;
 
@@ -122,6 +141,21 @@ mod tests {
         }
         let memory = Memory::of(id).unwrap();
         assert!(memory.resident_bytes > 1 << 20 && memory.peak_bytes >= memory.resident_bytes);
+    }
+
+    #[test]
+    fn a_thread_is_measured_by_its_name() {
+        let (stop, stopped) = std::sync::mpsc::channel::<()>();
+        let busy = std::thread::Builder::new()
+            .name("measured".into())
+            .spawn(move || while stopped.try_recv() == Err(std::sync::mpsc::TryRecvError::Empty) {});
+        let began = std::time::Instant::now();
+        while threads_cpu_s("measured").unwrap() < 0.02 {
+            assert!(began.elapsed().as_secs() < 60, "a busy thread uses processor time");
+        }
+        assert_eq!(threads_cpu_s("no such thread").unwrap(), 0.0);
+        stop.send(()).unwrap();
+        busy.unwrap().join().unwrap();
     }
 
     #[test]

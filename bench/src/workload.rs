@@ -34,6 +34,14 @@ pub(crate) struct Shape {
     pub(crate) seed: u64,
 }
 
+impl Default for Shape {
+    /// A million events of 100 series in an hour, up to two seconds out of order.
+    fn default() -> Self {
+        let (span, disorder) = (Duration::from_secs(3_600), Duration::from_secs(2));
+        Shape { events: 1_000_000, series: 100, span, disorder, seed: 1 }
+    }
+}
+
 /// A workload cut into bodies of requests.
 pub(crate) struct Bodies {
     /// The bodies, in order.

@@ -56,7 +56,7 @@ impl Backfill {
                 self.keys.entry(*id).or_insert_with(values);
             }
         }
-        for (key, state) in groups {
+        for (key, state) in groups.iter() {
             self.layout.merge(self.groups.entry(key).or_default(), &state);
         }
     }

@@ -12,10 +12,10 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use crossbeam_channel::{Receiver, Sender, TryRecvError};
 use futures_channel::mpsc;
 use parking_lot::Mutex;
-use streamgauge_schemas::{Epoch, EventTime, GroupKey, Key, Row, Rows, SeriesId, View, ViewId};
+use streamgauge_schemas::{Epoch, EventTime, Key, Rows, SeriesId, View, ViewId};
 use timely::worker::Worker;
 
-use crate::dataflow::{Feeding, Plan, Scan, ViewFlow};
+use crate::dataflow::{Feeding, Groups, Plan, Scan, ViewFlow};
 use crate::keys::ViewKeys;
 use crate::pending::Ticket;
 use crate::program::{Failed, Prepared, Program};
@@ -138,11 +138,10 @@ impl Drop for Workers {
     }
 }
 
-/// What an update of an arrangement takes in memory, about: key, row, time and difference, and the offsets between them.
-const UPDATE_BYTES: usize = size_of::<(GroupKey, Row, u64, isize)>() + 16;
-
-/// How many epochs a worker takes in before it lets the dataflow run.
+/// How many epochs a worker takes in before it lets the dataflow run,
 const EPOCHS_PER_STEP_MAX: usize = 32;
+/// or about how many partial states: so many still lie in the processor's caches when they are merged into their rows.
+const GROUPS_PER_STEP: usize = 8_192;
 
 fn run(worker: &mut Worker, commands: &Receiver<Command>, state_bytes: &Arc<AtomicUsize>) {
     let mut state = WorkerState {
@@ -151,11 +150,16 @@ fn run(worker: &mut Worker, commands: &Receiver<Command>, state_bytes: &Arc<Atom
         views: BTreeMap::new(),
         plan: Plan::default(),
         tickets: Vec::new(),
+        groups_given: 0,
         all_bytes: state_bytes.clone(),
     };
     loop {
         let mut connected = true;
+        state.groups_given = 0;
         for _ in 0..EPOCHS_PER_STEP_MAX {
+            if state.groups_given >= GROUPS_PER_STEP {
+                break;
+            }
             // A worker that is done with everything sleeps until the next command; others only look.
             let command = if state.caught_up() {
                 commands.recv().map_err(|_| TryRecvError::Disconnected)
@@ -191,6 +195,8 @@ struct WorkerState {
     plan: Plan,
     /// Tickets of epochs that the dataflow has not finished.
     tickets: Vec<Arc<Ticket>>,
+    /// Partial states given to the dataflow since it ran last.
+    groups_given: usize,
     /// Where the bytes of all views on all workers are counted.
     all_bytes: Arc<AtomicUsize>,
 }
@@ -242,9 +248,9 @@ impl Maintained {
     }
 
     fn count(&mut self, worker: usize) {
-        let updates = self.flow.arrangement.updates();
+        let (rows, row_bytes) = (self.flow.arrangement.rows(), self.flow.arrangement.row_bytes());
         let keys = self.feeding.keys.bytes(worker);
-        self.counted.set(updates, updates * (UPDATE_BYTES + self.heap_bytes_per_row) + keys);
+        self.counted.set(rows, rows * (row_bytes + self.heap_bytes_per_row) + keys);
     }
 
     /// The keys of rows.
@@ -325,13 +331,15 @@ impl WorkerState {
     /// Makes the partial states of this worker's batches, and tells every view over their streams that the epoch is in.
     fn events(&mut self, epoch: Epoch, batches: &[Arc<Prepared>]) {
         let (plan, views, workers) = (&mut self.plan, &mut self.views, self.workers);
+        let given = &mut self.groups_given;
         for (place, events) in batches.iter().enumerate() {
             // Whichever worker: the result is the same. The epoch spreads epochs of a single batch.
             if (epoch.0 as usize).wrapping_add(place) % workers != self.index {
                 continue;
             }
             let mut failures: Vec<(ViewId, Failed)> = Vec::new();
-            let mut give = |view: ViewId, groups| {
+            let mut give = |view: ViewId, groups: Groups| {
+                *given += groups.keys.len();
                 if let Some(view) = views.get_mut(&view) {
                     view.flow.send(epoch, place as u32, groups, workers);
                 }
@@ -404,13 +412,13 @@ impl WorkerState {
         let Some(view) = self.views.get_mut(&view) else { return Part::default() };
         let horizon = view.horizon();
         let mut rows = Rows::default();
-        let held = view.flow.arrangement.flush(view.flushed, horizon, &mut rows);
-        view.heap_bytes_per_row = held.heap_bytes.checked_div(held.rows).unwrap_or(0);
+        let heap_bytes = view.flow.arrangement.flush(view.flushed, horizon, &mut rows);
+        let held = view.flow.arrangement.rows();
+        view.heap_bytes_per_row = heap_bytes.checked_div(held).unwrap_or(0);
         let keys = view.keys(&rows);
         view.feeding.keys.forget(self.index, horizon);
         let name = view.feeding.view.definition.name.clone();
-        metrics::gauge!("streamgauge_view_rows", "view" => name, "worker" => self.index.to_string())
-            .set(held.rows as f64);
+        metrics::gauge!("streamgauge_view_rows", "view" => name, "worker" => self.index.to_string()).set(held as f64);
         Part { horizon, rows, keys }
     }
 }

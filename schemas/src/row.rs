@@ -33,7 +33,7 @@ pub enum Key {
 /// One independent piece of a group's state.
 ///
 /// Ordered by generation first, so the last row of a group is the one that may still change. The state takes no part in
-/// order and equality: a group has one state at a generation and version, so a retraction need not carry it.
+/// order and equality: a group has one state at a generation and version.
 #[derive(Clone, Debug)]
 pub struct Row {
     /// The epoch of the first event of the piece: its name.
@@ -42,14 +42,6 @@ pub struct Row {
     pub version: Epoch,
     /// The aggregate of the piece's events.
     pub state: State,
-}
-
-impl Row {
-    /// The row without its state, for a retraction.
-    #[must_use]
-    pub fn retraction(&self) -> Row {
-        Row { generation: self.generation, version: self.version, state: State::empty() }
-    }
 }
 
 impl PartialEq for Row {

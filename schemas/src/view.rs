@@ -229,7 +229,7 @@ impl ViewDefinition {
     /// [`SchemaError`] that names the part.
     pub fn check(&self) -> Result<(), SchemaError> {
         check_name("view", &self.name)?;
-        let arguments = self.folds.iter().filter_map(|fold| fold.argument);
+        let arguments = self.folds.iter().flat_map(|fold| fold.argument.into_iter().chain(fold.condition));
         if let Some(missing) = arguments.into_iter().find(|argument| usize::from(*argument) >= self.arguments.len()) {
             let reason = format!("a fold is of argument {missing}, and there are {}", self.arguments.len());
             return Err(SchemaError::View { view: self.name.clone(), reason });
@@ -280,14 +280,15 @@ impl ViewDefinition {
     /// The places of this view's folds among those of `finer`; `None` when one is missing.
     #[must_use]
     pub fn folds_of(&self, finer: &ViewDefinition) -> Option<Vec<usize>> {
-        fn expression(view: &ViewDefinition, fold: &Fold) -> Option<String> {
-            fold.argument.map(|argument| view.arguments[usize::from(argument)].expression.clone())
+        fn expression(view: &ViewDefinition, argument: Option<u16>) -> Option<&str> {
+            argument.map(|argument| view.arguments[usize::from(argument)].expression.as_str())
         }
         let place = |fold: &Fold| {
             let same = |other: &Fold| {
                 other.function == fold.function
                     && other.kind == fold.kind
-                    && expression(finer, other) == expression(self, fold)
+                    && expression(finer, other.argument) == expression(self, fold.argument)
+                    && expression(finer, other.condition) == expression(self, fold.condition)
             };
             finer.folds.iter().position(same)
         };
@@ -298,9 +299,19 @@ impl ViewDefinition {
 /// The four built-in rollups of `metrics`, finest first; each is fed from the one before.
 #[must_use]
 pub fn built_in_rollups() -> Vec<Arc<View>> {
-    let rollups = [("metrics_1s", "1 second", 1), ("metrics_1m", "1 minute", 60)];
-    let coarse = [("metrics_1h", "1 hour", 3_600), ("metrics_1d", "1 day", 86_400)];
-    let definitions = rollups.into_iter().chain(coarse).map(|(name, text, secs)| rollup(name, text, secs));
+    // Kept as long as the tables say that the migrations made.
+    let rollups = [
+        ("metrics_1s", "1 second", 1, 90),
+        ("metrics_1m", "1 minute", 60, 730),
+        ("metrics_1h", "1 hour", 3_600, 3_650),
+        ("metrics_1d", "1 day", 86_400, 7_300),
+    ];
+    let definition = |(name, text, secs, days): (&str, &str, i64, i64)| {
+        let mut definition = rollup(name, text, secs);
+        definition.options.retention = Duration::from_secs(days * 86_400);
+        definition
+    };
+    let definitions = rollups.into_iter().map(definition);
     (1..).zip(definitions).map(|(id, definition)| Arc::new(View { id: ViewId(id), definition })).collect()
 }
 
@@ -311,7 +322,6 @@ pub fn rollup(name: &str, text: &str, secs: i64) -> ViewDefinition {
     let width = Some(Duration::from_secs(secs));
     let column = |name: &str, kind, output| ViewColumn { name: name.into(), kind, nullable: false, output };
     let output = |name: &str, finish, kind| Output { name: name.into(), finish, kind, nullable: false };
-    let fold = |function, argument, kind| Fold { function, argument, kind };
     let dimension = |name: &str, kind| Dimension { name: name.into(), expression: format!("metrics.{name}"), kind };
     ViewDefinition {
         name: name.to_owned(),
@@ -326,10 +336,10 @@ pub fn rollup(name: &str, text: &str, secs: i64) -> ViewDefinition {
         bucket: Some(Bucket { name: "bucket".into(), expression: format!("date_bin({text}, metrics.ts)"), width }),
         arguments: vec![Argument { expression: "metrics.value".into(), kind: ValueType::F64 }],
         folds: vec![
-            fold(Function::Count, None, ValueType::Bool),
-            fold(Function::Sum, Some(0), ValueType::F64),
-            fold(Function::Min, Some(0), ValueType::F64),
-            fold(Function::Max, Some(0), ValueType::F64),
+            Fold::ROWS,
+            Fold::of(Function::Sum, 0, ValueType::F64),
+            Fold::of(Function::Min, 0, ValueType::F64),
+            Fold::of(Function::Max, 0, ValueType::F64),
         ],
         outputs: vec![
             output("count", Finish::Count(0), ValueType::I64),
@@ -349,5 +359,29 @@ pub fn rollup(name: &str, text: &str, secs: i64) -> ViewDefinition {
             column("avg", ValueType::F64, Some(4)),
         ],
         options: ViewOptions::by_bucket(width),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rollups_are_kept_as_long_as_their_tables_say() {
+        let sql = include_str!("../sql/0001_streams_and_rollups.sql");
+        for view in built_in_rollups() {
+            let table = sql.split("CREATE TABLE").find(|table| table.contains(&format!("{}\n", view.states_table())));
+            let table = table.or_else(|| sql.split("CREATE TABLE").find(|table| table.contains(&view.states_table())));
+            let interval = table.and_then(|table| table.split("INTERVAL ").nth(1)).unwrap();
+            let mut words = interval.split_whitespace();
+            let number: i64 = words.next().unwrap().parse().unwrap();
+            let days = if words.next() == Some("YEAR") { number * 365 } else { number };
+            assert_eq!(
+                view.definition.options.retention,
+                Duration::from_secs(days * 86_400),
+                "{}",
+                view.definition.name
+            );
+        }
     }
 }

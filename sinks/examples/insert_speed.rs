@@ -54,7 +54,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut accumulator = Accumulator::new(Arc::new(view.layout()));
     let value: ArrayRef = Arc::new(Float64Array::from(vec![1.0]));
     accumulator.add(1, &Events { groups: &[0], times: &[0], arguments: &[value] });
-    let state = accumulator.take().remove(0);
+    let state = accumulator.take().get(0);
     for bucket in 0..3_600 {
         for entry in &series {
             let key = GroupKey { series: entry.id, bucket: EventTime(1_714_521_600_000_000 + bucket * 1_000_000) };

@@ -261,7 +261,7 @@ mod tests {
         let mut definition = ViewDefinition { name: "v".into(), by_series: false, ..built_in.definition.clone() };
         definition.select = "SELECT bucket, count(DISTINCT value) AS values, count(*) AS total FROM metrics".into();
         definition.folds.truncate(1);
-        definition.folds.push(Fold { function: Function::Distinct, argument: Some(0), kind: ValueType::F64 });
+        definition.folds.push(Fold::of(Function::Distinct, 0, ValueType::F64));
         let output = |name: &str, finish, kind| Output { name: name.into(), finish, kind, nullable: false };
         definition.outputs = vec![
             output("count(DISTINCT value)", Finish::Distinct(1), ValueType::I64),

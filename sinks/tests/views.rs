@@ -44,7 +44,7 @@ const ARGUMENTS: [ValueType; 6] =
 /// A view with a dimension of each type and every fold of every type.
 fn everything(name: &str, bucketed: bool) -> ViewDefinition {
     let dimension = |(name, kind): (&str, _)| Dimension { name: name.into(), expression: format!("s.{name}"), kind };
-    let mut folds = vec![Fold { function: Function::Count, argument: None, kind: ValueType::Bool }];
+    let mut folds = vec![Fold::ROWS];
     let mut outputs = Vec::new();
     for (at, kind) in ARGUMENTS.into_iter().enumerate() {
         let count = folds.len();
@@ -76,7 +76,7 @@ fn everything(name: &str, bucketed: bool) -> ViewDefinition {
                 Function::Distinct | Function::Quantiles | Function::Top { .. } => {}
                 _ => output(format!("{function:?}({kind:?})"), Finish::Held(fold), kind),
             }
-            folds.push(Fold { function, argument: Some(at as u16), kind });
+            folds.push(Fold::of(function, at as u16, kind));
         }
     }
     let floats = outputs.iter().position(|output| output.name == "count(F64)");
@@ -175,7 +175,7 @@ fn fold(view: &View, events: &[(i64, Option<i32>)]) -> State {
     let times: Vec<i64> = events.iter().map(|(time, _)| *time).collect();
     let mut accumulator = Accumulator::new(Arc::new(view.layout()));
     accumulator.add(1, &Events { groups: &vec![0; events.len()], times: &times, arguments: &arguments });
-    accumulator.take().remove(0)
+    accumulator.take().get(0)
 }
 
 type Sorted = Vec<(GroupKey, Epoch, Epoch, State)>;

@@ -1,4 +1,4 @@
-//! Reading a view's arrangement: filtered for a query, or what a flush must write.
+//! Reading the rows of a view: filtered for a query, or what a flush must write.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -11,43 +11,32 @@ use differential_dataflow::trace::{BatchCursor, Cursor, TraceReader, cursor::Cur
 use streamgauge_schemas::{Epoch, EventTime, GroupKey, Row, Rows, SeriesId};
 use timely::progress::Antichain;
 
-type Layout = Vector<((GroupKey, Row), u64, isize)>;
+use super::table::{Slot, Table};
+
+type Layout = Vector<((GroupKey, Slot), u64, isize)>;
 pub(super) type RowBatch = Rc<OrdValBatch<Layout>>;
 pub(super) type RowSpine = Spine<RowBatch>;
-pub(super) type RowBuilder = OrdValBuilder<Layout, Vec<((GroupKey, Row), u64, isize)>>;
+pub(super) type RowBuilder = OrdValBuilder<Layout, Vec<((GroupKey, Slot), u64, isize)>>;
 
-/// A row to be put into or taken out of an arrangement from outside the flow of events.
-pub(super) struct Patch {
-    pub(super) key: GroupKey,
-    pub(super) row: Row,
-    pub(super) diff: isize,
-}
-
-/// The rows of one view that one worker holds in memory.
+/// The rows of one view that one worker holds in memory, and their index by group.
 pub(crate) struct Arrangement {
     reader: TraceAgent<RowSpine>,
+    table: Rc<RefCell<Table>>,
     inbox: Rc<RefCell<Inbox>>,
 }
 
 /// What reaches `accumulate` from outside the flow of events.
 #[derive(Default)]
 pub(super) struct Inbox {
-    /// Rows to put in or take out with the next epoch.
-    pub(super) patches: Vec<Patch>,
+    /// Rows to put in with the next epoch.
+    pub(super) loaded: Vec<(GroupKey, Row)>,
+    /// Rows that are not in the table any more, to be taken out of the arrangement with the next epoch.
+    pub(super) removed: Vec<(GroupKey, Slot)>,
     /// ClickHouse had every event up to this epoch at start; a replay of them changes nothing.
     pub(super) flushed_at_start: Epoch,
 }
 
-/// The rows that stay in memory.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Held {
-    /// How many.
-    pub(crate) rows: usize,
-    /// What they hold outside of themselves.
-    pub(crate) heap_bytes: usize,
-}
-
-/// Which rows of an arrangement a read wants.
+/// Which rows a read wants.
 pub(crate) struct Scan<'a> {
     /// Only these series, ordered; `None` for all.
     pub(crate) series: Option<&'a [SeriesId]>,
@@ -59,11 +48,15 @@ pub(crate) struct Scan<'a> {
     pub(crate) above: Epoch,
 }
 
+/// About how many bytes a row takes in the arrangement: group, slot, time and difference, in vectors that have room to grow
+/// and are copied when batches merge.
+const INDEX_BYTES: usize = 2 * size_of::<(GroupKey, Slot, u64, isize)>();
+
 type RowCursor = CursorList<BatchCursor<TraceAgent<RowSpine>>>;
 
 impl Arrangement {
-    pub(super) fn new(reader: TraceAgent<RowSpine>, inbox: Rc<RefCell<Inbox>>) -> Self {
-        Arrangement { reader, inbox }
+    pub(super) fn new(reader: TraceAgent<RowSpine>, table: Rc<RefCell<Table>>, inbox: Rc<RefCell<Inbox>>) -> Self {
+        Arrangement { reader, table, inbox }
     }
 
     /// Lets the arrangement forget distinctions between epochs before `frontier`, and merge its batches.
@@ -73,25 +66,32 @@ impl Arrangement {
         self.reader.set_physical_compaction(frontier.borrow());
     }
 
-    /// How many updates it holds, those included that merging will drop. Cost: one step a batch, of which there are few.
-    pub(crate) fn updates(&mut self) -> usize {
-        let batches = self.reader.batches_through(Antichain::new().borrow()).expect("all batches can be read");
-        batches.iter().map(|batch| batch.updates).sum()
+    /// How many rows there are.
+    pub(crate) fn rows(&self) -> usize {
+        self.table.borrow().len()
+    }
+
+    /// About how many bytes a row takes, besides what its parts hold.
+    pub(crate) fn row_bytes(&self) -> usize {
+        self.table.borrow().row_bytes() + INDEX_BYTES
     }
 
     /// Reads rows as of now. Cost: the rows of the series asked for, or all rows held.
     pub(crate) fn scan(&mut self, scan: &Scan<'_>, out: &mut Rows) {
-        let take = |key: GroupKey, row: &Row, out: &mut Rows| {
-            if row.version > scan.above {
-                out.push(key, row.clone());
-            }
-        };
         let (mut cursor, storage) = self.cursor();
+        let table = self.table.borrow();
+        let mut take = |cursor: &mut RowCursor, key: GroupKey| {
+            each_slot(cursor, &storage, |slot| {
+                if let Some(row) = table.get(slot, scan.above) {
+                    out.push(key, row);
+                }
+            });
+        };
         match scan.series {
             None => {
                 while let Some(key) = cursor.get_key(&storage).copied() {
                     if key.bucket >= scan.lower && key.bucket < scan.upper {
-                        each_row(&mut cursor, &storage, |row| take(key, row, out));
+                        take(&mut cursor, key);
                     }
                     cursor.step_key(&storage);
                 }
@@ -103,7 +103,7 @@ impl Arrangement {
                         if key.series != *id || key.bucket >= scan.upper {
                             break;
                         }
-                        each_row(&mut cursor, &storage, |row| take(key, row, out));
+                        take(&mut cursor, key);
                         cursor.step_key(&storage);
                     }
                 }
@@ -111,41 +111,21 @@ impl Arrangement {
         }
     }
 
-    /// Reads every row changed after `flushed`, and drops every row at or below `horizon`; returns what stays.
+    /// Reads every row changed after `flushed`, and removes every row at or below `horizon`; returns the bytes that the parts
+    /// of the others hold.
     ///
-    /// One pass over the rows held. Dropped rows leave with the next epoch; until then a reader asks for rows above
-    /// the horizon only.
-    pub(crate) fn flush(&mut self, flushed: Epoch, horizon: Epoch, out: &mut Rows) -> Held {
-        let (mut cursor, storage) = self.cursor();
-        let patches = &mut self.inbox.borrow_mut().patches;
-        let dropping: std::collections::BTreeSet<(GroupKey, Row)> =
-            patches.iter().filter(|patch| patch.diff < 0).map(|patch| (patch.key, patch.row.clone())).collect();
-        let mut held = Held::default();
-        while let Some(key) = cursor.get_key(&storage).copied() {
-            each_row(&mut cursor, &storage, |row| {
-                if row.version > flushed {
-                    out.push(key, row.clone());
-                }
-                if row.version > horizon {
-                    held.rows += 1;
-                    held.heap_bytes += row.state.heap_bytes();
-                } else {
-                    let row = row.retraction();
-                    if !dropping.contains(&(key, row.clone())) {
-                        patches.push(Patch { key, row, diff: -1 });
-                    }
-                }
-            });
-            cursor.step_key(&storage);
-        }
-        held
+    /// One pass over the versions of the rows held.
+    pub(crate) fn flush(&mut self, flushed: Epoch, horizon: Epoch, out: &mut Rows) -> usize {
+        let removed = &mut self.inbox.borrow_mut().removed;
+        let mut table = self.table.borrow_mut();
+        table.flush(flushed, horizon, |key, row| out.push(key, row), |key, slot| removed.push((key, slot)))
     }
 
     /// Puts rows in, with the next epoch; used at start, with what ClickHouse has above the horizon of `flushed`.
     pub(crate) fn load(&mut self, flushed: Epoch, rows: impl Iterator<Item = (GroupKey, Row)>) {
         let mut inbox = self.inbox.borrow_mut();
         inbox.flushed_at_start = flushed;
-        inbox.patches.extend(rows.map(|(key, row)| Patch { key, row, diff: 1 }));
+        inbox.loaded.extend(rows);
     }
 
     fn cursor(&mut self) -> (RowCursor, Vec<RowBatch>) {
@@ -153,13 +133,13 @@ impl Arrangement {
     }
 }
 
-/// Calls `visit` for each row of the cursor's key that is there.
-fn each_row(cursor: &mut RowCursor, storage: &Vec<RowBatch>, mut visit: impl FnMut(&Row)) {
-    while cursor.get_val(storage).is_some() {
+/// Calls `visit` for each slot of the cursor's key that is there.
+fn each_slot(cursor: &mut RowCursor, storage: &Vec<RowBatch>, mut visit: impl FnMut(Slot)) {
+    while let Some(slot) = cursor.get_val(storage).copied() {
         let mut count = 0;
         cursor.map_times(storage, |_, diff| count += diff);
         if count != 0 {
-            visit(cursor.get_val(storage).expect("looking at times leaves the cursor where it is"));
+            visit(slot);
         }
         cursor.step_val(storage);
     }

@@ -20,11 +20,12 @@
 //!
 //! - [`plan`]: which view is fed from which.
 //! - [`aggregate`]: a batch of events to partial states.
-//! - [`coarsen`]: partial states of fine buckets to those of coarse ones.
+//! - [`coarsen`]: partial states of fine buckets to those of coarse ones; `number`: which are of one group, for both.
 //! - [`parcel`]: partial states on their way to their owner.
 //! - [`tap`]: partial states to those who follow a view live.
-//! - [`accumulate`]: partial states into rows of an arrangement, by the rules of generations.
-//! - [`arrangement`]: reading an arrangement: filtered, or what a flush needs.
+//! - [`accumulate`]: partial states into rows.
+//! - [`table`]: the rows, changed in place by the rules of generations.
+//! - [`arrangement`]: their index, and reading them: filtered, or what a flush needs.
 //!
 //! # Time
 //!
@@ -37,8 +38,10 @@ mod accumulate;
 mod aggregate;
 mod arrangement;
 mod coarsen;
+mod number;
 mod parcel;
 mod plan;
+mod table;
 mod tap;
 
 use std::cell::RefCell;
@@ -58,6 +61,7 @@ pub(crate) use plan::{Feeding, Plan, feeders};
 pub(crate) use tap::Followers;
 
 use parcel::Parcel;
+use table::Table;
 
 /// One worker's dataflow of a view: where partial states go in, how far it is, and what it holds.
 pub(crate) struct ViewFlow {
@@ -79,7 +83,8 @@ impl ViewFlow {
             let (input, parcels) = scope.new_input::<Vec<Parcel>>();
             let mine = parcel::exchange(parcels, workers);
             let tapped = tap::tap(mine, followers.clone());
-            let (changes, arrangement) = accumulate::accumulate(tapped, view, layout);
+            let table = Table::new(layout, view.definition.options.idle.as_micros() as u64);
+            let (changes, arrangement) = accumulate::accumulate(tapped, table);
             changes.probe_with(&probe);
             (input, arrangement)
         });

@@ -1,13 +1,14 @@
 //! Parcels: partial states on their way to the worker that owns their groups.
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
-use streamgauge_schemas::{Epoch, GroupKey, State};
+use streamgauge_schemas::Epoch;
+use streamgauge_schemas::state::States;
 use timely::dataflow::Stream;
 use timely::dataflow::operators::Exchange as _;
 
 use super::aggregate::Groups;
 
-/// Partial states of one batch whose groups one worker owns, ordered by group, each group once.
+/// Partial states of one batch whose groups one worker owns.
 #[derive(Clone, Debug)]
 pub(crate) struct Parcel {
     pub(super) owner: usize,
@@ -22,12 +23,21 @@ pub(super) fn parcels(epoch: Epoch, batch: u32, groups: Groups, workers: usize) 
     if workers == 1 {
         return vec![Parcel { owner: 0, epoch, batch, groups }];
     }
-    let mut parted: Vec<Vec<(GroupKey, State)>> = vec![Vec::new(); workers];
-    for (key, state) in groups {
-        parted[key.series.owner(workers)].push((key, state));
+    let empty = || Groups {
+        keys: Vec::new(),
+        places: Vec::new(),
+        places_len: groups.places_len,
+        states: States::like(&groups.states, groups.keys.len() / workers),
+    };
+    let mut parted: Vec<Groups> = (0..workers).map(|_| empty()).collect();
+    for (at, key) in groups.keys.iter().enumerate() {
+        let part = &mut parted[key.series.owner(workers)];
+        part.keys.push(*key);
+        part.places.push(groups.places[at]);
+        part.states.push(&groups.states, at);
     }
     let parcel = |(owner, groups)| Parcel { owner, epoch, batch, groups };
-    parted.into_iter().enumerate().map(parcel).filter(|parcel| !parcel.groups.is_empty()).collect()
+    parted.into_iter().enumerate().map(parcel).filter(|parcel| !parcel.groups.keys.is_empty()).collect()
 }
 
 /// Moves each parcel to its owner.

@@ -66,7 +66,7 @@ enum Make {
     /// From events.
     Aggregate(Box<Aggregate>),
     /// From the groups of the stage above.
-    Coarsen(Coarsen),
+    Coarsen(Box<Coarsen>),
 }
 
 impl Plan {
@@ -115,7 +115,7 @@ impl Stage {
         let fed = all.iter().filter(|other| feeder.get(&other.view.id) == Some(&feeding.view.id)).map(|coarser| {
             let (finer, finer_layout) = (&feeding.view.definition, feeding.layout.clone());
             let coarsen = Coarsen::new(&coarser.view.definition, coarser.layout.clone(), finer, finer_layout);
-            Stage::new(coarser, Make::Coarsen(coarsen), all, feeder)
+            Stage::new(coarser, Make::Coarsen(Box::new(coarsen)), all, feeder)
         });
         Stage { feeding: feeding.clone(), make, fed: fed.collect() }
     }
@@ -130,10 +130,11 @@ impl Stage {
     }
 
     /// Gives this view its groups, and those that are fed from it theirs.
-    fn give(&self, epoch: Epoch, groups: Groups, give: &mut impl FnMut(ViewId, Groups)) {
-        for stage in self.fed.iter().filter(|stage| stage.wants(epoch)) {
-            if let Make::Coarsen(coarsen) = &stage.make {
-                stage.give(epoch, coarsen.run(&groups), give);
+    fn give(&mut self, epoch: Epoch, groups: Groups, give: &mut impl FnMut(ViewId, Groups)) {
+        for stage in self.fed.iter_mut().filter(|stage| stage.wants(epoch)) {
+            if let Make::Coarsen(coarsen) = &mut stage.make {
+                let coarse = coarsen.run(&groups);
+                stage.give(epoch, coarse, give);
             }
         }
         if epoch > self.feeding.skip {

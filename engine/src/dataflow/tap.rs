@@ -51,7 +51,7 @@ impl Follower {
     fn select(&mut self, parcel: &Parcel) -> Vec<(Key, EventTime, State)> {
         let Follower { filter, keys, passes, .. } = self;
         let mut selected = Vec::new();
-        for (group, state) in &parcel.groups {
+        for (at, group) in parcel.groups.keys.iter().enumerate() {
             if !filter.holds_bucket(group.bucket) {
                 continue;
             }
@@ -59,7 +59,7 @@ impl Follower {
                 .entry(group.series)
                 .or_insert_with(|| keys.get(group.series).filter(|key| filter.keys.matches(key)));
             if let Some(key) = key {
-                selected.push((key.clone(), group.bucket, state.clone()));
+                selected.push((key.clone(), group.bucket, parcel.groups.states.get(at)));
             }
         }
         selected

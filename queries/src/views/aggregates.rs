@@ -9,7 +9,8 @@
 //! | `min`, `max` of texts, `first_value`, `last_value` | itself | what it holds |
 //! | `count(DISTINCT x)`, quantiles and the like | sketches | see [`sketches`] |
 //!
-//! With a `FILTER`, the argument is null for the events that it leaves out. A fold of the same argument is kept once,
+//! With a `FILTER`, the argument is null for the events that it leaves out; to a first or last value a null is a value, so
+//! their filter is an argument of its own. A fold of the same argument is kept once,
 //! and a count of what is never null is the count of rows.
 
 use datafusion::logical_expr::expr::{AggregateFunction, AggregateFunctionParams, NullTreatment, Sort};
@@ -52,9 +53,7 @@ impl Aggregates {
         if params.distinct && !matches!(func.name(), "min" | "max" | "count") {
             return refuse("distinct values are counted, and nothing else is made of them");
         }
-        if params.null_treatment == Some(NullTreatment::IgnoreNulls) {
-            return refuse("nulls are values here; leave out IGNORE NULLS");
-        }
+        let ignore_nulls = params.null_treatment == Some(NullTreatment::IgnoreNulls);
         if !ordered && !params.order_by.is_empty() && !sketches::is_of_group(func.name()) {
             return refuse("the order of events makes no difference to it; leave out ORDER BY");
         }
@@ -77,9 +76,6 @@ impl Aggregates {
                 (Finish::Spread { fold, sample, root: func.name().starts_with("stddev") }, ValueType::F64, nullable)
             }
             "first_value" | "last_value" => {
-                if filter.is_some() {
-                    return refuse("a filtered first or last value is not maintained yet; filter in WHERE");
-                }
                 if !by_time(&params.order_by, &scope.stream.time_column) {
                     let time = &scope.stream.time_column;
                     return refuse(&format!(
@@ -87,9 +83,13 @@ impl Aggregates {
                     ));
                 }
                 let argument = argument(&call, params, None, scope)?;
-                let (nullable, kind) = (argument.nullable, argument.kind);
+                let given = (ignore_nulls && argument.nullable).then(|| argument.expr.clone().is_not_null());
+                let filter = filter.into_iter().chain(given).reduce(Expr::and);
+                let filter = filter.map(|filter| scope.normal(filter)).transpose()?;
+                let (nullable, kind) = (argument.nullable || filter.is_some(), argument.kind);
                 let function = if func.name() == "first_value" { Function::First } else { Function::Last };
-                (Finish::Held(self.fold(function, argument)), kind, nullable)
+                let condition = filter.map(|filter| scope.typed(filter)).transpose()?;
+                (Finish::Held(self.fold_if(function, argument, condition)), kind, nullable)
             }
             _ => return refuse(KEPT),
         };
@@ -163,17 +163,28 @@ impl Aggregates {
     }
 
     fn row_count(&mut self) -> usize {
-        self.keep(Fold { function: Function::Count, argument: None, kind: ValueType::Bool })
+        self.keep(Fold::ROWS)
     }
 
     fn fold(&mut self, function: Function, argument: Typed) -> usize {
+        self.fold_if(function, argument, None)
+    }
+
+    fn fold_if(&mut self, function: Function, argument: Typed, condition: Option<Typed>) -> usize {
         let kind = argument.kind;
+        let argument = Some(self.argument(argument));
+        let condition = condition.map(|condition| self.argument(condition));
+        self.keep(Fold { function, argument, kind, condition })
+    }
+
+    /// The place of an argument; the same one is kept once.
+    fn argument(&mut self, argument: Typed) -> u16 {
         let text = argument.text();
         let place = self.arguments.iter().position(|other| other.text() == text).unwrap_or_else(|| {
             self.arguments.push(argument);
             self.arguments.len() - 1
         });
-        self.keep(Fold { function, argument: Some(place as u16), kind })
+        place as u16
     }
 
     fn keep(&mut self, fold: Fold) -> usize {

@@ -7,7 +7,7 @@ use streamgauge_engine::{Engine, EngineError, ViewStatus};
 use streamgauge_schemas::stream::METRICS;
 use streamgauge_schemas::{StreamId, View, ViewDefinition};
 
-use super::{Backfills, GivenOptions, Readings, ViewError, ViewStatement, plan_view};
+use super::{Backfills, GivenOptions, Readings, ViewError, ViewStatement};
 use crate::error::QueryError;
 
 /// What the statements work on.
@@ -53,7 +53,7 @@ impl Management<'_> {
 
     fn plan(&self, name: &str, select: &str, options: &GivenOptions) -> Result<(ViewDefinition, bool), QueryError> {
         let catalog = self.engine.catalog();
-        let planned = plan_view(name, select, options, &*catalog, self.readings.planner().state())?;
+        let planned = self.readings.planner().plan(name, select, options, &*catalog)?;
         Ok((planned.definition, catalog.view_by_name(name).is_some() || catalog.by_name(name).is_some()))
     }
 

@@ -13,7 +13,7 @@ use streamgauge_schemas::stream::Catalog;
 use streamgauge_schemas::{View, ViewId};
 
 use super::aggregates::sketches::top_k;
-use super::{Reading, ViewError, program_of};
+use super::{GivenOptions, Planned, Reading, Tables, ViewError, plan_view, program_of};
 
 /// Makes the programs of views, for the engine.
 #[derive(Clone)]
@@ -30,6 +30,20 @@ impl ViewPlanner {
         let mut state = SessionStateBuilder::new().with_default_features().with_config(config).build();
         state.register_udaf(top_k()).expect("a session in memory takes any function");
         ViewPlanner { state }
+    }
+
+    /// Plans a view.
+    ///
+    /// # Errors
+    /// [`ViewError`] with what cannot be planned or maintained, and why.
+    pub fn plan(
+        &self,
+        name: &str,
+        select: &str,
+        options: &GivenOptions,
+        tables: &dyn Tables,
+    ) -> Result<Planned, ViewError> {
+        plan_view(name, select, options, tables, &self.state)
     }
 
     /// The session that views are planned in: DataFusion's functions and `approx_top_k`, times in UTC.

@@ -32,6 +32,7 @@ const FLIGHTS: Words = Words {
         "stddev(delay)",
         "first_value(n ORDER BY at)",
         "last_value(origin ORDER BY at)",
+        "last_value(delay ORDER BY at) FILTER (WHERE ok)",
     ],
 };
 
@@ -51,6 +52,7 @@ const METRICS: Words = Words {
         "var_pop(value)",
         "first_value(value ORDER BY ts)",
         "last_value(dimensions['host'] ORDER BY ts)",
+        "first_value(value ORDER BY ts) FILTER (WHERE source = 's1')",
     ],
 };
 

@@ -8,17 +8,15 @@ use arrow::datatypes::{Date32Type, Float64Type, Int64Type, TimestampMicrosecondT
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::fold::{Fold, Slot, TOP_TEXT_MAX};
-use super::{IS_NULL, IS_VALUE, Layout, NOTHING, Part, State, keep_extreme, max_f64, merge_moments, min_f64};
+use super::{IS_NULL, IS_VALUE, Layout, NOTHING, Part, States, keep_extreme, max_f64, merge_moments, min_f64};
 use crate::ValueType;
 use crate::value::append_key;
 
 /// The states of the groups of a batch while it is read.
 pub struct Accumulator {
     layout: Arc<Layout>,
-    groups: usize,
-    /// By group, then as the layout says.
-    cells: Vec<u64>,
-    parts: Vec<Part>,
+    /// By group.
+    states: States,
     /// The cells and parts of a group without events.
     blank_cells: Vec<u64>,
     blank_parts: Vec<Part>,
@@ -41,16 +39,15 @@ impl Accumulator {
         let mut blank_cells = vec![0; layout.cells];
         layout.slots.iter().for_each(|slot| slot.clear(&mut blank_cells));
         let blank_parts = layout.slots.iter().filter(|slot| slot.parts() > 0).map(|slot| Part::of(*slot)).collect();
-        Accumulator { layout, groups: 0, cells: Vec::new(), parts: Vec::new(), blank_cells, blank_parts }
+        let states = States::new(&layout);
+        Accumulator { layout, states, blank_cells, blank_parts }
     }
 
     /// Adds rows to the states of `groups` groups, those of earlier calls included.
     pub fn add(&mut self, groups: usize, events: &Events<'_>) {
-        for _ in self.groups..groups {
-            self.cells.extend_from_slice(&self.blank_cells);
-            self.parts.extend_from_slice(&self.blank_parts);
-        }
-        self.groups = self.groups.max(groups);
+        let more = groups.saturating_sub(self.states.len());
+        self.states.reserve_exact(more);
+        self.states.push_blank(more, &self.blank_cells, &self.blank_parts);
         let layout = self.layout.clone();
         for (fold, slot) in layout.folds.iter().zip(&layout.slots) {
             self.add_fold(fold, *slot, events);
@@ -58,21 +55,8 @@ impl Accumulator {
     }
 
     /// The states of the groups in order; there are none afterwards.
-    pub fn take(&mut self) -> Vec<State> {
-        let (cells, parts) = (self.layout.cells, self.layout.parts);
-        let mut all_parts = self.parts.drain(..);
-        let state = |group: usize| {
-            let mut state = State::of_cells(&self.cells[group * cells..(group + 1) * cells]);
-            if parts > 0 {
-                state.parts = Some(all_parts.by_ref().take(parts).collect());
-            }
-            state
-        };
-        let states = (0..self.groups).map(state).collect();
-        drop(all_parts);
-        self.cells.clear();
-        self.groups = 0;
-        states
+    pub fn take(&mut self) -> States {
+        std::mem::replace(&mut self.states, States::new(&self.layout))
     }
 
     fn add_fold(&mut self, fold: &Fold, slot: Slot, events: &Events<'_>) {
@@ -80,16 +64,20 @@ impl Accumulator {
         let argument = fold.argument.map(|argument| &events.arguments[usize::from(argument)]);
         match (slot, argument) {
             (Slot::Count(at), None) => {
-                events.groups.iter().for_each(|group| self.cells[*group as usize * width + at] += 1);
+                let cells = self.states.cells_mut();
+                events.groups.iter().for_each(|group| cells[*group as usize * width + at] += 1);
             }
-            (Slot::Count(at), Some(column)) => match column.nulls().filter(|nulls| nulls.null_count() > 0) {
-                None => events.groups.iter().for_each(|group| self.cells[*group as usize * width + at] += 1),
-                Some(nulls) => {
-                    for row in nulls.valid_indices() {
-                        self.cells[events.groups[row] as usize * width + at] += 1;
+            (Slot::Count(at), Some(column)) => {
+                let cells = self.states.cells_mut();
+                match column.nulls().filter(|nulls| nulls.null_count() > 0) {
+                    None => events.groups.iter().for_each(|group| cells[*group as usize * width + at] += 1),
+                    Some(nulls) => {
+                        for row in nulls.valid_indices() {
+                            cells[events.groups[row] as usize * width + at] += 1;
+                        }
                     }
                 }
-            },
+            }
             (_, None) => {} // a layout has no such fold: only rows are counted without an argument
             (Slot::SumF64(at), Some(column)) => {
                 self.each_f64(column, events, |cells, value| {
@@ -114,12 +102,16 @@ impl Accumulator {
             (Slot::MaxI64(at), Some(column)) => self.each_i64(fold.kind, column, events, |cells, value| {
                 cells[at] = (cells[at] as i64).max(value) as u64;
             }),
-            (Slot::First(at), Some(column)) => self.each_timed(fold.kind, column, events, at, |time, old| time < old),
-            (Slot::Last(at), Some(column)) => self.each_timed(fold.kind, column, events, at, |time, old| time >= old),
+            (Slot::First(at), Some(column)) => self.each_timed(fold, column, events, at, |time, old| time < old),
+            (Slot::Last(at), Some(column)) => self.each_timed(fold, column, events, at, |time, old| time >= old),
             (Slot::MinText(at), Some(column)) => self.each_extreme(column, events, at, Ordering::Less),
             (Slot::MaxText(at), Some(column)) => self.each_extreme(column, events, at, Ordering::Greater),
-            (Slot::FirstText(at), Some(column)) => self.each_timed_text(column, events, at, |time, old| time < old),
-            (Slot::LastText(at), Some(column)) => self.each_timed_text(column, events, at, |time, old| time >= old),
+            (Slot::FirstText(at), Some(column)) => {
+                self.each_timed_text(fold, column, events, at, |time, old| time < old)
+            }
+            (Slot::LastText(at), Some(column)) => {
+                self.each_timed_text(fold, column, events, at, |time, old| time >= old)
+            }
             (Slot::Distinct(at), Some(column)) => {
                 let mut key = Vec::new();
                 self.each_part(column, events, at, |part, row| {
@@ -150,10 +142,10 @@ impl Accumulator {
     /// Calls `fold` with the cells of its group for each value that is not null; −0 counts as 0.
     fn each_f64(&mut self, column: &ArrayRef, events: &Events<'_>, mut fold: impl FnMut(&mut [u64], f64)) {
         let (width, column) = (self.layout.cells, column.as_primitive::<Float64Type>());
-        let values = column.values();
+        let (values, cells) = (column.values(), self.states.cells_mut());
         let mut add = |row: usize| {
             let from = events.groups[row] as usize * width;
-            fold(&mut self.cells[from..from + width], values[row] + 0.0);
+            fold(&mut cells[from..from + width], values[row] + 0.0);
         };
         match column.nulls().filter(|nulls| nulls.null_count() > 0) {
             None => (0..events.groups.len()).for_each(add),
@@ -169,32 +161,33 @@ impl Accumulator {
         mut fold: impl FnMut(&mut [u64], i64),
     ) {
         let width = self.layout.cells;
-        let value = integers(kind, column);
+        let (value, cells) = (integers(kind, column), self.states.cells_mut());
         for row in (0..events.groups.len()).filter(|row| column.is_valid(*row)) {
             let from = events.groups[row] as usize * width;
-            fold(&mut self.cells[from..from + width], value(row));
+            fold(&mut cells[from..from + width], value(row));
         }
     }
 
     fn each_timed(
         &mut self,
-        kind: ValueType,
+        fold: &Fold,
         column: &ArrayRef,
         events: &Events<'_>,
         at: usize,
         wins: impl Fn(i64, i64) -> bool,
     ) {
         let width = self.layout.cells;
-        let value: Box<dyn Fn(usize) -> u64> = if kind == ValueType::F64 {
+        let value: Box<dyn Fn(usize) -> u64> = if fold.kind == ValueType::F64 {
             let column = column.as_primitive::<Float64Type>();
             Box::new(|row| column.value(row).to_bits())
         } else {
-            let value = integers(kind, column);
+            let value = integers(fold.kind, column);
             Box::new(move |row| value(row) as u64)
         };
-        for (row, (group, time)) in events.groups.iter().zip(events.times).enumerate() {
+        let (all, counts) = (self.states.cells_mut(), counts(fold, events));
+        for (row, (group, time)) in events.groups.iter().zip(events.times).enumerate().filter(|(row, _)| counts(*row)) {
             let from = *group as usize * width + at;
-            let cells = &mut self.cells[from..from + 3];
+            let cells = &mut all[from..from + 3];
             if cells[0] == NOTHING || wins(*time, cells[1] as i64) {
                 let (what, value) = if column.is_valid(row) { (IS_VALUE, value(row)) } else { (IS_NULL, 0) };
                 cells.copy_from_slice(&[what, *time as u64, value]);
@@ -204,16 +197,16 @@ impl Accumulator {
 
     /// Calls `fold` with the part of its group and its row for each value that is not null.
     fn each_part(&mut self, column: &ArrayRef, events: &Events<'_>, at: usize, mut fold: impl FnMut(&mut Part, usize)) {
-        let width = self.layout.parts;
+        let (width, parts) = (self.layout.parts, self.states.parts_mut());
         for row in (0..events.groups.len()).filter(|row| column.is_valid(*row)) {
-            fold(&mut self.parts[events.groups[row] as usize * width + at], row);
+            fold(&mut parts[events.groups[row] as usize * width + at], row);
         }
     }
 
     fn each_extreme(&mut self, column: &ArrayRef, events: &Events<'_>, at: usize, wanted: Ordering) {
-        let (width, column) = (self.layout.parts, column.as_string::<i32>());
+        let (width, column, parts) = (self.layout.parts, column.as_string::<i32>(), self.states.parts_mut());
         for row in (0..column.len()).filter(|row| column.is_valid(*row)) {
-            let Part::Extreme(text) = &mut self.parts[events.groups[row] as usize * width + at] else { continue };
+            let Part::Extreme(text) = &mut parts[events.groups[row] as usize * width + at] else { continue };
             let value = column.value(row);
             if text.as_ref().is_none_or(|text| value.cmp(text) == wanted) {
                 keep_extreme(text, &Some(value.into()), wanted);
@@ -221,13 +214,32 @@ impl Accumulator {
         }
     }
 
-    fn each_timed_text(&mut self, column: &ArrayRef, events: &Events<'_>, at: usize, wins: impl Fn(i64, i64) -> bool) {
-        let (width, column) = (self.layout.parts, column.as_string::<i32>());
-        for (row, (group, time)) in events.groups.iter().zip(events.times).enumerate() {
-            let Part::Timed(value) = &mut self.parts[*group as usize * width + at] else { continue };
+    fn each_timed_text(
+        &mut self,
+        fold: &Fold,
+        column: &ArrayRef,
+        events: &Events<'_>,
+        at: usize,
+        wins: impl Fn(i64, i64) -> bool,
+    ) {
+        let (width, column, parts) = (self.layout.parts, column.as_string::<i32>(), self.states.parts_mut());
+        let counts = counts(fold, events);
+        for (row, (group, time)) in events.groups.iter().zip(events.times).enumerate().filter(|(row, _)| counts(*row)) {
+            let Part::Timed(value) = &mut parts[*group as usize * width + at] else { continue };
             if value.as_ref().is_none_or(|(old, _)| wins(*time, *old)) {
                 *value = Some((*time, column.is_valid(row).then(|| column.value(row).into())));
             }
+        }
+    }
+}
+
+/// Whether the event of a row counts for a fold.
+fn counts<'a>(fold: &Fold, events: &Events<'a>) -> Box<dyn Fn(usize) -> bool + 'a> {
+    match fold.condition {
+        None => Box::new(|_| true),
+        Some(argument) => {
+            let condition = events.arguments[usize::from(argument)].as_boolean();
+            Box::new(|row| condition.is_valid(row) && condition.value(row))
         }
     }
 }

@@ -14,6 +14,10 @@ pub struct Fold {
     pub argument: Option<u16>,
     /// The type of the argument; [`ValueType::Bool`] for what counts rows.
     pub kind: ValueType,
+    /// Of [`Function::First`] and [`Function::Last`]: the place of an argument that must be true for an event to count, since
+    /// a null is a value to them. The arguments of all others are null for events that do not count.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub condition: Option<u16>,
 }
 
 /// What is kept of an argument. All of these merge: the fold of a union is made from the folds of its parts.
@@ -76,6 +80,17 @@ pub(super) enum Place {
     Cell(usize),
     /// As this part.
     Part(usize),
+}
+
+impl Fold {
+    /// A count of rows.
+    pub const ROWS: Fold = Fold { function: Function::Count, argument: None, kind: ValueType::Bool, condition: None };
+
+    /// A fold of an argument.
+    #[must_use]
+    pub const fn of(function: Function, argument: u16, kind: ValueType) -> Self {
+        Fold { function, argument: Some(argument), kind, condition: None }
+    }
 }
 
 impl Slot {

@@ -11,6 +11,7 @@
 //! - [`accumulator`]: columns of events to states.
 //! - [`columns`]: states as the columns of a table, and back.
 //! - [`finish`]: states to results.
+//! - [`states`]: many states in two vectors.
 //!
 //! # Invariants
 //!
@@ -21,6 +22,7 @@ pub mod accumulator;
 pub mod columns;
 pub mod finish;
 pub mod fold;
+pub mod states;
 
 use std::cmp::Ordering;
 use std::sync::Arc;
@@ -30,6 +32,7 @@ use smallvec::SmallVec;
 pub use accumulator::Accumulator;
 pub use finish::{Finish, Output};
 pub use fold::{Fold, Function, Layout};
+pub use states::States;
 
 use fold::{Place, Slot};
 
@@ -169,8 +172,15 @@ impl Layout {
             into.clone_from(other);
             return;
         }
-        debug_assert_eq!((into.cells.len(), other.cells.len()), (self.cells, self.cells), "invariant 2");
-        let (cells, others) = (&mut into.cells[..], &other.cells[..]);
+        self.merge_cells(&mut into.cells, &other.cells);
+        if let (Some(parts), Some(others)) = (&mut into.parts, &other.parts) {
+            self.merge_parts(parts, others);
+        }
+    }
+
+    #[inline]
+    fn merge_cells(&self, cells: &mut [u64], others: &[u64]) {
+        debug_assert_eq!((cells.len(), others.len()), (self.cells, self.cells), "invariant 2");
         for slot in &self.slots {
             match *slot {
                 Slot::Count(at) | Slot::SumI64(at) => cells[at] = cells[at].wrapping_add(others[at]),
@@ -190,11 +200,10 @@ impl Layout {
                 Slot::Distinct(_) | Slot::Quantiles(_) | Slot::Top { .. } => {}
             }
         }
-        if let (Some(parts), Some(others)) = (&mut into.parts, &other.parts) {
-            for slot in &self.slots {
-                merge_part(*slot, parts, others);
-            }
-        }
+    }
+
+    fn merge_parts(&self, parts: &mut [Part], others: &[Part]) {
+        self.slots.iter().for_each(|slot| merge_part(*slot, parts, others));
     }
 }
 

@@ -19,8 +19,8 @@ type Event = (u32, i64, Option<i32>, Option<i64>, Option<String>);
 const QUANTILES: [f64; 4] = [0.0, 0.3, 0.5, 1.0];
 
 fn folds() -> Vec<Fold> {
-    let fold = |function, argument, kind| Fold { function, argument: Some(argument), kind };
-    let mut folds = vec![Fold { function: Function::Count, argument: None, kind: ValueType::Bool }];
+    let fold = Fold::of;
+    let mut folds = vec![Fold::ROWS];
     for (argument, kind) in [(0, ValueType::F64), (1, ValueType::I64), (2, ValueType::Text)] {
         for function in [Function::Count, Function::Min, Function::Max, Function::First, Function::Last] {
             folds.push(fold(function, argument, kind));
@@ -183,7 +183,7 @@ proptest! {
             let (early, late) = events.split_at(events.len() / 2);
             add(&mut accumulator, early, 2 + usize::from(early.iter().any(|event| event.0 == 2)));
             add(&mut accumulator, late, 3);
-            let states = accumulator.take();
+            let states: Vec<State> = accumulator.take().iter().collect();
             prop_assert_eq!(&layout.read(&layout.write(states.iter())).unwrap(), &states, "through columns");
             for (group, state) in states.iter().enumerate() {
                 if events.iter().any(|event| event.0 as usize == group) {
@@ -203,12 +203,12 @@ proptest! {
 
 #[test]
 fn a_nan_is_greater_than_all_numbers() {
-    let fold = |function| Fold { function, argument: Some(0), kind: ValueType::F64 };
+    let fold = |function| Fold::of(function, 0, ValueType::F64);
     let layout = Arc::new(Layout::new(&[fold(Function::Min), fold(Function::Max)]).unwrap());
     let mut accumulator = Accumulator::new(layout.clone());
     let values: ArrayRef = Arc::new(Float64Array::from(vec![f64::NAN, 1.0, f64::NEG_INFINITY, f64::NAN]));
     accumulator.add(2, &Events { groups: &[0, 0, 0, 1], times: &[], arguments: &[values] });
-    let states = accumulator.take();
+    let states: Vec<State> = accumulator.take().iter().collect();
     let cells = |state: &State| state.cells.iter().map(|cell| f64::from_bits(*cell)).collect::<Vec<_>>();
     assert_eq!(cells(&states[0])[0], f64::NEG_INFINITY);
     assert!(cells(&states[0])[1].is_nan());
@@ -224,17 +224,17 @@ fn a_function_that_is_not_kept_of_a_type_is_refused() {
         (Function::Quantiles, ValueType::I64),
         (Function::Top { k: 3 }, ValueType::Bool),
     ] {
-        let error = Layout::new(&[Fold { function, argument: Some(0), kind }]).unwrap_err();
+        let error = Layout::new(&[Fold::of(function, 0, kind)]).unwrap_err();
         assert!(error.to_string().contains("cannot be maintained"), "{error}");
     }
 }
 
 /// The state of a single fold over one column.
 fn folded(function: Function, kind: ValueType, column: ArrayRef) -> (Layout, State) {
-    let layout = Layout::new(&[Fold { function, argument: Some(0), kind }]).unwrap();
+    let layout = Layout::new(&[Fold::of(function, 0, kind)]).unwrap();
     let mut accumulator = Accumulator::new(Arc::new(layout.clone()));
     accumulator.add(1, &Events { groups: &vec![0; column.len()], times: &[], arguments: &[column] });
-    (layout, accumulator.take().remove(0))
+    (layout, accumulator.take().get(0))
 }
 
 fn result(layout: &Layout, finish: Finish, kind: ValueType, state: &State) -> ArrayRef {
@@ -310,7 +310,7 @@ fn bytes_that_are_no_sketch_are_refused() {
         (Function::Quantiles, ValueType::F64),
         (Function::Top { k: 3 }, ValueType::Text),
     ] {
-        let layout = Layout::new(&[Fold { function, argument: Some(0), kind }]).unwrap();
+        let layout = Layout::new(&[Fold::of(function, 0, kind)]).unwrap();
         let damaged: ArrayRef = Arc::new(BinaryArray::from_vec(vec![b"\xff"]));
         assert!(layout.read(&[damaged]).is_err(), "{function:?}");
     }

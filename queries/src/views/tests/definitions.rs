@@ -28,7 +28,8 @@ fn describe(definition: &ViewDefinition) -> String {
     }
     for fold in &definition.folds {
         let of = fold.argument.map_or_else(|| "rows".to_owned(), |argument| argument.to_string());
-        lines.push(format!("fold {:?} {of}", fold.function));
+        let condition = fold.condition.map_or_else(String::new, |condition| format!(" where {condition}"));
+        lines.push(format!("fold {:?} {of}{condition}", fold.function));
     }
     for output in &definition.outputs {
         let null = if output.nullable { " or null" } else { "" };
@@ -112,6 +113,19 @@ fn definitions() {
              fold Count rows\n\
              column letters I64 or null\n\
              column ok Bool or null",
+        ),
+        (
+            "SELECT first_value(carrier ORDER BY at) FILTER (WHERE ok) AS a, last_value(n) IGNORE NULLS AS b FROM flights",
+            "argument Text flights.carrier\n\
+             argument Bool flights.ok\n\
+             argument I64 flights.n\n\
+             argument Bool flights.n IS NOT NULL\n\
+             fold First 0 where 1\n\
+             fold Last 2 where 3\n\
+             result first_value(flights.carrier) FILTER (WHERE flights.ok) ORDER BY [flights.at ASC NULLS LAST] = Held(0) Text or null\n\
+             result last_value(flights.n) IGNORE NULLS = Held(1) I64 or null\n\
+             column a Text or null\n\
+             column b I64 or null",
         ),
         (
             "SELECT first_value(carrier ORDER BY at), last_value(n), min(origin), stddev_pop(delay), var(n) FILTER (WHERE ok) \
@@ -211,8 +225,6 @@ fn refused() {
         ("SELECT corr(n, delay) FROM flights", "corr", "there are count, sum, avg"),
         ("SELECT first_value(n ORDER BY delay) FROM flights", "first_value", "write ORDER BY at"),
         ("SELECT last_value(n ORDER BY at DESC) FROM flights", "last_value", "write ORDER BY at"),
-        ("SELECT first_value(n) IGNORE NULLS FROM flights", "first_value", "leave out IGNORE NULLS"),
-        ("SELECT first_value(n) FILTER (WHERE ok) FROM flights", "first_value", "filter in WHERE"),
         ("SELECT min(dimensions) FROM metrics", "min(metrics.dimensions)", ""),
         (
             "SELECT sum(CAST(n AS DECIMAL(10, 2))) FROM flights",

@@ -177,16 +177,17 @@ fn aggregate(rng: &mut StdRng, words: &Words) -> (String, bool) {
             let spread = one(rng, &["stddev", "stddev_samp", "stddev_pop", "var", "var_samp", "var_pop"]);
             (format!("{spread}({number})"), false)
         }
-        9 => return (format!("first_value({any} ORDER BY {time})"), false),
-        10 => return (format!("last_value({any} ORDER BY {time})"), false),
+        9 | 10 => (format!("{}({any} ORDER BY {time})", one(rng, &["first_value", "last_value"])), false),
         // Not of floats, of which DataFusion tells 0 and -0 apart.
         11 => (format!("count(DISTINCT {})", one(rng, words.values)), true),
         _ => (format!("count({number}, {any})"), true),
     };
-    match rng.random_range(0..3) {
-        0 => (format!("{call} FILTER (WHERE {})", condition(rng, words)), exact),
-        _ => (call, exact),
-    }
+    let filter = match rng.random_range(0..3) {
+        0 => format!(" FILTER (WHERE {})", condition(rng, words)),
+        _ => String::new(),
+    };
+    let nulls = if call.contains("_value(") { one(rng, &["", "", " IGNORE NULLS"]) } else { "" };
+    (format!("{call}{filter}{nulls}"), exact)
 }
 
 /// An expression over aggregates.

@@ -238,7 +238,7 @@ pub(super) fn maintained(
         let mut accumulator = Accumulator::new(layout.clone());
         let events = Events { groups: &of_row, times: &computed.times, arguments: &computed.arguments };
         accumulator.add(order.len(), &events);
-        for (group, state) in order.iter().zip(accumulator.take()) {
+        for (group, state) in order.iter().zip(accumulator.take().iter()) {
             layout.merge(groups.entry(*group).or_default(), &state);
         }
     }

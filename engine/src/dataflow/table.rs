@@ -1,0 +1,333 @@
+//! The rows of one view that one worker holds in memory, changed in place.
+//!
+//! ```text
+//!  group ──hash──▶ slot of its newest row ──▶ slot of the one before ──▶ …
+//!  slot  ──▶ chunk: [header: group, generation, version, the one before] [state]
+//! ```
+//!
+//! Events are merged where a row lies, without a search among others and without a copy. Slots are given out from the lowest
+//! chunk that has a free one, so that chunks at the end become empty and are let go.
+//!
+//! # Invariants
+//!
+//! 1. A group's rows have distinct generations; from its newest row the others are found in falling order of generation.
+//! 2. A row's version grows. A row that was loaded has every epoch up to the version that it came with, and skips these
+//!    (replay after a restart).
+//! 3. **Idle rule.** A row last changed `K` or more epochs ago is never touched; the event begins a new generation.
+//! 4. Only rows at or below the horizon are removed, and such a row is never touched again (3, as `H ≤ now − K`).
+
+use std::collections::BTreeSet;
+use std::hash::BuildHasher;
+use std::sync::Arc;
+
+use foldhash::fast::FixedState;
+use hashbrown::{HashMap, HashTable};
+use streamgauge_schemas::state::States;
+use streamgauge_schemas::{Epoch, GroupKey, Layout, Row};
+
+/// Where a row lies.
+pub(super) type Slot = u32;
+
+/// No slot.
+const NONE: Slot = u32::MAX;
+/// Rows of a chunk, as a power of two.
+const CHUNK_BITS: u32 = 10;
+const CHUNK: usize = 1 << CHUNK_BITS;
+
+/// See the module.
+pub(super) struct Table {
+    layout: Arc<Layout>,
+    idle_us: u64,
+    /// Of each group the slot of its newest row.
+    newest: HashTable<Slot>,
+    chunks: Vec<Chunk>,
+    /// Chunks with a free slot.
+    open: BTreeSet<u32>,
+    /// Of loaded rows the version that they came with, as long as such epochs may come.
+    loaded: HashMap<Slot, Epoch, FixedState>,
+    rows: usize,
+    hasher: FixedState,
+}
+
+/// Some slots.
+struct Chunk {
+    headers: Vec<Header>,
+    states: States,
+    free: Vec<u16>,
+}
+
+/// What a row is besides its state.
+#[derive(Clone, Copy)]
+struct Header {
+    key: GroupKey,
+    generation: Epoch,
+    /// Zero of a free slot.
+    version: Epoch,
+    /// The group's row of the generation before.
+    older: Slot,
+}
+
+/// What became of a partial state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Applied {
+    /// A row has it, or had it already.
+    Merged,
+    /// It is a row of its own.
+    Began(Slot),
+}
+
+impl Chunk {
+    fn new(layout: &Layout) -> Self {
+        let mut states = States::new(layout);
+        states.reserve_exact(CHUNK);
+        Chunk { headers: Vec::with_capacity(CHUNK), states, free: Vec::new() }
+    }
+
+    fn is_full(&self) -> bool {
+        self.free.is_empty() && self.headers.len() == CHUNK
+    }
+
+    fn is_empty(&self) -> bool {
+        self.free.len() == self.headers.len()
+    }
+}
+
+fn place(slot: Slot) -> (usize, usize) {
+    ((slot >> CHUNK_BITS) as usize, slot as usize & (CHUNK - 1))
+}
+
+impl Table {
+    /// An empty one, of a view whose rows are final after `idle_us`.
+    pub(super) fn new(layout: Arc<Layout>, idle_us: u64) -> Self {
+        Table {
+            layout,
+            idle_us,
+            newest: HashTable::new(),
+            chunks: Vec::new(),
+            open: BTreeSet::new(),
+            loaded: HashMap::default(),
+            rows: 0,
+            hasher: FixedState::default(),
+        }
+    }
+
+    /// How many rows.
+    pub(super) fn len(&self) -> usize {
+        self.rows
+    }
+
+    /// Bytes that a row takes, besides what its parts hold.
+    pub(super) fn row_bytes(&self) -> usize {
+        // Of a hash table's slots, between 7/16 and 7/8 are taken.
+        const INDEX_BYTES: usize = (size_of::<Slot>() + 1) * 3 / 2;
+        size_of::<Header>() + States::new(&self.layout).bytes_each() + INDEX_BYTES
+    }
+
+    /// Merges a batch's partial state of a group into its rows.
+    pub(super) fn apply(&mut self, epoch: Epoch, key: GroupKey, states: &States, from: usize) -> Applied {
+        let hash = self.hasher.hash_one(key);
+        let newest = self.find(hash, key);
+        let (mut slot, mut newer) = (newest, NONE);
+        while slot != NONE {
+            let (chunk, at) = place(slot);
+            let chunk = &mut self.chunks[chunk];
+            let header = &mut chunk.headers[at];
+            if header.generation <= epoch {
+                // The last that began at or before this epoch is the one that may take it.
+                if !self.loaded.is_empty() && self.loaded.get(&slot).is_some_and(|known| epoch <= *known) {
+                    return Applied::Merged; // invariant 2
+                }
+                debug_assert!(epoch >= header.version, "invariant 2: epochs come in order");
+                if epoch.0 - header.version.0 < self.idle_us || epoch == header.version {
+                    header.version = epoch;
+                    self.layout.merge_at(&mut chunk.states, at, states, from);
+                    return Applied::Merged;
+                }
+                break;
+            }
+            (newer, slot) = (slot, header.older);
+        }
+        let began = self.allocate(Header { key, generation: epoch, version: epoch, older: slot });
+        let (chunk, at) = place(began);
+        let chunk = &mut self.chunks[chunk];
+        match at == chunk.states.len() {
+            true => chunk.states.push(states, from),
+            false => chunk.states.set(at, states, from),
+        }
+        self.link(hash, newer, began);
+        Applied::Began(began) // invariant 3
+    }
+
+    /// Puts in a row that ClickHouse has; epochs up to its version are in it.
+    pub(super) fn load(&mut self, key: GroupKey, row: &Row) -> Slot {
+        let hash = self.hasher.hash_one(key);
+        let (mut slot, mut newer) = (self.find(hash, key), NONE);
+        while slot != NONE && self.header(slot).generation > row.generation {
+            (newer, slot) = (slot, self.header(slot).older);
+        }
+        let header = Header { key, generation: row.generation, version: row.version, older: slot };
+        let loaded = self.allocate(header);
+        let (chunk, at) = place(loaded);
+        let chunk = &mut self.chunks[chunk];
+        let mut states = States::new(&self.layout);
+        states.push_state(&row.state);
+        match at == chunk.states.len() {
+            true => chunk.states.push(&states, 0),
+            false => chunk.states.set(at, &states, 0),
+        }
+        self.link(hash, newer, loaded);
+        self.loaded.insert(loaded, row.version);
+        loaded
+    }
+
+    /// No epoch at or below this one comes any more.
+    pub(super) fn passed(&mut self, epoch: Epoch) {
+        if !self.loaded.is_empty() {
+            self.loaded.retain(|_, known| *known > epoch);
+        }
+    }
+
+    /// The row of a slot, with its group, if it is there and was changed after `above`.
+    pub(super) fn get(&self, slot: Slot, above: Epoch) -> Option<Row> {
+        let (chunk, at) = place(slot);
+        let chunk = self.chunks.get(chunk)?;
+        let Header { generation, version, .. } = *chunk.headers.get(at)?;
+        (version > above).then(|| Row { generation, version, state: chunk.states.get(at) })
+    }
+
+    /// Visits every row changed after `flushed`, and removes every row at or below `horizon` (invariant 4); `removed` is
+    /// told of these. Returns the bytes that the parts of the others hold.
+    ///
+    /// Cost: a look at every version, and the rows that changed.
+    pub(super) fn flush(
+        &mut self,
+        flushed: Epoch,
+        horizon: Epoch,
+        mut changed: impl FnMut(GroupKey, Row),
+        mut removed: impl FnMut(GroupKey, Slot),
+    ) -> usize {
+        let mut heap_bytes = 0;
+        for number in 0..self.chunks.len() {
+            for at in 0..self.chunks[number].headers.len() {
+                let chunk = &self.chunks[number];
+                let Header { key, generation, version, .. } = chunk.headers[at];
+                if version == Epoch::ZERO {
+                    continue; // free
+                }
+                if version > flushed {
+                    changed(key, Row { generation, version, state: chunk.states.get(at) });
+                }
+                if version > horizon {
+                    heap_bytes += chunk.states.heap_bytes(at);
+                } else {
+                    let slot = (number << CHUNK_BITS | at) as Slot;
+                    self.remove(slot);
+                    removed(key, slot);
+                }
+            }
+        }
+        self.give_back();
+        heap_bytes
+    }
+
+    fn find(&self, hash: u64, key: GroupKey) -> Slot {
+        self.newest.find(hash, |slot| key_of(&self.chunks, *slot) == key).copied().unwrap_or(NONE)
+    }
+
+    fn header(&self, slot: Slot) -> &Header {
+        let (chunk, at) = place(slot);
+        &self.chunks[chunk].headers[at]
+    }
+
+    /// Makes `slot` known, as the group's newest row or as the one before `newer`.
+    fn link(&mut self, hash: u64, newer: Slot, slot: Slot) {
+        if newer != NONE {
+            let (chunk, at) = place(newer);
+            self.chunks[chunk].headers[at].older = slot;
+            return;
+        }
+        let (key, older) = (self.header(slot).key, self.header(slot).older);
+        let (chunks, hasher) = (&self.chunks, &self.hasher);
+        if older == NONE {
+            self.newest.insert_unique(hash, slot, |slot| hasher.hash_one(key_of(chunks, *slot)));
+        } else if let Some(known) = self.newest.find_mut(hash, |slot| key_of(chunks, *slot) == key) {
+            *known = slot;
+        }
+    }
+
+    fn allocate(&mut self, header: Header) -> Slot {
+        let number = match self.open.first() {
+            Some(number) => *number as usize,
+            None => {
+                self.chunks.push(Chunk::new(&self.layout));
+                self.open.insert(self.chunks.len() as u32 - 1);
+                self.chunks.len() - 1
+            }
+        };
+        let chunk = &mut self.chunks[number];
+        let at = match chunk.free.pop() {
+            Some(at) => {
+                chunk.headers[usize::from(at)] = header;
+                usize::from(at)
+            }
+            None => {
+                chunk.headers.push(header);
+                chunk.headers.len() - 1
+            }
+        };
+        if chunk.is_full() {
+            self.open.remove(&(number as u32));
+        }
+        self.rows += 1;
+        (number << CHUNK_BITS | at) as Slot
+    }
+
+    fn remove(&mut self, slot: Slot) {
+        let Header { key, older, .. } = *self.header(slot);
+        let hash = self.hasher.hash_one(key);
+        let mut newer = self.find(hash, key);
+        if newer != slot {
+            while self.header(newer).older != slot {
+                newer = self.header(newer).older; // invariant 1: it is among them
+            }
+            let (chunk, at) = place(newer);
+            self.chunks[chunk].headers[at].older = older;
+        } else {
+            let chunks = &self.chunks;
+            if let Ok(mut entry) = self.newest.find_entry(hash, |slot| key_of(chunks, *slot) == key) {
+                match older {
+                    NONE => drop(entry.remove()),
+                    older => *entry.get_mut() = older,
+                }
+            }
+        }
+        let (number, at) = place(slot);
+        let chunk = &mut self.chunks[number];
+        chunk.headers[at].version = Epoch::ZERO;
+        chunk.states.release(at);
+        chunk.free.push(at as u16);
+        self.open.insert(number as u32);
+        self.loaded.remove(&slot);
+        self.rows -= 1;
+    }
+
+    /// Lets go of empty chunks at the end, and of an index that has become far too large.
+    fn give_back(&mut self) {
+        while self.chunks.last().is_some_and(Chunk::is_empty) {
+            self.chunks.pop();
+            self.open.remove(&(self.chunks.len() as u32));
+        }
+        if self.newest.capacity() > 8 * self.newest.len().max(CHUNK) {
+            let (chunks, hasher) = (&self.chunks, &self.hasher);
+            self.newest.shrink_to(2 * self.newest.len(), |slot| hasher.hash_one(key_of(chunks, *slot)));
+        }
+    }
+}
+
+fn key_of(chunks: &[Chunk], slot: Slot) -> GroupKey {
+    let (chunk, at) = place(slot);
+    chunks[chunk].headers[at].key
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,176 @@
+//! The table against a plain list of rows.
+
+use std::collections::BTreeMap;
+
+use proptest::prelude::*;
+use streamgauge_schemas::state::{Accumulator, accumulator::Events};
+use streamgauge_schemas::view::rollup;
+use streamgauge_schemas::{EventTime, SeriesId, State, Summary};
+
+use super::*;
+
+const IDLE_US: u64 = 10;
+
+fn layout() -> Arc<Layout> {
+    Arc::new(rollup("by_second", "1 second", 1).layout().unwrap())
+}
+
+fn key(number: u8) -> GroupKey {
+    GroupKey { series: SeriesId::from_u128(u128::from(number % 4)), bucket: EventTime(i64::from(number / 4)) }
+}
+
+/// The state of so many events of value 1.
+fn states(layout: &Arc<Layout>, count: u32) -> States {
+    let mut accumulator = Accumulator::new(layout.clone());
+    let values = Arc::new(arrow::array::Float64Array::from(vec![1.0; count as usize]));
+    accumulator.add(1, &Events { groups: &vec![0; count as usize], times: &[], arguments: &[values] });
+    accumulator.take()
+}
+
+fn row(layout: &Arc<Layout>, generation: u64, version: u64, count: u32) -> Row {
+    Row { generation: Epoch(generation), version: Epoch(version), state: states(layout, count).get(0) }
+}
+
+fn count(state: &State) -> u64 {
+    Summary::of_rollup(state).count
+}
+
+/// What may happen to a table, in the order of epochs.
+#[derive(Clone, Debug)]
+enum Step {
+    /// Batches of so many events for each group, all of one epoch.
+    Events(Vec<(u8, u32)>),
+    Pass(u64),
+    Flush {
+        unflushed: u64,
+    },
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        6 => prop::collection::vec((0u8..12, 1u32..4), 1..6).prop_map(Step::Events),
+        2 => (1u64..30).prop_map(Step::Pass),
+        2 => (0u64..15).prop_map(|unflushed| Step::Flush { unflushed }),
+    ]
+}
+
+/// The rules, said plainly: of each group its rows by generation, each with its version and how many events it has.
+#[derive(Default)]
+struct Model(BTreeMap<(GroupKey, u64), (u64, u64)>);
+
+impl Model {
+    fn apply(&mut self, epoch: u64, key: GroupKey, events: u64) {
+        let mine = self.0.range_mut((key, 0)..=(key, epoch)).next_back();
+        match mine {
+            Some((_, (version, count))) if epoch - *version < IDLE_US => (*version, *count) = (epoch, *count + events),
+            _ => drop(self.0.insert((key, epoch), (epoch, events))),
+        }
+    }
+}
+
+fn rows_of(table: &mut Table) -> BTreeMap<(GroupKey, u64), (u64, u64)> {
+    let mut rows = BTreeMap::new();
+    let visit = |key, row: Row| {
+        let was = rows.insert((key, row.generation.0), (row.version.0, count(&row.state)));
+        assert_eq!(was, None, "invariant 1");
+    };
+    table.flush(Epoch::ZERO, Epoch::ZERO, visit, |_, _| panic!("nothing is at or below zero"));
+    rows
+}
+
+proptest! {
+    #[test]
+    fn rows_are_those_of_the_rules(steps in prop::collection::vec(step(), 1..80)) {
+        let layout = layout();
+        let (mut table, mut model, mut epoch) = (Table::new(layout.clone(), IDLE_US), Model::default(), 100u64);
+        for step in steps {
+            match step {
+                Step::Events(batches) => {
+                    epoch += 1;
+                    for (number, events) in batches {
+                        let before = table.len();
+                        let applied = table.apply(Epoch(epoch), key(number), &states(&layout, events), 0);
+                        prop_assert_eq!(table.len() - before, usize::from(applied != Applied::Merged));
+                        if let Applied::Began(slot) = applied {
+                            prop_assert_eq!(table.get(slot, Epoch::ZERO).unwrap().generation, Epoch(epoch));
+                        }
+                        model.apply(epoch, key(number), u64::from(events));
+                    }
+                }
+                Step::Pass(epochs) => epoch += epochs,
+                Step::Flush { unflushed } => {
+                    let flushed = epoch - unflushed;
+                    let horizon = flushed.saturating_sub(IDLE_US);
+                    let (mut changed, mut removed) = (BTreeMap::new(), Vec::new());
+                    let change = |key, row: Row| changed.extend([((key, row.generation.0), row.version.0)]);
+                    table.flush(Epoch(flushed), Epoch(horizon), change, |key, _| removed.push(key));
+                    let wanted = model.0.iter().filter(|(_, (version, _))| *version > flushed);
+                    prop_assert_eq!(changed, wanted.map(|(row, (version, _))| (*row, *version)).collect::<BTreeMap<_, _>>());
+                    let gone: Vec<GroupKey> =
+                        model.0.iter().filter(|(_, (version, _))| *version <= horizon).map(|((key, _), _)| *key).collect();
+                    removed.sort();
+                    prop_assert_eq!(removed, gone);
+                    model.0.retain(|_, (version, _)| *version > horizon);
+                }
+            }
+            prop_assert_eq!(&rows_of(&mut table), &model.0);
+            prop_assert_eq!(table.len(), model.0.len());
+        }
+    }
+}
+
+#[test]
+fn a_loaded_row_skips_what_it_has() {
+    let layout = layout();
+    let mut table = Table::new(layout.clone(), IDLE_US);
+    let (one, events) = (key(1), states(&layout, 1));
+    // Half of a flush came through: the later generation is there, and the end of the one before is not.
+    table.load(one, &row(&layout, 130, 135, 5));
+    table.load(one, &row(&layout, 100, 105, 7));
+    for epoch in [104, 105, 108, 133, 135, 136] {
+        assert_eq!(table.apply(Epoch(epoch), one, &events, 0), Applied::Merged);
+    }
+    assert_eq!(rows_of(&mut table), BTreeMap::from([((one, 100), (108, 8)), ((one, 130), (136, 6))]));
+    // A generation between the two, which that flush did not bring.
+    let mut table = Table::new(layout.clone(), IDLE_US);
+    table.load(one, &row(&layout, 100, 105, 7));
+    table.load(one, &row(&layout, 150, 155, 5));
+    assert!(matches!(table.apply(Epoch(120), one, &events, 0), Applied::Began(_)));
+    assert_eq!(table.apply(Epoch(121), one, &events, 0), Applied::Merged);
+    assert_eq!(table.apply(Epoch(152), one, &events, 0), Applied::Merged);
+    table.passed(Epoch(160));
+    assert_eq!(table.apply(Epoch(161), one, &events, 0), Applied::Merged);
+    let wanted = [((one, 100), (105, 7)), ((one, 120), (121, 2)), ((one, 150), (161, 6))];
+    assert_eq!(rows_of(&mut table), BTreeMap::from(wanted));
+    // The one in the middle leaves first, then the others.
+    for (horizon, left) in [(121, 1), (200, 0)] {
+        table.flush(Epoch(200), Epoch(horizon), |_, _| panic!("nothing changed"), |_, _| {});
+        assert_eq!(table.len(), left);
+    }
+}
+
+#[test]
+fn slots_are_used_again_and_empty_chunks_are_let_go() {
+    let layout = layout();
+    let mut table = Table::new(layout.clone(), IDLE_US);
+    let events = states(&layout, 1);
+    let of = |number: usize| GroupKey { series: SeriesId::from_u128(1 << 64), bucket: EventTime(number as i64) };
+    let fill = |table: &mut Table, epoch: u64| {
+        for number in 0..10 * CHUNK {
+            table.apply(Epoch(epoch), of(number), &events, 0);
+        }
+    };
+    fill(&mut table, 100);
+    assert_eq!((table.len(), table.chunks.len()), (10 * CHUNK, 10));
+    for number in 9 * CHUNK..10 * CHUNK {
+        table.apply(Epoch(105), of(number), &events, 0);
+    }
+    let mut removed = 0;
+    table.flush(Epoch(105), Epoch(100), |_, _| {}, |_, _| removed += 1);
+    assert_eq!((removed, table.len(), table.chunks.len()), (9 * CHUNK, CHUNK, 10));
+    fill(&mut table, 106);
+    assert_eq!((table.len(), table.chunks.len()), (10 * CHUNK, 10), "freed slots are taken first");
+    table.flush(Epoch(200), Epoch(200), |_, _| {}, |_, _| {});
+    assert_eq!((table.len(), table.chunks.len(), table.open.len()), (0, 0, 0));
+    assert!(table.newest.capacity() <= 8 * CHUNK, "{}", table.newest.capacity());
+}
