@@ -38,9 +38,8 @@ impl Accumulator {
     /// Makes one without groups.
     #[must_use]
     pub fn new(layout: Arc<Layout>) -> Self {
-        let mut blank_cells = vec![0; layout.cells];
-        layout.slots.iter().for_each(|slot| slot.clear(&mut blank_cells));
-        let blank_parts = layout.slots.iter().filter(|slot| slot.parts() > 0).map(|slot| Part::of(*slot)).collect();
+        let State { cells, parts } = layout.blank();
+        let (blank_cells, blank_parts) = (cells.into_vec(), parts.map_or_else(Vec::new, <[Part]>::into_vec));
         Accumulator { layout, groups: 0, cells: Vec::new(), parts: Vec::new(), blank_cells, blank_parts }
     }
 
