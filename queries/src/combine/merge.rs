@@ -23,9 +23,8 @@ use datafusion::logical_expr::{Accumulator, AggregateUDFImpl, EmitTo, GroupsAccu
 use datafusion::physical_expr::utils::{collect_columns, reassign_expr_columns};
 use datafusion::physical_plan::PhysicalExpr;
 use streamgauge_schemas::state::Output;
-use streamgauge_schemas::{Layout, State};
+use streamgauge_schemas::{Layout, State, View};
 
-use crate::tables::Kept;
 use crate::views::results_base;
 
 /// Rows whose states are held apart from those of groups at a time.
@@ -42,7 +41,7 @@ pub(super) struct Merged {
     /// The places of the folds in the view, in order.
     folds: Vec<usize>,
     /// How these alone lie.
-    layout: Layout,
+    pub(super) layout: Layout,
     /// The state of a group without rows.
     blank: State,
     outputs: Vec<Output>,
@@ -55,10 +54,14 @@ pub(super) struct Merged {
 }
 
 impl Merged {
-    /// Columns of a view that are made of results alone.
-    pub(super) fn new(kept: &Kept, columns: impl Iterator<Item = usize>) -> Result<Self> {
-        let definition = &kept.view.definition;
-        let exprs: Vec<Arc<dyn PhysicalExpr>> = columns.filter_map(|column| kept.results[column].clone()).collect();
+    /// Columns of a view that are made of results alone; see [`Reading::results`](crate::views::Reading::results).
+    pub(super) fn new(
+        view: &View,
+        results: &[Option<Arc<dyn PhysicalExpr>>],
+        columns: impl Iterator<Item = usize>,
+    ) -> Result<Self> {
+        let definition = &view.definition;
+        let exprs: Vec<Arc<dyn PhysicalExpr>> = columns.filter_map(|column| results[column].clone()).collect();
         let mut used: Vec<usize> = exprs.iter().flat_map(collect_columns).map(|column| column.index()).collect();
         used.sort_unstable();
         used.dedup();
@@ -66,7 +69,7 @@ impl Merged {
         let mut folds: Vec<usize> = outputs.iter().flat_map(|output| output.finish.folds()).collect();
         folds.sort_unstable();
         folds.dedup();
-        let layout = kept.view.layout().of(&folds);
+        let layout = view.layout().of(&folds);
         let base = results_base(&outputs);
         let over = |expr: Arc<dyn PhysicalExpr>| reassign_expr_columns(expr, &base);
         let columns: Vec<Arc<dyn PhysicalExpr>> = exprs.into_iter().map(over).collect::<Result<_>>()?;
@@ -159,7 +162,7 @@ impl AggregateUDFImpl for MergeStates {
     }
 
     fn accumulator(&self, _: AccumulatorArgs<'_>) -> Result<Box<dyn Accumulator>> {
-        Ok(Box::new(Single(Groups::new(self.merged.clone()))))
+        Ok(Box::new(Single::new(self.merged.clone())))
     }
 
     fn groups_accumulator_supported(&self, _: AccumulatorArgs<'_>) -> bool {
@@ -173,7 +176,7 @@ impl AggregateUDFImpl for MergeStates {
 
 /// The merged states of groups.
 #[derive(Debug)]
-struct Groups {
+pub(super) struct Groups {
     merged: Arc<Merged>,
     /// By group; empty without rows.
     states: Vec<State>,
@@ -182,7 +185,7 @@ struct Groups {
 }
 
 impl Groups {
-    fn new(merged: Arc<Merged>) -> Self {
+    pub(super) fn new(merged: Arc<Merged>) -> Self {
         Groups { merged, states: Vec::new(), heap_bytes: 0 }
     }
 
@@ -278,7 +281,13 @@ impl GroupsAccumulator for Groups {
 
 /// The merged state of all rows.
 #[derive(Debug)]
-struct Single(Groups);
+pub(super) struct Single(Groups);
+
+impl Single {
+    pub(super) fn new(merged: Arc<Merged>) -> Self {
+        Single(Groups::new(merged))
+    }
+}
 
 impl Accumulator for Single {
     fn update_batch(&mut self, values: &[ArrayRef]) -> Result<()> {

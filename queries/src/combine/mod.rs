@@ -17,7 +17,7 @@
 //!
 //! 1. A rewritten aggregate has the columns of the one before, by name and type, so nothing above it changes.
 //! 2. A state column has a name that no other column of the statement has.
-//! 3. A group's accumulator grows by no more than it tells the memory pool.
+//! 3. The memory pool is told what all merged states hold. Besides these, few rows of a batch are decoded at a time.
 //! 4. Of no rows, the answer is that of no events.
 //!
 //! # Layout
@@ -31,6 +31,8 @@ mod call;
 mod merge;
 mod rewrite;
 mod source;
+#[cfg(test)]
+mod tests;
 
 pub(crate) use call::{NAME, function};
 pub(crate) use rewrite::rewritten;

@@ -29,11 +29,7 @@ pub(crate) fn rewritten(plan: LogicalPlan) -> Result<LogicalPlan> {
         },
         other => Ok(Transformed::no(other)),
     })?;
-    match is_there(&plan.data)? {
-        // What is left stands where no aggregate of its own can: in another one.
-        true => Err(plan_error(format!("{NAME} cannot be called inside another aggregate"))),
-        false => Ok(plan.data),
-    }
+    Ok(plan.data)
 }
 
 /// Whether a plan has calls.
@@ -144,10 +140,11 @@ impl Merges {
 /// The aggregate with calls of `combine` replaced; `numbered` counts the sources of the statement.
 fn rewrite(aggregate: &Aggregate, numbered: &mut usize) -> Result<LogicalPlan> {
     let Merges { sources, merges } = Merges::of(aggregate)?;
-    let merged: Vec<Merged> = merges
-        .iter()
-        .map(|merge| Merged::new(&sources[merge.source].kept, merge.columns.iter().map(|(column, _)| *column)))
-        .collect::<Result<_>>()?;
+    let merged = |merge: &Merge| {
+        let kept = &sources[merge.source].kept;
+        Merged::new(&kept.view, &kept.results, merge.columns.iter().map(|(column, _)| *column))
+    };
+    let merged: Vec<Merged> = merges.iter().map(merged).collect::<Result<_>>()?;
     let mut input = aggregate.input.as_ref().clone();
     let first = *numbered;
     for (at, source) in sources.iter().enumerate() {
