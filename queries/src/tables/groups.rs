@@ -49,7 +49,7 @@ use crate::views::Reading;
 const GROUP_BYTES: usize = 224;
 /// Groups of a batch that memory makes.
 const BATCH_GROUPS: usize = 8_192;
-/// After so many bytes of captured rows, their memory is asked for.
+/// After so many bytes that the states of captured rows hold, their memory is asked for.
 const RESERVED_AT_ONCE: usize = 1 << 20;
 
 /// A view of the user's own as a table of one statement.
@@ -325,11 +325,12 @@ impl GroupMerge {
         snapshot: &Arc<ViewSnapshot>,
         reservation: &MemoryReservation,
     ) -> Result<Self> {
+        reservation.try_grow(snapshot.rows.len() * GROUP_BYTES)?;
         let mut memory: HashMap<GroupKey, State> = HashMap::with_capacity(snapshot.rows.len());
         let mut bytes = 0;
         for index in 0..snapshot.rows.len() {
             let state = wanted.of(&snapshot.rows.state[index]);
-            bytes += GROUP_BYTES + state.heap_bytes();
+            bytes += state.heap_bytes();
             if bytes > RESERVED_AT_ONCE {
                 reservation.try_grow(std::mem::take(&mut bytes))?;
             }
