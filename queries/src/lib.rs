@@ -15,6 +15,7 @@
 //! - `capture`: the one snapshot of a statement.
 //! - `tables`: streams and rollups as tables of DataFusion.
 //! - [`views`]: from the statement of a view to its program.
+//! - `combine`: coarser questions over a view.
 //! - `threads`, `yielding`: where questions are computed, and how they can be ended.
 //! - [`session`]: one SQL statement from text to batches.
 //! - [`mod@format`]: batches as JSON, NDJSON, CSV and Arrow.
@@ -25,6 +26,7 @@
 
 mod capture;
 mod clickhouse;
+mod combine;
 pub mod error;
 pub mod format;
 pub mod history;

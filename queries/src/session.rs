@@ -28,12 +28,12 @@ use std::task::{Context, Poll};
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use datafusion::common::TableReference;
-use datafusion::execution::SendableRecordBatchStream;
 use datafusion::execution::context::SQLOptions;
 use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
 use datafusion::execution::memory_pool::{GreedyMemoryPool, MemoryConsumer};
 use datafusion::execution::runtime_env::RuntimeEnvBuilder;
 use datafusion::execution::session_state::{SessionState, SessionStateBuilder};
+use datafusion::execution::{FunctionRegistry, SendableRecordBatchStream};
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{ExecutionPlan, execute_stream};
 use datafusion::prelude::SessionConfig;
@@ -45,6 +45,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::time::{Instant, Sleep};
 
 use crate::capture::Capture;
+use crate::combine;
 use crate::error::QueryError;
 use crate::history::{History, HistoryError, Waits};
 use crate::limits::QueryLimits;
@@ -139,12 +140,13 @@ impl QueryEngine {
             .with_create_default_catalog_and_schema(false)
             .with_information_schema(true);
         config.options_mut().execution.time_zone = Some("UTC".into());
-        let base = SessionStateBuilder::new()
+        let mut base = SessionStateBuilder::new()
             .with_default_features()
             .with_config(config)
             .with_runtime_env(runtime)
             .with_physical_optimizer_rule(Arc::new(YieldInJoins))
             .build();
+        base.register_udaf(combine::function()).map_err(fail)?;
         let permits = Arc::new(Semaphore::new(limits.concurrent_max));
         Ok(QueryEngine {
             inner: Arc::new(Inner {
@@ -398,6 +400,7 @@ impl QueryEngine {
         let plan = state.statement_to_plan(statement).await.map_err(fail)?;
         let only_questions = SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false);
         only_questions.verify_plan(&plan).map_err(|_| refused)?;
+        let plan = combine::rewritten(plan).map_err(fail)?;
         state.create_physical_plan(&plan).await.map_err(fail)
     }
 

@@ -73,6 +73,12 @@ async fn check(client: &Client, when: &str) {
         assert!(!expected.as_array().unwrap().is_empty(), "{name} {when}");
         assert!(is_close(&found, &expected), "{name} {when}\n{found}\n{expected}");
     }
+    let combined = "SELECT date_trunc('hour', minute) AS hour, combine(visits), combine(total), combine(mean), combine(slow), \
+                    combine(spread), combine(top) FROM by_page GROUP BY 1 ORDER BY 1";
+    let plain = "SELECT date_trunc('hour', at) AS hour, count(*), sum(took), avg(took), count(*) FILTER (WHERE took > 50), \
+                 stddev(took), max(upper(page)) FROM visits WHERE took IS NULL OR took <> 13 GROUP BY 1 ORDER BY 1";
+    let (found, expected) = (client.sql(combined).await, client.sql(plain).await);
+    assert!(is_close(&found, &expected), "combined, {when}\n{found}\n{expected}");
 }
 
 /// Whether two answers are the same, floats to within 1e-9 of each other.

@@ -7,17 +7,20 @@
 //!                                                  then the groups that only memory has ─▶
 //! ```
 //!
-//! States are merged here, by the code that merges them in the engine, so every fold means the same on both sides.
+//! States are merged here, by the code that merges them in the engine, so every fold means the same on both sides. Only
+//! those folds are read that `HAVING` and the columns that are asked for are made of: sketches are large.
+//!
+//! For [`combine`](crate::combine) a table shows states themselves, as columns after those of the view.
 
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions, TimestampMicrosecondArray};
 use arrow::compute::{concat_batches, take};
-use arrow::datatypes::{SchemaRef, TimestampMicrosecondType};
+use arrow::datatypes::{Field, Schema, SchemaRef, TimestampMicrosecondType};
 use async_trait::async_trait;
 use datafusion::catalog::{Session, TableProvider};
 use datafusion::error::{DataFusionError, Result};
-use datafusion::execution::memory_pool::MemoryConsumer;
+use datafusion::execution::memory_pool::{MemoryConsumer, MemoryReservation};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableType};
 use datafusion::physical_expr::expressions::Column;
@@ -26,8 +29,11 @@ use datafusion::physical_plan::streaming::{PartitionStream, StreamingTableExec};
 use datafusion::physical_plan::{ExecutionPlan, PhysicalExpr};
 use futures::{StreamExt, TryStreamExt, stream};
 use hashbrown::HashMap;
+use hashbrown::hash_map::Entry;
 use streamgauge_engine::snapshot::ViewSnapshot;
 use streamgauge_engine::{RowFilter, ViewRead};
+use streamgauge_schemas::state::Output;
+use streamgauge_schemas::state::columns::StateColumn;
 use streamgauge_schemas::value::read_keys;
 use streamgauge_schemas::{Epoch, EventTime, GroupKey, Key, Layout, State, ValueType, View};
 
@@ -43,6 +49,8 @@ use crate::views::Reading;
 const GROUP_BYTES: usize = 224;
 /// Groups of a batch that memory makes.
 const BATCH_GROUPS: usize = 8_192;
+/// After so many bytes that the states of captured rows hold, their memory is asked for.
+const RESERVED_AT_ONCE: usize = 1 << 20;
 
 /// A view of the user's own as a table of one statement.
 #[derive(Debug)]
@@ -52,6 +60,10 @@ pub(super) struct GroupsTable {
     reading: Arc<Reading>,
     /// Per column of the view the column of ClickHouse's table that it is, if it is one as it stands.
     plain: Vec<Option<String>>,
+    /// The columns of states that are shown after those of the view.
+    states: Vec<StateColumn>,
+    /// All of these columns.
+    schema: SchemaRef,
 }
 
 impl GroupsTable {
@@ -65,7 +77,32 @@ impl GroupsTable {
             stored.get(column.index()).copied().flatten().map(str::to_owned)
         };
         let plain = reading.columns.iter().map(plain).collect();
-        GroupsTable { statement, view, reading, plain }
+        let schema = reading.schema.clone();
+        GroupsTable { statement, view, reading, plain, states: Vec::new(), schema }
+    }
+
+    pub(super) fn view(&self) -> &Arc<View> {
+        &self.view
+    }
+
+    pub(super) fn reading(&self) -> &Arc<Reading> {
+        &self.reading
+    }
+
+    /// The same table with the states of some folds after its columns, by the names that `name` gives them.
+    pub(super) fn showing(&self, folds: &[usize], name: impl Fn(&StateColumn) -> String) -> Self {
+        let mut states = self.view.layout().columns();
+        states.retain(|state| folds.contains(&state.fold));
+        let shown = states.iter().map(|state| Arc::new(Field::new(name(state), state.kind.arrow(), false)));
+        let fields: Vec<Arc<Field>> = self.reading.schema.fields().iter().cloned().chain(shown).collect();
+        GroupsTable {
+            statement: self.statement.clone(),
+            view: self.view.clone(),
+            reading: self.reading.clone(),
+            plain: self.plain.clone(),
+            states,
+            schema: Arc::new(Schema::new(fields)),
+        }
     }
 
     /// A filter on what names a group, with the names of ClickHouse's columns.
@@ -80,7 +117,7 @@ impl GroupsTable {
 #[async_trait]
 impl TableProvider for GroupsTable {
     fn schema(&self) -> SchemaRef {
-        self.reading.schema.clone()
+        self.schema.clone()
     }
 
     fn table_type(&self) -> TableType {
@@ -98,9 +135,8 @@ impl TableProvider for GroupsTable {
         filters: &[Expr],
         limit: Option<usize>,
     ) -> Result<Arc<dyn ExecutionPlan>> {
-        let columns: Vec<usize> =
-            projection.cloned().unwrap_or_else(|| (0..self.reading.schema.fields().len()).collect());
-        let schema: SchemaRef = Arc::new(self.reading.schema.project(&columns)?);
+        let columns: Vec<usize> = projection.cloned().unwrap_or_else(|| (0..self.schema.fields().len()).collect());
+        let schema: SchemaRef = Arc::new(self.schema.project(&columns)?);
         let usable = predicates(filters, &self.reading.schema, |predicate| self.stored(predicate).is_some());
         let stored: Vec<Predicate> = usable.iter().filter_map(|predicate| self.stored(predicate)).collect();
         let bucket = self.view.definition.bucket.as_ref().map(|bucket| bucket.name.as_str());
@@ -115,12 +151,68 @@ impl TableProvider for GroupsTable {
             table: clickhouse::table(self.statement.history.as_ref(), &self.view.states_table()),
             statement: self.statement.clone(),
             view: self.view.clone(),
-            reading: self.reading.clone(),
+            wanted: Arc::new(Wanted::new(self, &columns, &schema)?),
             conjuncts,
-            columns,
             schema: schema.clone(),
         };
         Ok(Arc::new(StreamingTableExec::try_new(schema, vec![Arc::new(groups)], None, [], false, limit)?))
+    }
+}
+
+/// What is read of a view, and what is made of it.
+#[derive(Debug)]
+struct Wanted {
+    /// How all folds lie in a state, and the places of those that are read, in order.
+    whole: Layout,
+    folds: Vec<usize>,
+    /// How these alone lie.
+    layout: Layout,
+    /// The results, of this layout.
+    outputs: Vec<Output>,
+    /// The columns of states that are shown, of this layout.
+    states: Vec<StateColumn>,
+    /// The columns, over dimensions, bucket, results and these states.
+    reading: Reading,
+}
+
+impl Wanted {
+    /// These columns of a table, which has those of the view and then `states`.
+    fn new(table: &GroupsTable, columns: &[usize], schema: &SchemaRef) -> Result<Self> {
+        let (definition, whole) = (&table.view.definition, table.view.layout());
+        let listed = table.reading.columns.len();
+        let (visible, shown): (Vec<usize>, Vec<usize>) = columns.iter().partition(|column| **column < listed);
+        let keys = definition.dimensions.len() + usize::from(definition.bucket.is_some());
+        let (part, results) = table.reading.part(&visible, keys)?;
+        let shown: Vec<StateColumn> = shown.iter().map(|column| table.states[column - listed]).collect();
+        let outputs = || results.iter().map(|result| &definition.outputs[*result]);
+        let used = outputs().flat_map(|output| output.finish.folds()).chain(shown.iter().map(|state| state.fold));
+        let mut folds: Vec<usize> = used.collect();
+        folds.sort_unstable();
+        folds.dedup();
+        let place = |fold: usize| folds.iter().position(|other| *other == fold).expect("what is used is kept");
+        let states = shown.iter().map(|state| StateColumn { fold: place(state.fold), ..*state }).collect();
+        let outputs = outputs().map(|output| output.among(&folds)).collect();
+        let mut base: Vec<Arc<Field>> = part.base.fields().iter().cloned().collect();
+        let mut of_view = part.columns.into_iter();
+        let column = |(column, field): (&usize, &Arc<Field>)| {
+            if *column < listed {
+                return of_view.next().expect("the part has those of the view");
+            }
+            base.push(field.clone());
+            (Arc::new(Column::new(field.name(), base.len() - 1)) as Arc<dyn PhysicalExpr>, field.name().clone())
+        };
+        let columns = columns.iter().zip(schema.fields()).map(column).collect();
+        let base = Arc::new(Schema::new(base));
+        let reading = Reading { base, columns, schema: schema.clone(), ..part };
+        Ok(Wanted { layout: whole.of(&folds), whole, folds, outputs, states, reading })
+    }
+
+    /// The folds of a state that are read.
+    fn of(&self, state: &State) -> State {
+        match self.folds.len() == self.whole.folds().len() {
+            true => state.clone(),
+            false => self.whole.pick(&self.folds, state),
+        }
     }
 }
 
@@ -131,9 +223,8 @@ struct Groups {
     place: ViewPlace,
     table: String,
     view: Arc<View>,
-    reading: Arc<Reading>,
+    wanted: Arc<Wanted>,
     conjuncts: String,
-    columns: Vec<usize>,
     schema: SchemaRef,
 }
 
@@ -148,7 +239,9 @@ impl Groups {
         let mut selected: Vec<String> = dimensions.clone().map(|dimension| column(&dimension.name)).collect();
         selected.push(series.clone());
         selected.extend(bucket.clone());
-        selected.extend(self.view.state_columns().iter().map(|name| column(name)));
+        let states = self.view.state_columns().into_iter().zip(self.wanted.whole.columns());
+        let read = states.filter(|(_, state)| self.wanted.folds.contains(&state.fold));
+        selected.extend(read.map(|(name, _)| column(&name)));
         let sortable = dimensions.filter(|dimension| dimension.kind != ValueType::Map);
         let mut order: Vec<String> = sortable.map(|dimension| column(&dimension.name)).collect();
         order.push(series);
@@ -174,13 +267,14 @@ impl PartitionStream for Groups {
     fn execute(&self, context: Arc<TaskContext>) -> SendableRecordBatchStream {
         let snapshot = self.statement.capture.view(self.place);
         let reservation = MemoryConsumer::new("rows of a view in memory").register(context.memory_pool());
-        let bytes: usize = snapshot.rows.state.iter().map(|state| GROUP_BYTES + state.heap_bytes()).sum();
-        if let Err(error) = reservation.try_grow(bytes) {
-            let failed = stream::once(async move { Err(error) });
-            return Box::pin(RecordBatchStreamAdapter::new(self.schema.clone(), failed));
-        }
+        let merge = match GroupMerge::new(&self.view, self.wanted.clone(), &snapshot, &reservation) {
+            Ok(merge) => merge,
+            Err(error) => {
+                let failed = stream::once(async move { Err(error) });
+                return Box::pin(RecordBatchStreamAdapter::new(self.schema.clone(), failed));
+            }
+        };
         let horizon = snapshot.horizon;
-        let merge = GroupMerge::new(&self.view, self.reading.clone(), &snapshot);
         let (sql, created) = (self.sql(horizon), self.view.id.created());
         // A view without a back-fill has nothing in ClickHouse until its horizon moves beyond its creation.
         let empty = horizon == Epoch::ZERO || (horizon == created && !self.view.definition.options.backfill);
@@ -193,7 +287,7 @@ impl PartitionStream for Groups {
             }
         };
         let batches = stream::once(read).map_ok(|batches| batches.map_err(DataFusionError::from)).try_flatten().boxed();
-        let (columns, reading) = (self.columns.clone(), self.reading.clone());
+        let wanted = self.wanted.clone();
         let groups = stream::unfold(Some((batches, merge)), move |state| {
             let _held = &reservation;
             async move {
@@ -205,18 +299,16 @@ impl PartitionStream for Groups {
                 }
             }
         });
-        let rows = groups.map(move |groups| Ok(reading.rows(&groups?)?.project(&columns)?));
+        let rows = groups.map(move |groups| wanted.reading.rows(&groups?));
         Box::pin(RecordBatchStreamAdapter::new(self.schema.clone(), rows))
     }
 }
 
 /// Merges the rows of groups, those of history as they come and those of memory.
 struct GroupMerge {
-    layout: Layout,
+    wanted: Arc<Wanted>,
     kinds: Vec<ValueType>,
     has_bucket: bool,
-    outputs: Vec<streamgauge_schemas::state::Output>,
-    reading: Arc<Reading>,
     snapshot: Arc<ViewSnapshot>,
     /// What memory has of the groups that history has not brought yet.
     memory: HashMap<GroupKey, State>,
@@ -226,23 +318,39 @@ struct GroupMerge {
 }
 
 impl GroupMerge {
-    fn new(view: &View, reading: Arc<Reading>, snapshot: &Arc<ViewSnapshot>) -> Self {
-        let layout = view.layout();
+    /// Takes what is wanted of the rows in memory, as far as the reservation may grow.
+    fn new(
+        view: &View,
+        wanted: Arc<Wanted>,
+        snapshot: &Arc<ViewSnapshot>,
+        reservation: &MemoryReservation,
+    ) -> Result<Self> {
+        reservation.try_grow(snapshot.rows.len() * GROUP_BYTES)?;
         let mut memory: HashMap<GroupKey, State> = HashMap::with_capacity(snapshot.rows.len());
+        let mut bytes = 0;
         for index in 0..snapshot.rows.len() {
-            layout.merge(memory.entry(snapshot.rows.key(index)).or_default(), &snapshot.rows.state[index]);
+            let state = wanted.of(&snapshot.rows.state[index]);
+            bytes += state.heap_bytes();
+            if bytes > RESERVED_AT_ONCE {
+                reservation.try_grow(std::mem::take(&mut bytes))?;
+            }
+            match memory.entry(snapshot.rows.key(index)) {
+                Entry::Occupied(mut group) => wanted.layout.merge(group.get_mut(), &state),
+                Entry::Vacant(group) => {
+                    group.insert(state);
+                }
+            }
         }
-        GroupMerge {
-            layout,
+        reservation.try_grow(bytes)?;
+        Ok(GroupMerge {
+            wanted,
             kinds: view.definition.dimension_kinds(),
             has_bucket: view.definition.bucket.is_some(),
-            outputs: view.definition.outputs.clone(),
-            reading,
             snapshot: snapshot.clone(),
             memory,
             left: Vec::new(),
             open: None,
-        }
+        })
     }
 
     /// The groups of a batch of history that are whole.
@@ -295,14 +403,18 @@ impl GroupMerge {
     /// Merges rows of history that are ordered by group, and what memory has of these groups.
     fn finish_rows(&mut self, batch: &RecordBatch, keys: &[GroupKey]) -> Result<RecordBatch> {
         let columns = batch.columns()[self.kinds.len() + 1 + usize::from(self.has_bucket)..].iter();
-        let columns = columns.zip(self.layout.columns()).map(|(column, of)| conform_column(column, &of.kind.arrow()));
+        let layout = &self.wanted.layout;
+        let columns = columns.zip(layout.columns()).map(|(column, of)| conform_column(column, &of.kind.arrow()));
         let columns = columns.collect::<Result<Vec<ArrayRef>, _>>()?;
-        let mut states = self.layout.read(&columns).map_err(|e| DataFusionError::External(Box::new(e)))?;
+        let mut states = match columns.is_empty() {
+            true => vec![State::empty(); batch.num_rows()],
+            false => layout.read(&columns).map_err(|e| DataFusionError::External(Box::new(e)))?,
+        };
         let mut firsts: Vec<u32> = Vec::new();
         let (mut groups, mut merged): (Vec<GroupKey>, Vec<State>) = (Vec::new(), Vec::new());
         for (row, key) in keys.iter().enumerate() {
             match merged.last_mut() {
-                Some(state) if groups.last() == Some(key) => self.layout.merge(state, &states[row]),
+                Some(state) if groups.last() == Some(key) => layout.merge(state, &states[row]),
                 _ => {
                     firsts.push(row as u32);
                     groups.push(*key);
@@ -312,7 +424,7 @@ impl GroupMerge {
         }
         for (key, state) in groups.iter().zip(&mut merged) {
             if let Some(partner) = self.memory.remove(key) {
-                self.layout.merge(state, &partner);
+                layout.merge(state, &partner);
             }
         }
         let firsts = arrow::array::UInt32Array::from(firsts);
@@ -329,8 +441,10 @@ impl GroupMerge {
             let buckets = TimestampMicrosecondArray::from_iter_values(groups.iter().map(|group| group.bucket.0));
             columns.push(Arc::new(buckets.with_timezone("UTC")));
         }
-        columns.extend(self.outputs.iter().map(|output| self.layout.finish(output, states.iter())));
+        let Wanted { layout, outputs, states: shown, reading, .. } = &*self.wanted;
+        columns.extend(outputs.iter().map(|output| layout.finish(output, states.iter())));
+        columns.extend(shown.iter().flat_map(|state| layout.write_some(|column| column == state, states.iter())));
         let options = RecordBatchOptions::new().with_row_count(Some(groups.len()));
-        Ok(RecordBatch::try_new_with_options(self.reading.base.clone(), columns, &options)?)
+        Ok(RecordBatch::try_new_with_options(reading.base.clone(), columns, &options)?)
     }
 }

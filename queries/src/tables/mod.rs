@@ -5,10 +5,12 @@
 //! - [`stream`]: the events of a stream, from memory and from history.
 //! - [`groups`]: the rows of a view of the user's own.
 //! - [`view`]: the rows of a built-in rollup; `merge` joins the pieces of a group that memory and history hold.
+//! - [`kept`]: the states behind the rows of either, for [`combine`](crate::combine).
 //! - [`catalog`]: which table a name means.
 
 mod catalog;
 mod groups;
+mod kept;
 mod merge;
 mod stream;
 mod view;
@@ -27,6 +29,7 @@ use crate::predicate::Predicate;
 use crate::views::{Backfills, Readings};
 
 pub(crate) use catalog::{CATALOG, SCHEMA, StatementCatalog, table_names};
+pub(crate) use kept::Kept;
 
 /// What the tables of one statement share.
 #[derive(Clone)]

@@ -42,6 +42,10 @@ impl ViewTable {
     pub(super) fn new(statement: Statement, view: Arc<View>) -> Self {
         ViewTable { statement, view, schema: view_schema() }
     }
+
+    pub(super) fn view(&self) -> &Arc<View> {
+        &self.view
+    }
 }
 
 /// The columns of every rollup, in the order of [`ViewColumn::ALL`].

@@ -21,6 +21,7 @@ use streamgauge_schemas::view::Argument;
 
 use super::error::ViewError;
 use super::expression::{Scope, Typed, check_pure};
+use crate::combine;
 
 pub(super) mod sketches;
 
@@ -58,6 +59,11 @@ impl Aggregates {
             return refuse("the order of events makes no difference to it; leave out ORDER BY");
         }
         let (finish, kind, nullable) = match func.name() {
+            combine::NAME => {
+                return refuse(
+                    "it merges what a view keeps, and a view is over events; call it in the SELECT that reads the view",
+                );
+            }
             name if sketches::is_sketch(name, params.distinct) => self.sketch(name, &call, params, filter, scope)?,
             "count" => (Finish::Count(self.count(&params, filter, scope)?), ValueType::I64, false),
             "sum" | "avg" | "min" | "max" => {

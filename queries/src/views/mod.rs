@@ -51,5 +51,6 @@ pub use plan::{Planned, plan_view, program_of};
 pub(crate) use planner::Readings;
 pub use planner::ViewPlanner;
 pub use reading::Reading;
+pub(crate) use reading::results_base;
 pub use statement::ViewStatement;
 pub use tables::{StreamTable, Tables};

@@ -8,6 +8,7 @@ use datafusion::common::Column;
 use datafusion::execution::session_state::SessionState;
 use datafusion::logical_expr::Expr;
 use datafusion::physical_expr::expressions::Column as PhysicalColumn;
+use datafusion::physical_plan::PhysicalExpr;
 use streamgauge_engine::program::Program;
 use streamgauge_schemas::view::{Bucket, Dimension, IS_EXACT_SUFFIX, View, ViewColumn, ViewDefinition};
 use streamgauge_schemas::{StreamId, ValueType};
@@ -19,7 +20,7 @@ use super::error::ViewError;
 use super::expression::{Scope, Typed, nearest};
 use super::options::GivenOptions;
 use super::program::{Parts, SqlProgram};
-use super::reading::{Names, Reading, schema_of};
+use super::reading::{Names, Reading, results_base, schema_of};
 use super::shape;
 use super::tables::Tables;
 
@@ -264,7 +265,36 @@ fn reading(
         columns.push((names.compile(Expr::Column(column), scope.state)?, name.clone()));
     }
     let schema = schema_of(&columns, &base)?;
-    Ok(Reading { base, having, columns, schema })
+    let results = over_results(analysis, scope, aggregates, calls, exactness)?;
+    Ok(Reading { base, having, columns, schema, results })
+}
+
+/// See [`Reading::results`].
+fn over_results(
+    analysis: &Analysis,
+    scope: &Scope<'_>,
+    aggregates: &Aggregates,
+    calls: &[usize],
+    exactness: &[(String, usize)],
+) -> Result<Vec<Option<Arc<dyn PhysicalExpr>>>, ViewError> {
+    let base = results_base(&aggregates.outputs);
+    let places = analysis.calls.iter().zip(calls);
+    let places = places.map(|((column, call), output)| Ok((column.clone(), *output, scope.type_of(call)?)));
+    let places = places.collect::<Result<Vec<(Column, usize, DataType)>, ViewError>>()?;
+    let is_result = |column: &Column| places.iter().any(|(other, ..)| other == column);
+    let names = Names::new(&base, places.clone())?;
+    let listed = analysis.columns.iter().map(|(_, expr)| {
+        let columns = expr.column_refs();
+        match !columns.is_empty() && columns.into_iter().all(is_result) {
+            true => names.column(expr.clone(), scope.state).map(Some),
+            false => Ok(None),
+        }
+    });
+    let exactness = exactness.iter().map(|(_, output)| {
+        let column = PhysicalColumn::new(base.field(*output).name(), *output);
+        Ok(Some(Arc::new(column) as Arc<dyn PhysicalExpr>))
+    });
+    listed.chain(exactness).collect()
 }
 
 /// For each column of the select list that is a `count(DISTINCT …)` as it is: the name of the column that says whether

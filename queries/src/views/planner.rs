@@ -14,6 +14,7 @@ use streamgauge_schemas::{View, ViewId};
 
 use super::aggregates::sketches::top_k;
 use super::{GivenOptions, Planned, Reading, Tables, ViewError, plan_view, program_of};
+use crate::combine;
 
 /// Makes the programs of views, for the engine.
 #[derive(Clone)]
@@ -28,7 +29,9 @@ impl ViewPlanner {
         let mut config = SessionConfig::new().with_create_default_catalog_and_schema(false);
         config.options_mut().execution.time_zone = Some("UTC".into());
         let mut state = SessionStateBuilder::new().with_default_features().with_config(config).build();
-        state.register_udaf(top_k()).expect("a session in memory takes any function");
+        for function in [top_k(), combine::function()] {
+            state.register_udaf(function).expect("a session in memory takes any function");
+        }
         ViewPlanner { state }
     }
 
@@ -46,7 +49,7 @@ impl ViewPlanner {
         plan_view(name, select, options, tables, &self.state)
     }
 
-    /// The session that views are planned in: DataFusion's functions and `approx_top_k`, times in UTC.
+    /// The session that views are planned in: DataFusion's functions, `approx_top_k`, and `combine` to refuse it; times in UTC.
     pub(crate) fn state(&self) -> &SessionState {
         &self.state
     }

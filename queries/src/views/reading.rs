@@ -1,6 +1,6 @@
 //! From finished groups to the rows of a view: `HAVING` and the select list, over dimensions, bucket and results.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, AsArray, RecordBatch, RecordBatchOptions};
@@ -11,7 +11,9 @@ use datafusion::common::{Column, DFSchema, DFSchemaRef};
 use datafusion::error::DataFusionError;
 use datafusion::execution::session_state::SessionState;
 use datafusion::logical_expr::{Cast, Expr, ExprSchemable};
+use datafusion::physical_expr::utils::{collect_columns, reassign_expr_columns};
 use datafusion::physical_plan::PhysicalExpr;
+use streamgauge_schemas::state::Output;
 
 use super::error::ViewError;
 use super::expression::{check_pure, simplified};
@@ -27,9 +29,37 @@ pub struct Reading {
     pub columns: Vec<(Arc<dyn PhysicalExpr>, String)>,
     /// The columns of the view.
     pub schema: SchemaRef,
+    /// For each column the same expression over the results alone, which may all be null there; `None` for a column that
+    /// also depends on something else, or on no result.
+    pub results: Vec<Option<Arc<dyn PhysicalExpr>>>,
 }
 
 impl Reading {
+    /// The reading of some columns, in that order, over what these and `HAVING` need; and the places of the results
+    /// that these are. Dimensions and bucket, which are the first `keys` columns of the base, stay.
+    ///
+    /// # Errors
+    /// [`DataFusionError`] when an expression is not over the base, which none is.
+    pub fn part(&self, columns: &[usize], keys: usize) -> Result<(Reading, Vec<usize>), DataFusionError> {
+        let exprs = || columns.iter().map(|column| &self.columns[*column].0).chain(&self.having);
+        let needed: HashSet<usize> =
+            exprs().flat_map(collect_columns).filter_map(|column| column.index().checked_sub(keys)).collect();
+        let results: Vec<usize> =
+            (0..self.base.fields().len() - keys).filter(|result| needed.contains(result)).collect();
+        let kept: Vec<usize> = (0..keys).chain(results.iter().map(|result| keys + result)).collect();
+        let base: SchemaRef = Arc::new(self.base.project(&kept)?);
+        let over = |expr: &Arc<dyn PhysicalExpr>| reassign_expr_columns(expr.clone(), &base);
+        let named = |column: &usize| Ok((over(&self.columns[*column].0)?, self.columns[*column].1.clone()));
+        let reading = Reading {
+            having: self.having.as_ref().map(over).transpose()?,
+            columns: columns.iter().map(named).collect::<Result<_, DataFusionError>>()?,
+            schema: Arc::new(self.schema.project(columns)?),
+            results: columns.iter().map(|column| self.results[*column].clone()).collect(),
+            base,
+        };
+        Ok((reading, results))
+    }
+
     /// The rows of the view that these groups are; fewer than groups when there is a `HAVING`.
     ///
     /// # Errors
@@ -104,6 +134,12 @@ fn unaliased(expr: &Expr) -> &Expr {
         Expr::Alias(alias) => unaliased(&alias.expr),
         other => other,
     }
+}
+
+/// The columns that results are, for expressions over these alone: of no events, any of them may be null.
+pub(crate) fn results_base(outputs: &[Output]) -> SchemaRef {
+    let fields = outputs.iter().map(|output| Field::new(&output.name, output.kind.arrow(), true));
+    Arc::new(Schema::new(fields.collect::<Vec<_>>()))
 }
 
 /// The schema of a select list over `base`.

@@ -8,7 +8,7 @@ use arrow::datatypes::{Date32Type, Float64Type, Int64Type, TimestampMicrosecondT
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::fold::{Fold, Slot, TOP_TEXT_MAX};
-use super::{IS_NULL, IS_VALUE, Layout, NOTHING, Part, States, keep_extreme, max_f64, merge_moments, min_f64};
+use super::{IS_NULL, IS_VALUE, Layout, NOTHING, Part, State, States, keep_extreme, max_f64, merge_moments, min_f64};
 use crate::ValueType;
 use crate::value::append_key;
 
@@ -36,9 +36,8 @@ impl Accumulator {
     /// Makes one without groups.
     #[must_use]
     pub fn new(layout: Arc<Layout>) -> Self {
-        let mut blank_cells = vec![0; layout.cells];
-        layout.slots.iter().for_each(|slot| slot.clear(&mut blank_cells));
-        let blank_parts = layout.slots.iter().filter(|slot| slot.parts() > 0).map(|slot| Part::of(*slot)).collect();
+        let State { cells, parts } = layout.blank();
+        let (blank_cells, blank_parts) = (cells.into_vec(), parts.map_or_else(Vec::new, <[Part]>::into_vec));
         let states = States::new(&layout);
         Accumulator { layout, states, blank_cells, blank_parts }
     }

@@ -95,27 +95,24 @@ impl Layout {
     /// The states as columns, in the order of [`Layout::columns`]. None of them is empty.
     #[must_use]
     pub fn write<'a>(&self, states: impl Iterator<Item = &'a State> + Clone) -> Vec<ArrayRef> {
+        self.write_some(|_| true, states)
+    }
+
+    /// The columns of some folds, in the order of [`Layout::columns`]; of no state that is empty.
+    #[must_use]
+    pub fn write_some<'a>(
+        &self,
+        is_wanted: impl Fn(&StateColumn) -> bool,
+        states: impl Iterator<Item = &'a State> + Clone,
+    ) -> Vec<ArrayRef> {
         let mut columns: Vec<ArrayRef> = Vec::new();
         let (mut cell, mut part) = (0, 0);
         for column in self.columns() {
-            let cells = states.clone().map(|state| state.cells[cell]);
-            columns.push(match column.kind {
-                CellKind::U64 => Arc::new(UInt64Array::from_iter_values(cells)),
-                CellKind::I64 => Arc::new(Int64Array::from_iter_values(cells.map(|cell| cell as i64))),
-                CellKind::F64 => Arc::new(Float64Array::from_iter_values(cells.map(f64::from_bits))),
-                CellKind::Bytes => {
-                    let mut builder = BinaryBuilder::new();
-                    let mut bytes = Vec::new();
-                    for state in states.clone() {
-                        bytes.clear();
-                        state.part(part).expect("invariant 2: it has all parts").encode(&mut bytes);
-                        builder.append_value(&bytes);
-                    }
-                    part += 1;
-                    Arc::new(builder.finish())
-                }
-            });
-            cell += usize::from(column.kind != CellKind::Bytes);
+            let at = if column.kind == CellKind::Bytes { &mut part } else { &mut cell };
+            if is_wanted(&column) {
+                columns.push(written(column.kind, *at, states.clone()));
+            }
+            *at += 1;
         }
         columns
     }
@@ -172,6 +169,26 @@ impl Layout {
             state.parts = Some(parts.into());
         }
         Ok(states)
+    }
+}
+
+/// The cells or parts at a place.
+fn written<'a>(kind: CellKind, at: usize, states: impl Iterator<Item = &'a State> + Clone) -> ArrayRef {
+    let cells = states.clone().map(|state| state.cells[at]);
+    match kind {
+        CellKind::U64 => Arc::new(UInt64Array::from_iter_values(cells)),
+        CellKind::I64 => Arc::new(Int64Array::from_iter_values(cells.map(|cell| cell as i64))),
+        CellKind::F64 => Arc::new(Float64Array::from_iter_values(cells.map(f64::from_bits))),
+        CellKind::Bytes => {
+            let mut builder = BinaryBuilder::new();
+            let mut bytes = Vec::new();
+            for state in states {
+                bytes.clear();
+                state.part(at).expect("invariant 2: it has all parts").encode(&mut bytes);
+                builder.append_value(&bytes);
+            }
+            Arc::new(builder.finish())
+        }
     }
 }
 

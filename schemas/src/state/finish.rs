@@ -80,6 +80,41 @@ pub enum Finish {
     },
 }
 
+impl Finish {
+    /// The places of the folds that it is made of; the two may be one.
+    #[must_use]
+    pub fn folds(self) -> [usize; 2] {
+        match self {
+            Finish::Value { fold, count } => [fold, count],
+            Finish::Mean { sum, count } => [sum, count],
+            Finish::Count(fold) | Finish::Held(fold) | Finish::Distinct(fold) | Finish::DistinctIsExact(fold) => {
+                [fold, fold]
+            }
+            Finish::Spread { fold, .. } | Finish::Quantile { fold, .. } | Finish::Top { fold, .. } => [fold, fold],
+        }
+    }
+}
+
+impl Output {
+    /// The same result in the layout of `folds`, which are those of this one that are kept; see [`Layout::of`].
+    #[must_use]
+    pub fn among(&self, folds: &[usize]) -> Output {
+        let place = |fold| folds.iter().position(|other| *other == fold).expect("its folds are among them");
+        let finish = match self.finish {
+            Finish::Count(fold) => Finish::Count(place(fold)),
+            Finish::Value { fold, count } => Finish::Value { fold: place(fold), count: place(count) },
+            Finish::Mean { sum, count } => Finish::Mean { sum: place(sum), count: place(count) },
+            Finish::Spread { fold, sample, root } => Finish::Spread { fold: place(fold), sample, root },
+            Finish::Held(fold) => Finish::Held(place(fold)),
+            Finish::Distinct(fold) => Finish::Distinct(place(fold)),
+            Finish::DistinctIsExact(fold) => Finish::DistinctIsExact(place(fold)),
+            Finish::Quantile { fold, q } => Finish::Quantile { fold: place(fold), q },
+            Finish::Top { fold, k } => Finish::Top { fold: place(fold), k },
+        };
+        Output { finish, ..self.clone() }
+    }
+}
+
 /// A text among the most frequent ones.
 #[derive(Serialize)]
 struct Frequent<'a> {

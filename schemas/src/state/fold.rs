@@ -153,6 +153,13 @@ impl Layout {
         &self.folds
     }
 
+    /// The layout of some of its folds, in the order given; [`Layout::pick`] makes such states.
+    #[must_use]
+    pub fn of(&self, folds: &[usize]) -> Layout {
+        let folds: Vec<Fold> = folds.iter().map(|fold| self.folds[*fold]).collect();
+        Layout::new(&folds).expect("each of them is laid out already")
+    }
+
     fn slot(&self, fold: &Fold) -> Result<Slot, SchemaError> {
         let (cell, part) = (self.cells, self.parts);
         let whole = matches!(fold.kind, ValueType::Bool | ValueType::I64 | ValueType::Time | ValueType::Date);

@@ -208,6 +208,15 @@ impl Layout {
 }
 
 impl Layout {
+    /// The state of no events with all cells and parts, such as can be written and finished; as neutral as the empty one.
+    #[must_use]
+    pub fn blank(&self) -> State {
+        let mut cells = SmallVec::from_elem(0, self.cells);
+        self.slots.iter().for_each(|slot| slot.clear(&mut cells));
+        let parts: Vec<Part> = self.slots.iter().filter(|slot| slot.parts() > 0).map(|slot| Part::of(*slot)).collect();
+        State { cells, parts: (!parts.is_empty()).then(|| parts.into()) }
+    }
+
     /// The state of some folds of this layout, in the order given, as a layout of these alone has it.
     #[must_use]
     pub fn pick(&self, folds: &[usize], state: &State) -> State {

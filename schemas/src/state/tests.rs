@@ -201,6 +201,38 @@ proptest! {
     }
 }
 
+proptest! {
+    #[test]
+    fn some_of_the_folds_say_what_they_say_among_all(
+        events in prop::collection::vec(event(), 1..20),
+        chosen in prop::collection::btree_set(0..outputs().len(), 1..6),
+    ) {
+        let whole = Arc::new(Layout::new(&folds()).unwrap());
+        let mut accumulator = Accumulator::new(whole.clone());
+        add(&mut accumulator, &events, 3);
+        let states: Vec<State> = accumulator.take().iter().collect();
+        let outputs: Vec<Output> = chosen.into_iter().map(|output| outputs().swap_remove(output)).collect();
+        let mut folds: Vec<usize> = outputs.iter().flat_map(|output| output.finish.folds()).collect();
+        folds.sort_unstable();
+        folds.dedup();
+        let few = whole.of(&folds);
+        let picked: Vec<State> = states.iter().map(|state| whole.pick(&folds, state)).collect();
+        for output in &outputs {
+            let found = few.finish(&output.among(&folds), picked.iter());
+            prop_assert_eq!(&found, &whole.finish(output, states.iter()), "{:?}", output);
+        }
+        let columns = whole.write_some(|column| folds.contains(&column.fold), states.iter());
+        prop_assert_eq!(&few.write(picked.iter()), &columns);
+        prop_assert_eq!(&few.read(&columns).unwrap(), &picked);
+        for state in &picked {
+            let mut merged = few.blank();
+            few.merge(&mut merged, state);
+            few.merge(&mut merged, &few.blank());
+            prop_assert_eq!(&merged, state, "a blank state is neutral");
+        }
+    }
+}
+
 #[test]
 fn a_nan_is_greater_than_all_numbers() {
     let fold = |function| Fold::of(function, 0, ValueType::F64);

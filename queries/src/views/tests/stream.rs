@@ -179,6 +179,11 @@ fn columns(batch: &RecordBatch) -> Vec<(String, DataType)> {
     batch.schema().fields().iter().map(|field| (field.name().clone(), kind(field.data_type()))).collect()
 }
 
+/// The answer that a batch is.
+pub(super) fn answer_of(batch: &RecordBatch) -> Answer {
+    (columns(batch), cells(batch))
+}
+
 /// DataFusion's answer over the rows of the batches.
 pub(super) fn plain(select: &str, batches: &[EventBatch]) -> Answer {
     let context = SessionContext::new_with_state(state());
@@ -196,7 +201,7 @@ pub(super) fn plain(select: &str, batches: &[EventBatch]) -> Answer {
         Ok::<_, datafusion::error::DataFusionError>(concat_batches(&schema, &answer)?)
     });
     let answer = answer.unwrap_or_else(|error| panic!("{select}: {error}"));
-    (columns(&answer), cells(&answer))
+    answer_of(&answer)
 }
 
 /// The view's answer: every batch computed and folded, the states merged and finished, and the rows read.
@@ -255,7 +260,7 @@ pub(super) fn answer(
 ) -> Answer {
     let base = base(definition, &definition.layout().unwrap(), reading, groups, keys, batches);
     let rows = reading.rows(&base).unwrap_or_else(|error| panic!("{}: {error}", definition.select));
-    (columns(&rows), cells(&rows))
+    answer_of(&rows)
 }
 
 /// An answer without the columns that say that a number of distinct values is exact, which all of them do.
