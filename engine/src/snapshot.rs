@@ -126,13 +126,18 @@ pub struct StreamSnapshot {
 }
 
 /// Partial states of one epoch, to be merged into what a follower has.
+///
+/// Workers send theirs as they come to them, so those of a later epoch may come first. All up to an epoch have been sent
+/// when [`Engine::settled`](crate::Engine::settled) answers it.
 #[derive(Clone, Debug)]
 pub struct Delta {
     /// The epoch of the events.
     pub epoch: Epoch,
+    /// The place of their batch in the epoch; partial states of a group are merged in this order.
+    pub batch: u32,
     /// Dimension values, lower bound of the bucket, and the state of some of this epoch's events alone.
     pub changes: Vec<(Key, EventTime, State)>,
 }
 
-/// Where a follower's changes go: a bounded channel; it is closed when the follower does not keep up.
+/// Where a follower's changes go: a bounded channel; it is closed when the follower does not keep up, or the view is no more.
 pub type DeltaSender = futures_channel::mpsc::Sender<Delta>;

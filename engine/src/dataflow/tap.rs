@@ -2,6 +2,12 @@
 //!
 //! A follower gets *partial* states, not group totals: they merge into what it already has, also when the group's
 //! older pieces have long left memory for ClickHouse.
+//!
+//! # Invariants
+//!
+//! 1. A follower gets every partial state of its groups, or its channel is closed: by the worker that could not send, for
+//!    all workers, so that none goes on without the others.
+//! 2. What is kept of keys for a follower is bounded by the series that there are: only a view by series is tested by key.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -13,7 +19,7 @@ use timely::dataflow::operators::generic::Operator;
 
 use super::Parcel;
 use crate::keys::ViewKeys;
-use crate::snapshot::{Delta, DeltaSender, RowFilter};
+use crate::snapshot::{Delta, DeltaSender, KeyFilter, RowFilter};
 
 /// Those who follow one view on one worker.
 #[derive(Default)]
@@ -23,7 +29,7 @@ struct Follower {
     filter: RowFilter,
     sender: DeltaSender,
     keys: ViewKeys,
-    /// Whether a key passes the filter, and the key; asked once a key.
+    /// Whether a key passes the filter, and the key; asked once a key, if there is something to ask.
     passes: hashbrown::HashMap<SeriesId, Option<Key>, foldhash::fast::FixedState>,
 }
 
@@ -33,16 +39,22 @@ impl Followers {
         self.0.push(Follower { filter, sender, keys, passes: Default::default() });
     }
 
+    /// Ends them all, as the view is no more.
+    pub(crate) fn end(&mut self) {
+        self.0.drain(..).for_each(|mut follower| follower.sender.close_channel());
+    }
+
     fn send(&mut self, parcel: &Parcel) {
-        // A follower that does not keep up, or is gone, is dropped; its channel closes and it asks again.
         self.0.retain_mut(|follower| {
             let changes = follower.select(parcel);
-            let delta = Delta { epoch: parcel.epoch, changes };
-            if delta.changes.is_empty() {
-                !follower.sender.is_closed()
-            } else {
-                follower.sender.try_send(delta).is_ok()
+            if changes.is_empty() {
+                return !follower.sender.is_closed();
             }
+            let sent = follower.sender.try_send(Delta { epoch: parcel.epoch, batch: parcel.batch, changes }).is_ok();
+            if !sent {
+                follower.sender.close_channel(); // invariant 1; it follows again, unless it is gone
+            }
+            sent
         });
     }
 }
@@ -55,12 +67,13 @@ impl Follower {
             if !filter.holds_bucket(group.bucket) {
                 continue;
             }
-            let key = passes
-                .entry(group.series)
-                .or_insert_with(|| keys.get(group.series).filter(|key| filter.keys.matches(key)));
-            if let Some(key) = key {
-                selected.push((key.clone(), group.bucket, state.clone()));
-            }
+            let key = match filter.keys {
+                KeyFilter::All => keys.get(group.series), // invariant 2
+                _ => (passes.entry(group.series))
+                    .or_insert_with(|| keys.get(group.series).filter(|key| filter.keys.matches(key)))
+                    .clone(),
+            };
+            selected.extend(key.map(|key| (key, group.bucket, state.clone())));
         }
         selected
     }
