@@ -13,7 +13,8 @@
 //! - `clickhouse`: names, literals and settings in ClickHouse's SQL.
 //! - `predicate`: filters, for ClickHouse and for memory.
 //! - `capture`: the one snapshot of a statement.
-//! - `tables`: streams and rollups as tables of DataFusion.
+//! - `groups`: the groups of a view, out of ClickHouse and memory.
+//! - `tables`: streams and views as tables of DataFusion.
 //! - [`views`]: from the statement of a view to its program.
 //! - `threads`, `yielding`: where questions are computed, and how they can be ended.
 //! - [`session`]: one SQL statement from text to batches.
@@ -27,6 +28,7 @@ mod capture;
 mod clickhouse;
 pub mod error;
 pub mod format;
+mod groups;
 pub mod history;
 pub mod limits;
 pub mod live;

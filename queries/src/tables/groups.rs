@@ -6,36 +6,32 @@
 //!                                                  take in what memory has of each ─┴▶ finish ─▶ having, select list
 //!                                                  then the groups that only memory has ─▶
 //! ```
-//!
-//! States are merged here, by the code that merges them in the engine, so every fold means the same on both sides.
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions, TimestampMicrosecondArray};
+use arrow::array::{ArrayRef, RecordBatch};
 use arrow::compute::{concat_batches, take};
-use arrow::datatypes::{SchemaRef, TimestampMicrosecondType};
+use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use datafusion::catalog::{Session, TableProvider};
 use datafusion::error::{DataFusionError, Result};
 use datafusion::execution::memory_pool::MemoryConsumer;
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableType};
-use datafusion::physical_expr::expressions::Column;
+use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::streaming::{PartitionStream, StreamingTableExec};
-use datafusion::physical_plan::{ExecutionPlan, PhysicalExpr};
 use futures::{StreamExt, TryStreamExt, stream};
 use hashbrown::HashMap;
 use streamgauge_engine::snapshot::ViewSnapshot;
 use streamgauge_engine::{RowFilter, ViewRead};
-use streamgauge_schemas::value::read_keys;
-use streamgauge_schemas::{Epoch, EventTime, GroupKey, Key, Layout, State, ValueType, View};
+use streamgauge_schemas::{GroupKey, State, View};
 
-use super::merge::{series_ids, unexpected};
 use super::{Statement, predicates, pushdown, write_conjuncts};
 use crate::capture::ViewPlace;
 use crate::clickhouse;
-use crate::history::{self, conform_column};
+use crate::groups::GroupReader;
+use crate::history;
 use crate::predicate::{Predicate, bucket_range};
 use crate::views::Reading;
 
@@ -48,39 +44,19 @@ const BATCH_GROUPS: usize = 8_192;
 #[derive(Debug)]
 pub(super) struct GroupsTable {
     statement: Statement,
-    view: Arc<View>,
-    reading: Arc<Reading>,
-    /// Per column of the view the column of ClickHouse's table that it is, if it is one as it stands.
-    plain: Vec<Option<String>>,
+    reader: Arc<GroupReader>,
 }
 
 impl GroupsTable {
     pub(super) fn new(statement: Statement, view: Arc<View>, reading: Arc<Reading>) -> Self {
-        let definition = &view.definition;
-        let mut stored: Vec<Option<&str>> =
-            definition.dimensions.iter().map(|dimension| Some(dimension.name.as_str())).collect();
-        stored.extend(definition.bucket.iter().map(|bucket| Some(bucket.name.as_str())));
-        let plain = |(expr, _): &(Arc<dyn PhysicalExpr>, String)| {
-            let column = expr.downcast_ref::<Column>()?;
-            stored.get(column.index()).copied().flatten().map(str::to_owned)
-        };
-        let plain = reading.columns.iter().map(plain).collect();
-        GroupsTable { statement, view, reading, plain }
-    }
-
-    /// A filter on what names a group, with the names of ClickHouse's columns.
-    fn stored(&self, predicate: &Predicate) -> Option<Predicate> {
-        predicate.renamed(&|name| {
-            let place = self.reading.schema.index_of(name).ok()?;
-            self.plain[place].clone()
-        })
+        GroupsTable { statement, reader: Arc::new(GroupReader::new(view, reading)) }
     }
 }
 
 #[async_trait]
 impl TableProvider for GroupsTable {
     fn schema(&self) -> SchemaRef {
-        self.reading.schema.clone()
+        self.reader.reading.schema.clone()
     }
 
     fn table_type(&self) -> TableType {
@@ -88,7 +64,7 @@ impl TableProvider for GroupsTable {
     }
 
     fn supports_filters_pushdown(&self, filters: &[&Expr]) -> Result<Vec<TableProviderFilterPushDown>> {
-        Ok(pushdown(filters, &self.reading.schema, |predicate| self.stored(predicate).is_some()))
+        Ok(pushdown(filters, &self.reader.reading.schema, |predicate| self.reader.stored(predicate).is_some()))
     }
 
     async fn scan(
@@ -98,12 +74,13 @@ impl TableProvider for GroupsTable {
         filters: &[Expr],
         limit: Option<usize>,
     ) -> Result<Arc<dyn ExecutionPlan>> {
-        let columns: Vec<usize> =
-            projection.cloned().unwrap_or_else(|| (0..self.reading.schema.fields().len()).collect());
-        let schema: SchemaRef = Arc::new(self.reading.schema.project(&columns)?);
-        let usable = predicates(filters, &self.reading.schema, |predicate| self.stored(predicate).is_some());
-        let stored: Vec<Predicate> = usable.iter().filter_map(|predicate| self.stored(predicate)).collect();
-        let bucket = self.view.definition.bucket.as_ref().map(|bucket| bucket.name.as_str());
+        let (reader, view) = (&self.reader, &self.reader.view);
+        let all = &reader.reading.schema;
+        let columns: Vec<usize> = projection.cloned().unwrap_or_else(|| (0..all.fields().len()).collect());
+        let schema: SchemaRef = Arc::new(all.project(&columns)?);
+        let usable = predicates(filters, all, |predicate| reader.stored(predicate).is_some());
+        let stored: Vec<Predicate> = usable.iter().filter_map(|predicate| reader.stored(predicate)).collect();
+        let bucket = view.definition.bucket.as_ref().map(|bucket| bucket.name.as_str());
         let mut filter = RowFilter::default();
         if let Some(bucket) = bucket {
             bucket_range(&stored, bucket, &mut filter);
@@ -111,11 +88,10 @@ impl TableProvider for GroupsTable {
         let mut conjuncts = String::new();
         write_conjuncts(&stored, "s", &mut conjuncts);
         let groups = Groups {
-            place: self.statement.capture.want_view(ViewRead { view: self.view.id, filter, follow: None }),
-            table: clickhouse::table(self.statement.history.as_ref(), &self.view.states_table()),
+            place: self.statement.capture.want_view(ViewRead { view: view.id, filter, follow: None }),
+            table: clickhouse::table(self.statement.history.as_ref(), &view.states_table()),
             statement: self.statement.clone(),
-            view: self.view.clone(),
-            reading: self.reading.clone(),
+            reader: reader.clone(),
             conjuncts,
             columns,
             schema: schema.clone(),
@@ -130,40 +106,10 @@ struct Groups {
     statement: Statement,
     place: ViewPlace,
     table: String,
-    view: Arc<View>,
-    reading: Arc<Reading>,
+    reader: Arc<GroupReader>,
     conjuncts: String,
     columns: Vec<usize>,
     schema: SchemaRef,
-}
-
-impl Groups {
-    /// Rows ordered by group. The filter on the version comes after `FINAL`; `identity` keeps it from the index.
-    fn sql(&self, horizon: Epoch) -> String {
-        let definition = &self.view.definition;
-        let column = |name: &str| format!("s.{}", clickhouse::name(name));
-        let series = column(&self.view.hidden("series"));
-        let bucket = definition.bucket.as_ref().map(|bucket| column(&bucket.name));
-        let dimensions = definition.dimensions.iter();
-        let mut selected: Vec<String> = dimensions.clone().map(|dimension| column(&dimension.name)).collect();
-        selected.push(series.clone());
-        selected.extend(bucket.clone());
-        selected.extend(self.view.state_columns().iter().map(|name| column(name)));
-        let sortable = dimensions.filter(|dimension| dimension.kind != ValueType::Map);
-        let mut order: Vec<String> = sortable.map(|dimension| column(&dimension.name)).collect();
-        order.push(series);
-        order.extend(bucket);
-        format!(
-            "SELECT {} FROM {} AS s FINAL WHERE identity({}) <= {horizon}{} ORDER BY {} {}{}",
-            selected.join(", "),
-            self.table,
-            column(&self.view.hidden("version")),
-            self.conjuncts,
-            order.join(", "),
-            clickhouse::settings(self.statement.time_max),
-            clickhouse::FINAL_SETTINGS,
-        ) + clickhouse::BYTES_SETTINGS
-    }
 }
 
 impl PartitionStream for Groups {
@@ -180,11 +126,10 @@ impl PartitionStream for Groups {
             return Box::pin(RecordBatchStreamAdapter::new(self.schema.clone(), failed));
         }
         let horizon = snapshot.horizon;
-        let merge = GroupMerge::new(&self.view, self.reading.clone(), &snapshot);
-        let (sql, created) = (self.sql(horizon), self.view.id.created());
-        // A view without a back-fill has nothing in ClickHouse until its horizon moves beyond its creation.
-        let empty = horizon == Epoch::ZERO || (horizon == created && !self.view.definition.options.backfill);
-        let history = (!empty && !self.statement.memory_only).then(|| self.statement.history.clone());
+        let merge = GroupMerge::new(self.reader.clone(), &snapshot);
+        let sql = self.reader.history_sql(&self.table, &self.conjuncts, horizon, self.statement.time_max);
+        let has_history = self.reader.has_history(horizon) && !self.statement.memory_only;
+        let history = has_history.then(|| self.statement.history.clone());
         let waits = self.statement.waits.clone();
         let read = async move {
             match history {
@@ -193,7 +138,7 @@ impl PartitionStream for Groups {
             }
         };
         let batches = stream::once(read).map_ok(|batches| batches.map_err(DataFusionError::from)).try_flatten().boxed();
-        let (columns, reading) = (self.columns.clone(), self.reading.clone());
+        let (columns, reading) = (self.columns.clone(), self.reader.reading.clone());
         let groups = stream::unfold(Some((batches, merge)), move |state| {
             let _held = &reservation;
             async move {
@@ -212,11 +157,7 @@ impl PartitionStream for Groups {
 
 /// Merges the rows of groups, those of history as they come and those of memory.
 struct GroupMerge {
-    layout: Layout,
-    kinds: Vec<ValueType>,
-    has_bucket: bool,
-    outputs: Vec<streamgauge_schemas::state::Output>,
-    reading: Arc<Reading>,
+    reader: Arc<GroupReader>,
     snapshot: Arc<ViewSnapshot>,
     /// What memory has of the groups that history has not brought yet.
     memory: HashMap<GroupKey, State>,
@@ -226,23 +167,12 @@ struct GroupMerge {
 }
 
 impl GroupMerge {
-    fn new(view: &View, reading: Arc<Reading>, snapshot: &Arc<ViewSnapshot>) -> Self {
-        let layout = view.layout();
+    fn new(reader: Arc<GroupReader>, snapshot: &Arc<ViewSnapshot>) -> Self {
         let mut memory: HashMap<GroupKey, State> = HashMap::with_capacity(snapshot.rows.len());
         for index in 0..snapshot.rows.len() {
-            layout.merge(memory.entry(snapshot.rows.key(index)).or_default(), &snapshot.rows.state[index]);
+            reader.layout.merge(memory.entry(snapshot.rows.key(index)).or_default(), &snapshot.rows.state[index]);
         }
-        GroupMerge {
-            layout,
-            kinds: view.definition.dimension_kinds(),
-            has_bucket: view.definition.bucket.is_some(),
-            outputs: view.definition.outputs.clone(),
-            reading,
-            snapshot: snapshot.clone(),
-            memory,
-            left: Vec::new(),
-            open: None,
-        }
+        GroupMerge { reader, snapshot: snapshot.clone(), memory, left: Vec::new(), open: None }
     }
 
     /// The groups of a batch of history that are whole.
@@ -251,7 +181,7 @@ impl GroupMerge {
             Some(open) => concat_batches(&batch.schema(), [&open, batch])?,
             None => batch.clone(),
         };
-        let keys = self.keys(&batch)?;
+        let keys = self.reader.history_keys(&batch)?;
         let closed = keys.iter().rposition(|key| Some(key) != keys.last()).map_or(0, |last| last + 1);
         self.open = (batch.num_rows() > closed).then(|| batch.slice(closed, batch.num_rows() - closed));
         self.finish_rows(&batch.slice(0, closed), &keys[..closed])
@@ -260,49 +190,27 @@ impl GroupMerge {
     /// The next groups after the last batch of history, or `None` when there are no more.
     fn rest(&mut self) -> Option<Result<RecordBatch>> {
         if let Some(open) = self.open.take() {
-            return Some(self.keys(&open).and_then(|keys| self.finish_rows(&open, &keys)));
+            return Some(self.reader.history_keys(&open).and_then(|keys| self.finish_rows(&open, &keys)));
         }
         self.left.extend(self.memory.drain());
         if self.left.is_empty() {
             return None;
         }
-        let (keys, states): (Vec<GroupKey>, Vec<State>) =
+        let (groups, states): (Vec<GroupKey>, Vec<State>) =
             self.left.split_off(self.left.len().saturating_sub(BATCH_GROUPS)).into_iter().unzip();
-        let bytes = keys.iter().map(|key| match self.snapshot.keys.get(&key.series) {
-            Some(Key::Values(bytes)) => Ok(&bytes[..]),
-            _ => Err(DataFusionError::Internal(format!("the dimensions of group {} are not known", key.series))),
-        });
-        Some(bytes.collect::<Result<Vec<&[u8]>>>().and_then(|bytes| {
-            let dimensions = read_keys(bytes, &self.kinds).map_err(|e| DataFusionError::External(Box::new(e)))?;
-            self.finish(dimensions, &keys, &states)
-        }))
-    }
-
-    /// The groups of rows of history.
-    fn keys(&self, batch: &RecordBatch) -> Result<Vec<GroupKey>> {
-        let at = self.kinds.len();
-        let series = series_ids(batch.column(at)).ok_or_else(|| unexpected("the series", batch))?;
-        let bucket = |row| match self.has_bucket {
-            true => {
-                let buckets = arrow::array::AsArray::as_primitive_opt::<TimestampMicrosecondType>(batch.column(at + 1));
-                buckets.map(|buckets| EventTime(buckets.value(row))).ok_or_else(|| unexpected("the bucket", batch))
-            }
-            false => Ok(GroupKey::NO_BUCKET),
-        };
-        (0..batch.num_rows()).map(|row| Ok(GroupKey { series: series(row), bucket: bucket(row)? })).collect()
+        let dimensions = self.reader.dimensions(groups.iter().map(|group| &self.snapshot.keys[&group.series]));
+        Some(dimensions.and_then(|dimensions| self.reader.finish(dimensions, &groups, states.iter())))
     }
 
     /// Merges rows of history that are ordered by group, and what memory has of these groups.
     fn finish_rows(&mut self, batch: &RecordBatch, keys: &[GroupKey]) -> Result<RecordBatch> {
-        let columns = batch.columns()[self.kinds.len() + 1 + usize::from(self.has_bucket)..].iter();
-        let columns = columns.zip(self.layout.columns()).map(|(column, of)| conform_column(column, &of.kind.arrow()));
-        let columns = columns.collect::<Result<Vec<ArrayRef>, _>>()?;
-        let mut states = self.layout.read(&columns).map_err(|e| DataFusionError::External(Box::new(e)))?;
+        let layout = &self.reader.layout;
+        let mut states = self.reader.history_states(batch)?;
         let mut firsts: Vec<u32> = Vec::new();
         let (mut groups, mut merged): (Vec<GroupKey>, Vec<State>) = (Vec::new(), Vec::new());
         for (row, key) in keys.iter().enumerate() {
             match merged.last_mut() {
-                Some(state) if groups.last() == Some(key) => self.layout.merge(state, &states[row]),
+                Some(state) if groups.last() == Some(key) => layout.merge(state, &states[row]),
                 _ => {
                     firsts.push(row as u32);
                     groups.push(*key);
@@ -312,25 +220,13 @@ impl GroupMerge {
         }
         for (key, state) in groups.iter().zip(&mut merged) {
             if let Some(partner) = self.memory.remove(key) {
-                self.layout.merge(state, &partner);
+                layout.merge(state, &partner);
             }
         }
         let firsts = arrow::array::UInt32Array::from(firsts);
-        let dimensions = batch.columns()[..self.kinds.len()].iter().zip(&self.kinds);
-        let dimensions = dimensions.map(|(column, kind)| take(&conform_column(column, &kind.arrow())?, &firsts, None));
+        let dimensions = self.reader.history_dimensions(batch)?;
+        let dimensions = dimensions.iter().map(|column| take(column, &firsts, None));
         let dimensions = dimensions.collect::<Result<Vec<ArrayRef>, _>>()?;
-        self.finish(dimensions, &groups, &merged)
-    }
-
-    /// A batch of the columns that the select list is over.
-    fn finish(&self, dimensions: Vec<ArrayRef>, groups: &[GroupKey], states: &[State]) -> Result<RecordBatch> {
-        let mut columns = dimensions;
-        if self.has_bucket {
-            let buckets = TimestampMicrosecondArray::from_iter_values(groups.iter().map(|group| group.bucket.0));
-            columns.push(Arc::new(buckets.with_timezone("UTC")));
-        }
-        columns.extend(self.outputs.iter().map(|output| self.layout.finish(output, states.iter())));
-        let options = RecordBatchOptions::new().with_row_count(Some(groups.len()));
-        Ok(RecordBatch::try_new_with_options(self.reading.base.clone(), columns, &options)?)
+        self.reader.finish(dimensions, &groups, merged.iter())
     }
 }
