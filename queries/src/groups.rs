@@ -11,13 +11,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use arrow::array::{ArrayRef, AsArray, RecordBatch, RecordBatchOptions, StringBuilder, TimestampMicrosecondArray};
+use arrow::array::{
+    Array, ArrayRef, AsArray, RecordBatch, RecordBatchOptions, StringBuilder, TimestampMicrosecondArray,
+};
 use arrow::datatypes::{DataType, SchemaRef, TimestampMicrosecondType};
 use datafusion::error::{DataFusionError, Result};
 use datafusion::physical_expr::expressions::Column;
 use streamgauge_schemas::event::{append_dimensions, dimensions_builder};
-use streamgauge_schemas::value::read_keys;
-use streamgauge_schemas::{Epoch, EventTime, GroupKey, Key, Layout, SeriesId, State, ValueType, View};
+use streamgauge_schemas::value::{append_key, read_keys};
+use streamgauge_schemas::{Epoch, EventTime, GroupKey, Key, Layout, Series, SeriesId, State, ValueType, View};
 
 use crate::clickhouse;
 use crate::history::conform_column;
@@ -139,6 +141,31 @@ impl GroupReader {
         });
         let bytes = bytes.collect::<Result<Vec<&[u8]>>>()?;
         read_keys(bytes, &self.kinds).map_err(|error| DataFusionError::External(Box::new(error)))
+    }
+
+    /// The key of a row of dimension values; the inverse of `dimensions`.
+    pub(crate) fn key(&self, dimensions: &[ArrayRef], row: usize) -> Key {
+        if !self.view.definition.by_series {
+            let mut bytes = Vec::new();
+            dimensions.iter().zip(&self.kinds).for_each(|(column, kind)| append_key(&mut bytes, column, *kind, row));
+            return Key::Values(bytes.into());
+        }
+        let pairs = dimensions[1].as_map().value(row);
+        let (names, values) = (pairs.column(0).as_string::<i32>(), pairs.column(1).as_string::<i32>());
+        let pairs = (0..pairs.len()).map(|pair| (names.value(pair), values.value(pair)));
+        Key::Series(Arc::new(Series::new(dimensions[0].as_string::<i32>().value(row), pairs)))
+    }
+
+    /// The columns of the base that name groups, of these groups; `schema` is that part of the base.
+    pub(crate) fn names(
+        &self,
+        schema: SchemaRef,
+        dimensions: Vec<ArrayRef>,
+        groups: &[GroupKey],
+    ) -> Result<RecordBatch> {
+        let mut columns = dimensions;
+        columns.extend(self.has_bucket().then(|| buckets(groups)));
+        batch(schema, columns, groups.len())
     }
 
     /// A batch of the columns that the select list is over.

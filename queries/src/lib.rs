@@ -20,7 +20,7 @@
 //! - [`session`]: one SQL statement from text to batches.
 //! - [`mod@format`]: batches as JSON, NDJSON, CSV and Arrow.
 //! - [`series`]: the series of a metric at a granularity.
-//! - [`live`]: following such series.
+//! - [`live`]: following such series, and views.
 //! - [`metrics`]: which metrics and dimensions there are.
 //! - [`limits`], [`error`].
 
@@ -48,6 +48,7 @@ pub use error::{ErrorKind, QueryError};
 pub use format::Format;
 pub use history::{History, HistoryError};
 pub use limits::QueryLimits;
+pub use live::view::{FollowView, LiveView, RowKey, ViewAnswer, ViewChange, ViewRow};
 pub use live::{Change, FollowQuery, LiveSeries};
 pub use metrics::MetricDimensions;
 pub use options::{AskOptions, Partial};

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, Schema};
-use datafusion::common::Column;
+use datafusion::common::{Column, DFSchema};
 use datafusion::execution::session_state::SessionState;
 use datafusion::logical_expr::Expr;
 use datafusion::physical_expr::expressions::Column as PhysicalColumn;
@@ -19,7 +19,7 @@ use super::error::ViewError;
 use super::expression::{Scope, Typed, nearest};
 use super::options::GivenOptions;
 use super::program::{Parts, SqlProgram};
-use super::reading::{Names, Reading, schema_of};
+use super::reading::{BucketAt, Names, Reading, schema_of};
 use super::shape;
 use super::tables::Tables;
 
@@ -264,7 +264,16 @@ fn reading(
         columns.push((names.compile(Expr::Column(column), scope.state)?, name.clone()));
     }
     let schema = schema_of(&columns, &base)?;
-    Ok(Reading { base, having, columns, schema })
+    let bucket = groups.bucket.as_ref().map(|(typed, _)| bucket_at(typed, scope)).transpose()?;
+    Ok(Reading { base, having, columns, schema, bucket })
+}
+
+/// A bucket over the time column alone.
+fn bucket_at(typed: &Typed, scope: &Scope<'_>) -> Result<BucketAt, ViewError> {
+    let time = Field::new(&scope.stream.time_column, ValueType::Time.arrow(), false);
+    let time = Arc::new(Schema::new(vec![time]));
+    let named = DFSchema::try_from_qualified_schema(scope.stream.name.as_str(), &time)?;
+    Ok(BucketAt { expr: scope.state.create_physical_expr(typed.expr.clone(), &named)?, time })
 }
 
 /// For each column of the select list that is a `count(DISTINCT …)` as it is: the name of the column that says whether

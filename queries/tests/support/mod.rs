@@ -13,7 +13,9 @@ use futures::{StreamExt, TryStreamExt};
 use parking_lot::Mutex;
 use streamgauge_engine::{Engine, EngineConfig, Recovered};
 use streamgauge_queries::history::HistoryStream;
-use streamgauge_queries::{AskOptions, Format, History, HistoryError, QueryEngine, QueryError, QueryLimits};
+use streamgauge_queries::{
+    AskOptions, Format, History, HistoryError, QueryEngine, QueryError, QueryLimits, ViewPlanner,
+};
 use streamgauge_schemas::event::BatchSeries;
 use streamgauge_schemas::{Epoch, EventBatch, EventTime, MetricsBatch, Series, StreamId};
 use streamgauge_sinks::raw::RawFlush;
@@ -198,6 +200,7 @@ impl World {
             log_sync: false,
             workers,
             clock: Arc::new(move || now.fetch_add(1, Ordering::SeqCst)),
+            planner: Some(Arc::new(ViewPlanner::new())),
             ..EngineConfig::new(log.path())
         };
         let engine = Engine::open(&config, Recovered::default()).unwrap();
