@@ -257,15 +257,19 @@ impl Engine {
         let _ = told.await; // only an engine that is gone tells nobody
     }
 
-    /// Waits until the dataflow has processed all that was appended so far, so that a read does not have to.
+    /// Waits until the dataflow has processed all that was appended so far, so that a read does not have to; answers the
+    /// epoch that this is. Followers have then been sent every change up to it.
     ///
     /// # Errors
     /// [`EngineError::Stopped`] while the engine stops.
-    pub async fn settled(&self) -> Result<(), EngineError> {
+    pub async fn settled(&self) -> Result<Epoch, EngineError> {
         let (reply, parts) = mpsc::unbounded();
-        self.inner.sequencer.with(|ordered| ordered.broadcast(&Command::Settle { reply }));
+        let epoch = self.inner.sequencer.with(|ordered| {
+            ordered.broadcast(&Command::Settle { reply });
+            ordered.last
+        });
         self.gather(parts).await?;
-        Ok(())
+        Ok(epoch)
     }
 
     async fn submit(&self, submission: Submission) -> Result<Epoch, EngineError> {

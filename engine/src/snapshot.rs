@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use streamgauge_schemas::{Epoch, EventBatch, EventTime, Key, Rows, Series, SeriesId, State, StreamId, ViewId};
 
@@ -126,13 +127,41 @@ pub struct StreamSnapshot {
 }
 
 /// Partial states of one epoch, to be merged into what a follower has.
-#[derive(Clone, Debug)]
+///
+/// Workers send theirs as they come to them, so those of a later epoch may come first. All up to an epoch have been sent
+/// when [`Engine::settled`](crate::Engine::settled) answers it. While it is held, it counts among what waits for its follower.
+#[derive(Debug)]
 pub struct Delta {
     /// The epoch of the events.
     pub epoch: Epoch,
+    /// The place of their batch in the epoch; partial states of a group are merged in this order.
+    pub batch: u32,
     /// Dimension values, lower bound of the bucket, and the state of some of this epoch's events alone.
     pub changes: Vec<(Key, EventTime, State)>,
+    pub(crate) _waiting: Waiting,
 }
 
-/// Where a follower's changes go: a bounded channel; it is closed when the follower does not keep up.
+/// Bytes that wait for a follower, until it is dropped.
+#[derive(Debug)]
+pub(crate) struct Waiting {
+    bytes: usize,
+    all: Arc<AtomicUsize>,
+}
+
+impl Waiting {
+    /// Adds to `all`.
+    pub(crate) fn new(bytes: usize, all: &Arc<AtomicUsize>) -> Self {
+        all.fetch_add(bytes, Ordering::Relaxed);
+        Waiting { bytes, all: all.clone() }
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.all.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
+}
+
+/// Where a follower's changes go: a channel that is bounded, and closed when the follower does not keep up, in changes or in
+/// their bytes, or when the view is no more.
 pub type DeltaSender = futures_channel::mpsc::Sender<Delta>;

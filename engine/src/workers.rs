@@ -304,7 +304,9 @@ impl WorkerState {
             Command::AddView(add) => self.add_view(worker, add),
             Command::DropView { view } => {
                 self.catch_up(worker);
-                self.views.remove(&view); // its input closes, and the dataflow ends by itself
+                if let Some(gone) = self.views.remove(&view) {
+                    gone.flow.followers.borrow_mut().end(); // at once; its input closes, and the dataflow ends by itself
+                }
                 self.plan_anew();
             }
             Command::Read { views, reply } => {

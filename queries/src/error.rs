@@ -77,6 +77,29 @@ pub enum QueryError {
         /// How far it is.
         progress: String,
     },
+    /// A view that is not there.
+    #[error("there is no view {name:?}; {hint}")]
+    UnknownView {
+        /// The name as given.
+        name: String,
+        /// The views that there are.
+        hint: String,
+    },
+    /// A stream where a view was asked for.
+    #[error(
+        "{name:?} is a stream, and what is followed are views: make one of what you want to see of it, with CREATE MATERIALIZED VIEW … AS \
+         SELECT … FROM {name} GROUP BY …, and follow that"
+    )]
+    NotAView {
+        /// The name as given.
+        name: String,
+    },
+    /// A view that was dropped, or replaced by another, while it was followed.
+    #[error("view {view:?} was dropped or replaced while it was followed; follow again if there is one of that name")]
+    ViewGone {
+        /// The view's name.
+        view: String,
+    },
     /// A metric of which no event ever came.
     #[error("there is no metric {name:?}")]
     UnknownMetric {
@@ -109,6 +132,20 @@ pub enum QueryError {
     /// It would answer too many series.
     #[error("the answer has more than {max} series, the bound; group by fewer dimensions or filter")]
     Series {
+        /// The bound.
+        max: usize,
+    },
+    /// It would follow too many groups.
+    #[error("more than {max} groups are to be followed, the bound; narrow them by a condition or a shorter range")]
+    Groups {
+        /// The bound.
+        max: usize,
+    },
+    /// The rows to follow are too long.
+    #[error(
+        "the rows to be followed take more than {max} bytes, the bound; narrow them by a condition or a shorter range"
+    )]
+    FollowedBytes {
         /// The bound.
         max: usize,
     },
@@ -157,12 +194,17 @@ impl QueryError {
             QueryError::UnknownTable { .. } => ErrorKind::Caller { code: "table_unknown" },
             QueryError::View(_) => ErrorKind::Caller { code: "view_invalid" },
             QueryError::Backfilling { .. } => ErrorKind::Limit { code: "view_backfilling" },
+            QueryError::UnknownView { .. } => ErrorKind::Caller { code: "view_unknown" },
+            QueryError::NotAView { .. } => ErrorKind::Caller { code: "not_a_view" },
+            QueryError::ViewGone { .. } => ErrorKind::Caller { code: "view_dropped" },
             QueryError::UnknownMetric { .. } => ErrorKind::Caller { code: "metric_unknown" },
             QueryError::Parameter { .. } => ErrorKind::Caller { code: "parameter_invalid" },
             QueryError::Time(_) => ErrorKind::Limit { code: "query_time_exceeded" },
             QueryError::Memory { .. } => ErrorKind::Limit { code: "query_memory_exceeded" },
             QueryError::Points { .. } => ErrorKind::Limit { code: "points_exceeded" },
             QueryError::Series { .. } => ErrorKind::Limit { code: "series_exceeded" },
+            QueryError::Groups { .. } => ErrorKind::Limit { code: "groups_exceeded" },
+            QueryError::FollowedBytes { .. } => ErrorKind::Limit { code: "rows_exceeded" },
             QueryError::Busy { .. } => ErrorKind::Limit { code: "queries_busy" },
             QueryError::EpochNotReached { .. } => ErrorKind::Limit { code: "epoch_not_reached" },
             QueryError::Lagged => ErrorKind::Limit { code: "live_lagged" },

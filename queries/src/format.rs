@@ -98,10 +98,7 @@ pub async fn body(answer: QueryStream, format: Format, started: Instant) -> Resu
 /// Any [`QueryError`] of any row.
 pub async fn json_answer(mut answer: QueryStream, started: Instant) -> Result<Bytes, QueryError> {
     let limits = answer.limits().clone();
-    let columns: Vec<_> = (answer.schema.fields().iter())
-        .map(|field| json!({"name": field.name(), "type": type_name(field.data_type())}))
-        .collect();
-    let mut out = format!("{{\"columns\":{},\"rows\":[", serde_json::Value::from(columns)).into_bytes();
+    let mut out = format!("{{\"columns\":{},\"rows\":[", columns_json(&answer.schema)).into_bytes();
     let (mut rows, mut truncated) = (0, false);
     'batches: while let Some(batch) = answer.next().await {
         let batch = with_zones(&batch?).map_err(|error| unwritable(&error))?;
@@ -124,6 +121,29 @@ pub async fn json_answer(mut answer: QueryStream, started: Instant) -> Result<By
     let (partial, end) = (partial.unwrap_or_default(), format!("\"elapsed_ms\":{elapsed},\"truncated\":{truncated}"));
     out.extend_from_slice(format!("],\"row_count\":{rows},\"epoch\":{epoch},{end}{partial}}}").as_bytes());
     Ok(out.into())
+}
+
+/// The names and types of columns, in JSON.
+#[must_use]
+pub fn columns_json(schema: &Schema) -> serde_json::Value {
+    let column = |field: &Arc<Field>| json!({"name": field.name(), "type": type_name(field.data_type())});
+    schema.fields().iter().map(column).collect()
+}
+
+/// The rows of a batch, each as an array in JSON.
+///
+/// # Errors
+/// [`ArrowError`] for a value that has no form in JSON.
+pub(crate) fn json_rows(batch: &RecordBatch) -> Result<Vec<String>, ArrowError> {
+    let batch = with_zones(batch)?;
+    let (schema, options) = (batch.schema(), EncoderOptions::default().with_explicit_nulls(true));
+    let mut encoders = encoders(&schema, &batch, &options)?;
+    let text = |row: usize| {
+        let mut out = Vec::new();
+        write_row(&mut encoders, row, &mut out);
+        String::from_utf8(out).expect("JSON is text")
+    };
+    Ok((0..batch.num_rows()).map(text).collect())
 }
 
 /// What an answer lacks, in JSON.

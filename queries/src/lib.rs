@@ -13,14 +13,15 @@
 //! - `clickhouse`: names, literals and settings in ClickHouse's SQL.
 //! - `predicate`: filters, for ClickHouse and for memory.
 //! - `capture`: the one snapshot of a statement.
-//! - `tables`: streams and rollups as tables of DataFusion.
+//! - `groups`: the groups of a view, out of ClickHouse and memory.
+//! - `tables`: streams and views as tables of DataFusion.
 //! - [`views`]: from the statement of a view to its program.
 //! - `combine`: coarser questions over a view.
 //! - `threads`, `yielding`: where questions are computed, and how they can be ended.
 //! - [`session`]: one SQL statement from text to batches.
 //! - [`mod@format`]: batches as JSON, NDJSON, CSV and Arrow.
 //! - [`series`]: the series of a metric at a granularity.
-//! - [`live`]: following such series.
+//! - [`live`]: following such series, and views.
 //! - [`metrics`]: which metrics and dimensions there are.
 //! - [`limits`], [`error`].
 
@@ -29,6 +30,7 @@ mod clickhouse;
 mod combine;
 pub mod error;
 pub mod format;
+mod groups;
 pub mod history;
 pub mod limits;
 pub mod live;
@@ -48,6 +50,7 @@ pub use error::{ErrorKind, QueryError};
 pub use format::Format;
 pub use history::{History, HistoryError};
 pub use limits::QueryLimits;
+pub use live::view::{FollowView, LiveView, RowKey, ViewAnswer, ViewChange, ViewRow};
 pub use live::{Change, FollowQuery, LiveSeries};
 pub use metrics::MetricDimensions;
 pub use options::{AskOptions, Partial};

@@ -25,6 +25,8 @@ pub struct QueryLimits {
     pub series_max: usize,
     /// Changes that wait for a live follower; one that falls further behind has to begin again.
     pub follow_queue_max: usize,
+    /// Groups that a follower of a view may hold.
+    pub follow_groups_max: usize,
 }
 
 impl Default for QueryLimits {
@@ -40,6 +42,7 @@ impl Default for QueryLimits {
             points_max: 1_000_000,
             series_max: 10_000,
             follow_queue_max: 4_096,
+            follow_groups_max: 100_000,
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Following the series of a metric live: a snapshot, then what changes, without a gap between.
+//! Following live: a snapshot, then what changes, without a gap between. The series of a metric here, views in [`view`].
 //!
 //! The engine hands the partial states of each epoch after the snapshot to a bounded channel. They merge into the
 //! points that the follower holds, since a merge needs no older piece of a group: history is read once.
@@ -7,6 +7,10 @@
 //!
 //! A follower that reads too slowly finds its channel closed, [`QueryError::Lagged`], and follows again. One that began
 //! without history, since ClickHouse was away, follows again when [`QueryEngine::history_available`] says that it is back.
+
+mod condition;
+pub mod view;
+mod window;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -24,6 +28,9 @@ use crate::series::{
     chosen_granularity,
 };
 use crate::session::QueryEngine;
+
+/// How far back a window reaches when nothing is said.
+pub const RANGE_DEFAULT: Duration = Duration::from_secs(15 * 60);
 
 /// A question for the series of a metric that goes on.
 #[derive(Clone, Debug)]

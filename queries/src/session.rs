@@ -30,7 +30,7 @@ use arrow::datatypes::SchemaRef;
 use datafusion::common::TableReference;
 use datafusion::execution::context::SQLOptions;
 use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
-use datafusion::execution::memory_pool::{GreedyMemoryPool, MemoryConsumer};
+use datafusion::execution::memory_pool::{GreedyMemoryPool, MemoryConsumer, MemoryReservation};
 use datafusion::execution::runtime_env::RuntimeEnvBuilder;
 use datafusion::execution::session_state::{SessionState, SessionStateBuilder};
 use datafusion::execution::{FunctionRegistry, SendableRecordBatchStream};
@@ -180,6 +180,20 @@ impl QueryEngine {
     #[must_use]
     pub fn backfills(&self) -> &Arc<Backfills> {
         &self.inner.backfills
+    }
+
+    pub(crate) fn readings(&self) -> &Readings {
+        &self.inner.readings
+    }
+
+    /// A part of the memory of all questions.
+    pub(crate) fn reservation(&self, of: &str) -> MemoryReservation {
+        MemoryConsumer::new(of).register(&self.inner.base.runtime_env().memory_pool)
+    }
+
+    /// Computes something short on the threads for questions, without a turn of its own.
+    pub(crate) fn spawn<T: Send + 'static>(&self, work: impl Future<Output = T> + Send + 'static) -> Task<T> {
+        self.inner.threads.spawn(work)
     }
 
     /// Whether ClickHouse answers, so that an answer would have its part from there; says so within about a second.

@@ -4,9 +4,17 @@
 //!  client ── subscribe ──▶ socket task ── spawn ──▶ subscription task ── snapshot, change… ──▶ frames ──▶ client
 //! ```
 //!
-//! A change carries whole new values of the buckets it names, so a client replaces them and needs no arithmetic. A
+//! A change carries whole new values of the buckets or rows it names, so a client replaces them and needs no arithmetic. A
 //! subscription that falls behind takes a new snapshot, and so does one that began without history, as it was allowed to,
-//! once ClickHouse is back; a client may get several, and each replaces what it had.
+//! once ClickHouse is back; a client may get several, and each replaces what it had. One that cannot go on, as its view was
+//! dropped, ends with an error.
+//!
+//! # Layout
+//!
+//! - `request`: what a client sends; `frames`: what it is sent.
+
+mod frames;
+mod request;
 
 use std::collections::HashMap;
 use std::pin::pin;
@@ -16,17 +24,13 @@ use std::time::Duration as StdDuration;
 use axum::extract::ws::{Message, WebSocket, WebSocketUpgrade};
 use axum::response::Response;
 use futures::{SinkExt, StreamExt};
-use serde::Deserialize;
-use serde_json::{Value, json};
-use streamgauge_queries::format::partial_json;
-use streamgauge_queries::{Aggregation, AskOptions, DimensionFilter, FollowQuery, QueryEngine, QueryError};
-use streamgauge_schemas::{Duration, Epoch, time};
+use streamgauge_queries::{QueryEngine, QueryError};
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 
-use super::metrics::{parse_granularity, series_json};
+use self::frames::{Followed, error_frame, heartbeat_frame};
+use self::request::{Asked, Request};
 use super::problem::Problem;
-use super::sql::note;
 use super::{Ready, Running};
 
 /// Changes are gathered for this long before they are sent.
@@ -37,46 +41,10 @@ const HEARTBEAT: StdDuration = StdDuration::from_secs(1);
 const HISTORY_PAUSE: StdDuration = StdDuration::from_secs(2);
 /// up to this.
 const HISTORY_PAUSE_MAX: StdDuration = StdDuration::from_secs(60);
-/// How far back a subscription reaches that does not say.
-const RANGE_DEFAULT: Duration = Duration::from_secs(15 * 60);
 /// Frames that wait for a slow client; then its subscriptions wait, and gather.
 const FRAMES_MAX: usize = 64;
 const SUBSCRIPTIONS_MAX: usize = 64;
 const MESSAGE_BYTES_MAX: usize = 64 << 10;
-
-#[derive(Deserialize)]
-#[serde(tag = "type", rename_all = "lowercase", deny_unknown_fields)]
-enum Request {
-    Subscribe(Subscribe),
-    Unsubscribe { id: String },
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Subscribe {
-    id: String,
-    metric: String,
-    #[serde(default)]
-    granularity: Option<String>,
-    #[serde(default)]
-    filter: String,
-    #[serde(default)]
-    group_by: Vec<String>,
-    #[serde(default)]
-    range: Option<Duration>,
-    #[serde(default)]
-    aggregations: Vec<String>,
-    #[serde(default)]
-    epoch: Option<Epoch>,
-    #[serde(default)]
-    partial: bool,
-}
-
-/// What a subscription asks, and how.
-struct Asked {
-    query: FollowQuery,
-    options: AskOptions,
-}
 
 /// Why a subscription goes no further.
 enum End {
@@ -84,11 +52,22 @@ enum End {
     HistoryBack,
 }
 
-/// Subscribe to metrics over a WebSocket.
+/// Subscribe to metrics and views over a WebSocket.
 #[utoipa::path(
     get, path = "/api/v1/live", tag = "live",
-    description = "A WebSocket of JSON text frames. Send `{\"type\":\"subscribe\",\"id\",\"metric\",\"granularity\"?,\"filter\"?,\"group_by\"?,\"range\"?,\"aggregations\"?,\"epoch\"?,\"partial\"?}`; \
-        a `snapshot` with its epoch answers, then `change` frames with theirs, each point the bucket's whole new value. \
+    description = "A WebSocket of JSON text frames. A subscription is answered by a `snapshot` with its epoch, then by `change` frames with \
+        theirs; a later `snapshot` of the same id replaces all that came before.\n\n\
+        **A metric**: `{\"type\":\"subscribe\",\"id\",\"metric\",\"granularity\"?,\"filter\"?,\"group_by\"?,\"range\"?,\"aggregations\"?,\"epoch\"?,\"partial\"?}`. \
+        Each point is the bucket's whole new value.\n\n\
+        **A view**, the rollups of `metrics` included: `{\"type\":\"subscribe\",\"id\",\"view\",\"where\"?,\"range\"?,\"epoch\"?,\"partial\"?}`. \
+        `{\"type\":\"snapshot\",\"id\",\"epoch\",\"view\",\"columns\",\"keys\",\"rows\"}`: `columns` and `rows` are as those of `/api/v1/sql`, and `keys` has for each row \
+        a text that tells it from the others; compare it, and do not read it. `{\"type\":\"change\",\"id\",\"epoch\",\"keys\",\"rows\",\"removed\"}`: \
+        the rows that are new or changed, whole, and the keys of those that are no more, as they do not pass `HAVING` or `where` any \
+        longer, or as their bucket has left the window. A map of rows by key is then `SELECT * FROM view WHERE …` as of `epoch`. \
+        `where`: a condition in SQL over the view's columns, of immutable functions and at most 500 operators. `range`: of a view with a time bucket, how far back from \
+        now the window of buckets reaches, 15 minutes by default; of other views all rows are followed. An `error` frame ends a \
+        subscription: `view_unknown`, `not_a_view` (a stream), `view_backfilling` (subscribe again later), `view_dropped` (dropped or \
+        replaced), `groups_exceeded` and `rows_exceeded` (narrow it), `parameter_invalid`.\n\n\
         `epoch`: the snapshot waits until the events of this epoch are visible. `partial`: when ClickHouse is away or fails, a snapshot without \
         history will do; it has a member `partial` that says what is missing, and a whole one follows when ClickHouse is back. \
         `{\"type\":\"unsubscribe\",\"id\"}` ends one; `heartbeat` frames carry the newest epoch.",
@@ -104,13 +83,13 @@ pub(crate) async fn connect(Ready(running): Ready, upgrade: WebSocketUpgrade) ->
 async fn serve(running: Arc<Running>, socket: WebSocket) {
     metrics::gauge!("streamgauge_live_connections").increment(1);
     let (mut out, mut incoming) = socket.split();
-    let (frames, mut waiting) = mpsc::channel::<Value>(FRAMES_MAX);
+    let (frames, mut waiting) = mpsc::channel::<String>(FRAMES_MAX);
     let mut subscriptions: HashMap<String, AbortHandle> = HashMap::new();
     let mut heartbeat = tokio::time::interval(HEARTBEAT);
     loop {
         let frame = tokio::select! {
             Some(frame) = waiting.recv() => frame,
-            _ = heartbeat.tick() => heartbeat_frame(&running),
+            _ = heartbeat.tick() => heartbeat_frame(running.engine.status().epoch),
             () = running.stopping.cancelled() => break,
             message = incoming.next() => match message {
                 Some(Ok(Message::Text(text))) => match handle(&running, &text, &frames, &mut subscriptions) {
@@ -121,7 +100,7 @@ async fn serve(running: Arc<Running>, socket: WebSocket) {
                 Some(Ok(_)) => continue,
             },
         };
-        if out.send(Message::Text(frame.to_string().into())).await.is_err() {
+        if out.send(Message::Text(frame.into())).await.is_err() {
             break;
         }
     }
@@ -130,20 +109,12 @@ async fn serve(running: Arc<Running>, socket: WebSocket) {
     metrics::gauge!("streamgauge_live_connections").decrement(1);
 }
 
-fn heartbeat_frame(running: &Running) -> Value {
-    json!({ "type": "heartbeat", "epoch": running.engine.status().epoch, "time": time::to_rfc3339(time::wall_clock()) })
-}
-
-fn error_frame(id: Option<&str>, problem: &Problem) -> Value {
-    json!({ "type": "error", "id": id, "code": problem.code, "detail": problem.detail })
-}
-
 fn handle(
     running: &Arc<Running>,
     text: &str,
-    frames: &mpsc::Sender<Value>,
+    frames: &mpsc::Sender<String>,
     subscriptions: &mut HashMap<String, AbortHandle>,
-) -> Result<(), Value> {
+) -> Result<(), String> {
     let request: Request = serde_json::from_str(text)
         .map_err(|error| error_frame(None, &Problem::bad_request("bad_message", error.to_string())))?;
     subscriptions.retain(|_, task| !task.is_finished());
@@ -155,7 +126,7 @@ fn handle(
         }
         Request::Subscribe(subscribe) => {
             let id = subscribe.id.clone();
-            let asked = parse(subscribe).map_err(|problem| error_frame(Some(&id), &problem))?;
+            let asked = subscribe.read().map_err(|problem| error_frame(Some(&id), &problem))?;
             if let Some(task) = subscriptions.remove(&id) {
                 task.abort(); // the same id again replaces the subscription
             }
@@ -170,24 +141,8 @@ fn handle(
     Ok(())
 }
 
-fn parse(subscribe: Subscribe) -> Result<Asked, Problem> {
-    let aggregations = match subscribe.aggregations.as_slice() {
-        [] => vec![Aggregation::Avg, Aggregation::Min, Aggregation::Max, Aggregation::Count],
-        named => Aggregation::list(&named.join(","))?,
-    };
-    let query = FollowQuery {
-        metric: subscribe.metric,
-        range: subscribe.range.unwrap_or(RANGE_DEFAULT),
-        granularity: subscribe.granularity.as_deref().map(parse_granularity).transpose()?,
-        aggregations,
-        filter: DimensionFilter::parse([subscribe.filter.as_str()])?,
-        group_by: subscribe.group_by,
-    };
-    Ok(Asked { query, options: AskOptions { min_epoch: subscribe.epoch, partial: subscribe.partial } })
-}
-
 /// Runs one subscription until its client is gone.
-async fn follow(running: Arc<Running>, id: String, asked: Asked, frames: mpsc::Sender<Value>) {
+async fn follow(running: Arc<Running>, id: String, asked: Asked, frames: mpsc::Sender<String>) {
     let mut pause = HISTORY_PAUSE;
     loop {
         match follow_once(&running, &id, &asked, &frames, pause).await {
@@ -208,28 +163,18 @@ async fn follow_once(
     running: &Running,
     id: &str,
     asked: &Asked,
-    frames: &mpsc::Sender<Value>,
+    frames: &mpsc::Sender<String>,
     pause: StdDuration,
 ) -> Result<End, QueryError> {
-    let (snapshot, mut live) = running.queries.follow(&asked.query, asked.options).await?;
-    let names: Vec<&str> = snapshot.aggregations.iter().map(|aggregation| aggregation.name()).collect();
-    let mut frame = json!({
-        "type": "snapshot", "id": id, "epoch": snapshot.epoch, "granularity": snapshot.granularity.to_string(),
-        "aggregations": names, "series": series_json(&snapshot.series, &snapshot.aggregations),
-    });
-    if let Some(partial) = &snapshot.partial {
-        frame["partial"] = partial_json(partial);
-        note(partial);
-    }
-    let mut history_back = pin!(history_back(&running.queries, snapshot.partial.is_some(), pause));
-    let mut sent = frames.send(frame).await;
+    let (snapshot, mut followed) = Followed::begin(&running.queries, id, asked).await?;
+    let mut history_back = pin!(history_back(&running.queries, followed.is_partial(), pause));
+    let mut sent = frames.send(snapshot).await;
     while sent.is_ok() {
         let change = tokio::select! {
-            change = live.next_change() => change?,
+            change = followed.next_frame() => change?,
             () = &mut history_back => return Ok(End::HistoryBack),
         };
-        let series = series_json(&change.series, &snapshot.aggregations);
-        sent = frames.send(json!({ "type": "change", "id": id, "epoch": change.epoch, "series": series })).await;
+        sent = frames.send(change).await;
         tokio::time::sleep(TICK).await; // the next change gathers what comes meanwhile
     }
     Ok(End::ClientGone)

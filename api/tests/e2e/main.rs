@@ -8,7 +8,7 @@
 //! - `requests`: requests with a name, sent again; `disk`: a log disk that is full or fails.
 //! - `dataset`: events with a plain recomputation to compare with; `questions`: what is asked about them.
 //! - `reading`: SQL, the data endpoint, and ClickHouse itself, while data moves from memory to history.
-//! - `live`: the WebSocket.
+//! - `live`: the WebSocket; `live_views`: views over it.
 //! - `fixtures`: data folders of earlier versions.
 //! - `partial`: a ClickHouse that hangs or fails to read, and questions that wait for an epoch.
 //! - `aside`: what ClickHouse refuses.
@@ -29,6 +29,7 @@ mod extremes;
 mod fixtures;
 mod forms;
 mod live;
+mod live_views;
 mod partial;
 mod questions;
 mod reading;

@@ -84,7 +84,8 @@ impl Run {
         while let Some(ended) = tasks.join_next().await {
             ended??;
         }
-        Ok(self.engine.settled().await?)
+        self.engine.settled().await?;
+        Ok(())
     }
 
     /// Appends decoded rows.

@@ -46,8 +46,14 @@ export interface paths {
             cookie?: never;
         };
         /**
-         * Subscribe to metrics over a WebSocket.
-         * @description A WebSocket of JSON text frames. Send `{"type":"subscribe","id","metric","granularity"?,"filter"?,"group_by"?,"range"?,"aggregations"?,"epoch"?,"partial"?}`; a `snapshot` with its epoch answers, then `change` frames with theirs, each point the bucket's whole new value. `epoch`: the snapshot waits until the events of this epoch are visible. `partial`: when ClickHouse is away or fails, a snapshot without history will do; it has a member `partial` that says what is missing, and a whole one follows when ClickHouse is back. `{"type":"unsubscribe","id"}` ends one; `heartbeat` frames carry the newest epoch.
+         * Subscribe to metrics and views over a WebSocket.
+         * @description A WebSocket of JSON text frames. A subscription is answered by a `snapshot` with its epoch, then by `change` frames with theirs; a later `snapshot` of the same id replaces all that came before.
+         *
+         *     **A metric**: `{"type":"subscribe","id","metric","granularity"?,"filter"?,"group_by"?,"range"?,"aggregations"?,"epoch"?,"partial"?}`. Each point is the bucket's whole new value.
+         *
+         *     **A view**, the rollups of `metrics` included: `{"type":"subscribe","id","view","where"?,"range"?,"epoch"?,"partial"?}`. `{"type":"snapshot","id","epoch","view","columns","keys","rows"}`: `columns` and `rows` are as those of `/api/v1/sql`, and `keys` has for each row a text that tells it from the others; compare it, and do not read it. `{"type":"change","id","epoch","keys","rows","removed"}`: the rows that are new or changed, whole, and the keys of those that are no more, as they do not pass `HAVING` or `where` any longer, or as their bucket has left the window. A map of rows by key is then `SELECT * FROM view WHERE …` as of `epoch`. `where`: a condition in SQL over the view's columns, of immutable functions and at most 500 operators. `range`: of a view with a time bucket, how far back from now the window of buckets reaches, 15 minutes by default; of other views all rows are followed. An `error` frame ends a subscription: `view_unknown`, `not_a_view` (a stream), `view_backfilling` (subscribe again later), `view_dropped` (dropped or replaced), `groups_exceeded` and `rows_exceeded` (narrow it), `parameter_invalid`.
+         *
+         *     `epoch`: the snapshot waits until the events of this epoch are visible. `partial`: when ClickHouse is away or fails, a snapshot without history will do; it has a member `partial` that says what is missing, and a whole one follows when ClickHouse is back. `{"type":"unsubscribe","id"}` ends one; `heartbeat` frames carry the newest epoch.
          */
         get: operations["connect"];
         put?: never;

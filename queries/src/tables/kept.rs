@@ -30,7 +30,8 @@ impl Kept {
     pub(crate) fn of(scan: &TableScan) -> Option<Kept> {
         let table = source_as_provider(&scan.source).ok()?;
         if let Some(groups) = table.downcast_ref::<GroupsTable>() {
-            let (view, results) = (groups.view().clone(), groups.reading().results.clone());
+            let reader = groups.reader();
+            let (view, results) = (reader.view.clone(), reader.reading.results.clone());
             return Some(Kept { table, view, results });
         }
         let view = table.downcast_ref::<ViewTable>()?.view().clone();

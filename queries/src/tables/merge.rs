@@ -7,12 +7,13 @@ use arrow::array::{
     TimestampMicrosecondArray,
 };
 use arrow::datatypes::{DataType, Float64Type, SchemaRef, TimestampMicrosecondType, UInt64Type};
-use datafusion::error::{DataFusionError, Result};
+use datafusion::error::Result;
 use hashbrown::HashMap;
 use streamgauge_engine::snapshot::ViewSnapshot;
 use streamgauge_schemas::event::{append_dimensions, dimensions_builder};
 use streamgauge_schemas::{EventTime, GroupKey, Key, Series, SeriesId, Summary};
 
+use crate::groups::{series_ids, unexpected};
 use crate::history::conform_column;
 
 /// Rows of a batch that memory makes.
@@ -212,20 +213,7 @@ impl<'a> HistoryGroups<'a> {
     }
 }
 
-/// `UInt128` as sixteen bytes, lowest first.
-pub(super) fn series_ids(column: &ArrayRef) -> Option<Box<dyn Fn(usize) -> SeriesId + '_>> {
-    let bytes = column.as_fixed_size_binary_opt().filter(|bytes| bytes.value_length() == 16)?;
-    Some(Box::new(move |index| {
-        let bytes: [u8; 16] = bytes.value(index).try_into().expect("the width was looked at");
-        SeriesId::from_u128(u128::from_le_bytes(bytes))
-    }))
-}
-
 fn named<'a>(batch: &'a RecordBatch, name: &str) -> Result<&'a ArrayRef, arrow::error::ArrowError> {
     let missing = || arrow::error::ArrowError::SchemaError(format!("ClickHouse answered without {name}"));
     batch.column_by_name(name).ok_or_else(missing)
-}
-
-pub(super) fn unexpected(name: &str, batch: &RecordBatch) -> DataFusionError {
-    DataFusionError::Internal(format!("ClickHouse answered {name} in another type: {:?}", batch.schema()))
 }

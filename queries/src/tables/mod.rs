@@ -70,7 +70,7 @@ fn predicates(filters: &[Expr], schema: &Schema, usable: impl Fn(&Predicate) -> 
 }
 
 /// Appends ` AND …` for each predicate.
-fn write_conjuncts(predicates: &[Predicate], alias: &str, sql: &mut String) {
+pub(crate) fn write_conjuncts(predicates: &[Predicate], alias: &str, sql: &mut String) {
     for predicate in predicates {
         sql.push_str(" AND (");
         predicate.write_sql(alias, sql);

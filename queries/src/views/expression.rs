@@ -5,6 +5,7 @@ use std::sync::Arc;
 use arrow::datatypes::DataType;
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::{Column, DFSchema, DFSchemaRef};
+use datafusion::error::DataFusionError;
 use datafusion::execution::session_state::SessionState;
 use datafusion::logical_expr::simplify::SimplifyContext;
 use datafusion::logical_expr::utils::conjunction;
@@ -102,8 +103,16 @@ pub(super) fn simplified(expr: Expr, schema: &DFSchemaRef, state: &SessionState)
     Ok(ExprSimplifier::new(context.build()).simplify(expr)?)
 }
 
+/// Gives an expression over `schema` the casts that its types need, and simplifies it.
+pub(crate) fn coerced(expr: Expr, schema: &DFSchemaRef, state: &SessionState) -> Result<Expr, DataFusionError> {
+    let context =
+        SimplifyContext::builder().with_schema(schema.clone()).with_config_options(state.config_options().clone());
+    let simplifier = ExprSimplifier::new(context.build());
+    simplifier.simplify(simplifier.coerce(expr, schema)?)
+}
+
 /// Refuses what has another value at another time, or needs other rows.
-pub(super) fn check_pure(expr: &Expr) -> Result<(), ViewError> {
+pub(crate) fn check_pure(expr: &Expr) -> Result<(), ViewError> {
     let mut refused = None;
     expr.apply(|part| {
         let reason = match part {
@@ -158,7 +167,7 @@ fn refused_type(expr: &Expr, of: &DataType) -> ViewError {
 }
 
 /// The parts of a condition that must all be true.
-pub(super) fn conjuncts(condition: &Expr) -> Vec<&Expr> {
+pub(crate) fn conjuncts(condition: &Expr) -> Vec<&Expr> {
     datafusion::logical_expr::utils::split_conjunction(condition)
 }
 

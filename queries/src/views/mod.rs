@@ -45,12 +45,13 @@ mod tests;
 
 pub use backfills::{BackfillProgress, Backfills};
 pub use error::ViewError;
+pub(crate) use expression::{check_pure, coerced, conjuncts};
 pub(crate) use manage::Management;
 pub use options::GivenOptions;
 pub use plan::{Planned, plan_view, program_of};
 pub(crate) use planner::Readings;
 pub use planner::ViewPlanner;
 pub use reading::Reading;
-pub(crate) use reading::results_base;
+pub(crate) use reading::{results_base, without_nulls};
 pub use statement::ViewStatement;
 pub use tables::{StreamTable, Tables};

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, Schema};
-use datafusion::common::Column;
+use datafusion::common::{Column, DFSchema};
 use datafusion::execution::session_state::SessionState;
 use datafusion::logical_expr::Expr;
 use datafusion::physical_expr::expressions::Column as PhysicalColumn;
@@ -20,7 +20,7 @@ use super::error::ViewError;
 use super::expression::{Scope, Typed, nearest};
 use super::options::GivenOptions;
 use super::program::{Parts, SqlProgram};
-use super::reading::{Names, Reading, results_base, schema_of};
+use super::reading::{BucketAt, Names, Reading, results_base, schema_of};
 use super::shape;
 use super::tables::Tables;
 
@@ -266,7 +266,8 @@ fn reading(
     }
     let schema = schema_of(&columns, &base)?;
     let results = over_results(analysis, scope, aggregates, calls, exactness)?;
-    Ok(Reading { base, having, columns, schema, results })
+    let bucket = groups.bucket.as_ref().map(|(typed, _)| bucket_at(typed, scope)).transpose()?;
+    Ok(Reading { base, having, columns, schema, results, bucket })
 }
 
 /// See [`Reading::results`].
@@ -295,6 +296,14 @@ fn over_results(
         Ok(Some(Arc::new(column) as Arc<dyn PhysicalExpr>))
     });
     listed.chain(exactness).collect()
+}
+
+/// A bucket over the time column alone.
+fn bucket_at(typed: &Typed, scope: &Scope<'_>) -> Result<BucketAt, ViewError> {
+    let time = Field::new(&scope.stream.time_column, ValueType::Time.arrow(), false);
+    let time = Arc::new(Schema::new(vec![time]));
+    let named = DFSchema::try_from_qualified_schema(scope.stream.name.as_str(), &time)?;
+    Ok(BucketAt { expr: scope.state.create_physical_expr(typed.expr.clone(), &named)?, time })
 }
 
 /// For each column of the select list that is a `count(DISTINCT …)` as it is: the name of the column that says whether

@@ -3,9 +3,11 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, AsArray, RecordBatch, RecordBatchOptions};
-use arrow::compute::filter_record_batch;
-use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use arrow::array::{
+    Array, ArrayRef, AsArray, BooleanArray, RecordBatch, RecordBatchOptions, TimestampMicrosecondArray,
+};
+use arrow::compute::{filter_record_batch, prep_null_mask_filter};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimestampMicrosecondType};
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{Column, DFSchema, DFSchemaRef};
 use datafusion::error::DataFusionError;
@@ -13,6 +15,7 @@ use datafusion::execution::session_state::SessionState;
 use datafusion::logical_expr::{Cast, Expr, ExprSchemable};
 use datafusion::physical_expr::utils::{collect_columns, reassign_expr_columns};
 use datafusion::physical_plan::PhysicalExpr;
+use streamgauge_schemas::EventTime;
 use streamgauge_schemas::state::Output;
 
 use super::error::ViewError;
@@ -32,6 +35,15 @@ pub struct Reading {
     /// For each column the same expression over the results alone, which may all be null there; `None` for a column that
     /// also depends on something else, or on no result.
     pub results: Vec<Option<Arc<dyn PhysicalExpr>>>,
+    /// The beginning of the bucket that holds a time, of a view with a bucket: over that time, `at`, alone.
+    pub(crate) bucket: Option<BucketAt>,
+}
+
+/// The expression of a view's bucket, and the one column that it is over.
+#[derive(Clone, Debug)]
+pub(crate) struct BucketAt {
+    pub(super) expr: Arc<dyn PhysicalExpr>,
+    pub(super) time: SchemaRef,
 }
 
 impl Reading {
@@ -55,6 +67,7 @@ impl Reading {
             columns: columns.iter().map(named).collect::<Result<_, DataFusionError>>()?,
             schema: Arc::new(self.schema.project(columns)?),
             results: columns.iter().map(|column| self.results[*column].clone()).collect(),
+            bucket: self.bucket.clone(),
             base,
         };
         Ok((reading, results))
@@ -65,20 +78,47 @@ impl Reading {
     /// # Errors
     /// [`DataFusionError`] when an expression cannot be computed, such as a division by zero.
     pub fn rows(&self, groups: &RecordBatch) -> Result<RecordBatch, DataFusionError> {
-        let kept;
-        let groups = match &self.having {
-            Some(having) => {
-                let passed = having.evaluate(groups)?.into_array(groups.num_rows())?;
-                kept = filter_record_batch(groups, passed.as_boolean())?;
-                &kept
-            }
-            None => groups,
-        };
+        match self.passed(groups)? {
+            Some(passed) => self.columns_of(&filter_record_batch(groups, &passed)?),
+            None => self.columns_of(groups),
+        }
+    }
+
+    /// Which groups pass the condition of `HAVING`; `None` for all of them.
+    ///
+    /// # Errors
+    /// As [`Reading::rows`].
+    pub fn passed(&self, groups: &RecordBatch) -> Result<Option<BooleanArray>, DataFusionError> {
+        let Some(having) = &self.having else { return Ok(None) };
+        let passed = having.evaluate(groups)?.into_array(groups.num_rows())?;
+        Ok(Some(without_nulls(passed.as_boolean())))
+    }
+
+    /// The select list of groups that have passed.
+    ///
+    /// # Errors
+    /// As [`Reading::rows`].
+    pub fn columns_of(&self, groups: &RecordBatch) -> Result<RecordBatch, DataFusionError> {
         let value = |(expr, _): &(Arc<dyn PhysicalExpr>, String)| expr.evaluate(groups)?.into_array(groups.num_rows());
         let columns = self.columns.iter().map(value).collect::<Result<Vec<ArrayRef>, DataFusionError>>()?;
         let options = RecordBatchOptions::new().with_row_count(Some(groups.num_rows()));
         Ok(RecordBatch::try_new_with_options(self.schema.clone(), columns, &options)?)
     }
+
+    /// The beginning of the bucket that holds `time`; `None` of a view without a bucket, or for a time that has none.
+    #[must_use]
+    pub fn bucket_at(&self, time: EventTime) -> Option<EventTime> {
+        let BucketAt { expr, time: schema } = self.bucket.as_ref()?;
+        let times = TimestampMicrosecondArray::from_value(time.0, 1).with_timezone("UTC");
+        let event = RecordBatch::try_new(schema.clone(), vec![Arc::new(times)]).ok()?;
+        let bucket = expr.evaluate(&event).ok()?.into_array(1).ok()?;
+        bucket.as_primitive_opt::<TimestampMicrosecondType>().map(|bucket| EventTime(bucket.value(0)))
+    }
+}
+
+/// A mask in which a null counts as false.
+pub(crate) fn without_nulls(mask: &BooleanArray) -> BooleanArray {
+    if mask.null_count() == 0 { mask.clone() } else { prep_null_mask_filter(mask) }
 }
 
 /// What the select list calls a dimension, the bucket or a result: its column in `base`, and its type there.

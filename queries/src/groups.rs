@@ -1,0 +1,268 @@
+//! The groups of a view: out of ClickHouse and out of memory, and finished into the columns that the select list is over.
+//!
+//! ```text
+//!  ClickHouse: dimensions…, series, bucket?, states… ─▶ keys, states ─┐
+//!  memory:     identity, key, state                  ─▶ dimensions   ─┴▶ (merged by the caller) ─▶ finish ─▶ Reading
+//! ```
+//!
+//! Tables and followers of views share this; how much is held, and in which order, is theirs. States are merged by the
+//! code that merges them in the engine, so every fold means the same on both sides.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use arrow::array::{
+    Array, ArrayRef, AsArray, RecordBatch, RecordBatchOptions, StringBuilder, TimestampMicrosecondArray,
+};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimestampMicrosecondType};
+use datafusion::error::{DataFusionError, Result};
+use datafusion::physical_expr::expressions::Column;
+use datafusion::physical_plan::PhysicalExpr;
+use streamgauge_schemas::event::{append_dimensions, dimensions_builder};
+use streamgauge_schemas::state::Output;
+use streamgauge_schemas::state::columns::StateColumn;
+use streamgauge_schemas::value::{append_key, read_keys};
+use streamgauge_schemas::{Epoch, EventTime, GroupKey, Key, Layout, Series, SeriesId, State, ValueType, View};
+
+use crate::clickhouse;
+use crate::history::conform_column;
+use crate::predicate::Predicate;
+use crate::views::Reading;
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct GroupReader {
+    pub(crate) view: Arc<View>,
+    /// The columns that are wanted, over dimensions, bucket, results and states.
+    pub(crate) reading: Arc<Reading>,
+    /// How the folds that are read lie in a state.
+    pub(crate) layout: Layout,
+    kinds: Vec<ValueType>,
+    /// How all folds lie, and the places of those that are read, in order.
+    whole: Layout,
+    folds: Vec<usize>,
+    /// The results that are wanted, of `layout`.
+    outputs: Vec<Output>,
+    /// The columns of states that are wanted, of `layout`.
+    states: Vec<StateColumn>,
+}
+
+impl GroupReader {
+    /// One of all columns of a view.
+    pub(crate) fn new(view: Arc<View>, reading: Arc<Reading>) -> Self {
+        let (layout, kinds) = (view.layout(), view.definition.dimension_kinds());
+        let (outputs, folds) = (view.definition.outputs.clone(), (0..layout.folds().len()).collect());
+        GroupReader { view, reading, kinds, whole: layout.clone(), folds, layout, outputs, states: Vec::new() }
+    }
+
+    /// One of some columns of a table that has those of the view and then `states`, with their schema; it reads the folds that
+    /// these and `HAVING` are made of.
+    pub(crate) fn narrowed(&self, columns: &[usize], states: &[StateColumn], schema: &SchemaRef) -> Result<Self> {
+        let (definition, whole) = (&self.view.definition, self.view.layout());
+        let listed = self.reading.columns.len();
+        let (visible, shown): (Vec<usize>, Vec<usize>) = columns.iter().partition(|column| **column < listed);
+        let (part, results) = self.reading.part(&visible, self.named())?;
+        let shown: Vec<StateColumn> = shown.iter().map(|column| states[column - listed]).collect();
+        let outputs = || results.iter().map(|result| &definition.outputs[*result]);
+        let used = outputs().flat_map(|output| output.finish.folds()).chain(shown.iter().map(|state| state.fold));
+        let mut folds: Vec<usize> = used.collect();
+        folds.sort_unstable();
+        folds.dedup();
+        let place = |fold: usize| folds.iter().position(|other| *other == fold).expect("what is used is kept");
+        let states = shown.iter().map(|state| StateColumn { fold: place(state.fold), ..*state }).collect();
+        let outputs = outputs().map(|output| output.among(&folds)).collect();
+        let mut base: Vec<Arc<Field>> = part.base.fields().iter().cloned().collect();
+        let mut of_view = part.columns.into_iter();
+        let column = |(column, field): (&usize, &Arc<Field>)| {
+            if *column < listed {
+                return of_view.next().expect("the part has those of the view");
+            }
+            base.push(field.clone());
+            (Arc::new(Column::new(field.name(), base.len() - 1)) as Arc<dyn PhysicalExpr>, field.name().clone())
+        };
+        let columns = columns.iter().zip(schema.fields()).map(column).collect();
+        let base = Arc::new(Schema::new(base));
+        let reading = Arc::new(Reading { base, columns, schema: schema.clone(), ..part });
+        let (view, kinds) = (self.view.clone(), self.kinds.clone());
+        Ok(GroupReader { view, reading, layout: whole.of(&folds), kinds, whole, folds, outputs, states })
+    }
+
+    /// The folds of a whole state that are read.
+    pub(crate) fn wanted(&self, state: &State) -> State {
+        match self.folds.len() == self.whole.folds().len() {
+            true => state.clone(),
+            false => self.whole.pick(&self.folds, state),
+        }
+    }
+
+    /// How many columns of the base name a group: the dimensions, and the bucket if there is one.
+    pub(crate) fn named(&self) -> usize {
+        self.kinds.len() + usize::from(self.has_bucket())
+    }
+
+    pub(crate) fn has_bucket(&self) -> bool {
+        self.view.definition.bucket.is_some()
+    }
+
+    /// A filter on what names a group, with the names of ClickHouse's columns; `None` when it is on anything else.
+    pub(crate) fn stored(&self, predicate: &Predicate) -> Option<Predicate> {
+        predicate.renamed(&|name| {
+            let place = self.reading.schema.index_of(name).ok()?;
+            let column = self.reading.columns[place].0.downcast_ref::<Column>()?.index();
+            let definition = &self.view.definition;
+            match definition.dimensions.get(column) {
+                Some(dimension) => Some(dimension.name.clone()),
+                None => definition.bucket.as_ref().filter(|_| column == self.kinds.len()).map(|b| b.name.clone()),
+            }
+        })
+    }
+
+    /// Whether ClickHouse has anything at or below the horizon: a view without a back-fill has nothing there until its
+    /// horizon moves beyond its creation.
+    pub(crate) fn has_history(&self, horizon: Epoch) -> bool {
+        horizon > Epoch::ZERO && (horizon != self.view.id.created() || self.view.definition.options.backfill)
+    }
+
+    /// Rows of `table` as of `horizon`, ordered by group; `conjuncts` are on the columns of `s`. The filter on the version
+    /// comes after `FINAL`; `identity` keeps it from the index.
+    pub(crate) fn history_sql(&self, table: &str, conjuncts: &str, horizon: Epoch, time_max: Duration) -> String {
+        let definition = &self.view.definition;
+        let column = |name: &str| format!("s.{}", clickhouse::name(name));
+        let series = column(&self.view.hidden("series"));
+        let bucket = definition.bucket.as_ref().map(|bucket| column(&bucket.name));
+        let dimensions = definition.dimensions.iter();
+        let mut selected: Vec<String> = dimensions.clone().map(|dimension| column(&dimension.name)).collect();
+        selected.push(series.clone());
+        selected.extend(bucket.clone());
+        let states = self.view.state_columns().into_iter().zip(self.whole.columns());
+        selected.extend(states.filter(|(_, of)| self.folds.contains(&of.fold)).map(|(name, _)| column(&name)));
+        let sortable = dimensions.filter(|dimension| dimension.kind != ValueType::Map);
+        let mut order: Vec<String> = sortable.map(|dimension| column(&dimension.name)).collect();
+        order.push(series);
+        order.extend(bucket);
+        format!(
+            "SELECT {} FROM {table} AS s FINAL WHERE identity({}) <= {horizon}{conjuncts} ORDER BY {} {}{}",
+            selected.join(", "),
+            column(&self.view.hidden("version")),
+            order.join(", "),
+            clickhouse::settings(time_max),
+            clickhouse::FINAL_SETTINGS,
+        ) + clickhouse::BYTES_SETTINGS
+    }
+
+    /// The groups of rows of history.
+    pub(crate) fn history_keys(&self, batch: &RecordBatch) -> Result<Vec<GroupKey>> {
+        let at = self.kinds.len();
+        let series = series_ids(batch.column(at)).ok_or_else(|| unexpected("the series", batch))?;
+        if !self.has_bucket() {
+            let key = |row| GroupKey { series: series(row), bucket: GroupKey::NO_BUCKET };
+            return Ok((0..batch.num_rows()).map(key).collect());
+        }
+        let buckets = batch.column(at + 1).as_primitive_opt::<TimestampMicrosecondType>();
+        let buckets = buckets.ok_or_else(|| unexpected("the bucket", batch))?;
+        let key = |row| GroupKey { series: series(row), bucket: EventTime(buckets.value(row)) };
+        Ok((0..batch.num_rows()).map(key).collect())
+    }
+
+    /// The dimension values of rows of history, one column a dimension.
+    pub(crate) fn history_dimensions(&self, batch: &RecordBatch) -> Result<Vec<ArrayRef>> {
+        let columns = batch.columns()[..self.kinds.len()].iter().zip(&self.kinds);
+        Ok(columns.map(|(column, kind)| conform_column(column, &kind.arrow())).collect::<Result<_, _>>()?)
+    }
+
+    /// The states of rows of history.
+    pub(crate) fn history_states(&self, batch: &RecordBatch) -> Result<Vec<State>> {
+        let columns = batch.columns()[self.named() + 1..].iter();
+        let columns = columns.zip(self.layout.columns()).map(|(column, of)| conform_column(column, &of.kind.arrow()));
+        let columns = columns.collect::<Result<Vec<ArrayRef>, _>>()?;
+        if columns.is_empty() {
+            return Ok(vec![State::empty(); batch.num_rows()]); // no fold is wanted
+        }
+        self.layout.read(&columns).map_err(|error| DataFusionError::External(Box::new(error)))
+    }
+
+    /// The dimension values of keys, one column a dimension.
+    pub(crate) fn dimensions<'a>(&self, keys: impl Iterator<Item = &'a Key>) -> Result<Vec<ArrayRef>> {
+        let other = || DataFusionError::Internal("a key is of another kind than its view's".into());
+        if self.view.definition.by_series {
+            let (mut names, mut dimensions) = (StringBuilder::new(), dimensions_builder());
+            for key in keys {
+                let Key::Series(series) = key else { return Err(other()) };
+                names.append_value(series.name());
+                append_dimensions(&mut dimensions, series);
+            }
+            return Ok(vec![Arc::new(names.finish()), Arc::new(dimensions.finish())]);
+        }
+        let bytes = keys.map(|key| match key {
+            Key::Values(bytes) => Ok(&bytes[..]),
+            Key::Series(_) => Err(other()),
+        });
+        let bytes = bytes.collect::<Result<Vec<&[u8]>>>()?;
+        read_keys(bytes, &self.kinds).map_err(|error| DataFusionError::External(Box::new(error)))
+    }
+
+    /// The key of a row of dimension values; the inverse of `dimensions`.
+    pub(crate) fn key(&self, dimensions: &[ArrayRef], row: usize) -> Key {
+        if !self.view.definition.by_series {
+            let mut bytes = Vec::new();
+            dimensions.iter().zip(&self.kinds).for_each(|(column, kind)| append_key(&mut bytes, column, *kind, row));
+            return Key::Values(bytes.into());
+        }
+        let pairs = dimensions[1].as_map().value(row);
+        let (names, values) = (pairs.column(0).as_string::<i32>(), pairs.column(1).as_string::<i32>());
+        let pairs = (0..pairs.len()).map(|pair| (names.value(pair), values.value(pair)));
+        Key::Series(Arc::new(Series::new(dimensions[0].as_string::<i32>().value(row), pairs)))
+    }
+
+    /// The columns of the base that name groups, of these groups; `schema` is that part of the base.
+    pub(crate) fn names(
+        &self,
+        schema: SchemaRef,
+        dimensions: Vec<ArrayRef>,
+        groups: &[GroupKey],
+    ) -> Result<RecordBatch> {
+        let mut columns = dimensions;
+        columns.extend(self.has_bucket().then(|| buckets(groups)));
+        batch(schema, columns, groups.len())
+    }
+
+    /// A batch of the columns that the select list is over.
+    pub(crate) fn finish<'a>(
+        &self,
+        dimensions: Vec<ArrayRef>,
+        groups: &[GroupKey],
+        states: impl Iterator<Item = &'a State> + Clone,
+    ) -> Result<RecordBatch> {
+        let mut columns = dimensions;
+        columns.extend(self.has_bucket().then(|| buckets(groups)));
+        columns.extend(self.outputs.iter().map(|output| self.layout.finish(output, states.clone())));
+        let state = |state: &StateColumn| self.layout.write_some(|column| column == state, states.clone());
+        columns.extend(self.states.iter().flat_map(state));
+        batch(self.reading.base.clone(), columns, groups.len())
+    }
+}
+
+fn buckets(groups: &[GroupKey]) -> ArrayRef {
+    let buckets = TimestampMicrosecondArray::from_iter_values(groups.iter().map(|group| group.bucket.0));
+    Arc::new(buckets.with_timezone("UTC"))
+}
+
+fn batch(schema: SchemaRef, columns: Vec<ArrayRef>, rows: usize) -> Result<RecordBatch> {
+    let options = RecordBatchOptions::new().with_row_count(Some(rows));
+    Ok(RecordBatch::try_new_with_options(schema, columns, &options)?)
+}
+
+/// `UInt128` as sixteen bytes, lowest first.
+pub(crate) fn series_ids(column: &ArrayRef) -> Option<Box<dyn Fn(usize) -> SeriesId + '_>> {
+    let bytes = column.as_fixed_size_binary_opt().filter(|bytes| bytes.value_length() == 16)?;
+    Some(Box::new(move |index| {
+        let bytes: [u8; 16] = bytes.value(index).try_into().expect("the width was looked at");
+        SeriesId::from_u128(u128::from_le_bytes(bytes))
+    }))
+}
+
+/// The error of a column that ClickHouse answered in another type than it was asked for.
+pub(crate) fn unexpected(name: &str, batch: &RecordBatch) -> DataFusionError {
+    let found: Vec<&DataType> = batch.schema_ref().fields().iter().map(|field| field.data_type()).collect();
+    DataFusionError::Internal(format!("ClickHouse answered {name} in another type: {found:?}"))
+}
