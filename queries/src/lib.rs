@@ -10,6 +10,7 @@
 //!
 //! - [`history`]: the interface to ClickHouse.
 //! - [`options`]: how a question is asked; `question`: the text of a SQL request; `wait`: until an epoch is visible.
+//! - `depth`: how deep a text nests.
 //! - `clickhouse`: names, literals and settings in ClickHouse's SQL.
 //! - `predicate`: filters, for ClickHouse and for memory.
 //! - `capture`: the one snapshot of a statement.
@@ -28,6 +29,7 @@
 mod capture;
 mod clickhouse;
 mod combine;
+mod depth;
 pub mod error;
 pub mod format;
 mod groups;

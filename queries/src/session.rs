@@ -46,6 +46,7 @@ use tokio::time::{Instant, Sleep};
 
 use crate::capture::Capture;
 use crate::combine;
+use crate::depth::{QUESTION_MAX, too_deep};
 use crate::error::QueryError;
 use crate::history::{History, HistoryError, Waits};
 use crate::limits::QueryLimits;
@@ -272,6 +273,9 @@ impl QueryEngine {
         let recursion_limit = self.inner.base.config_options().sql_parser.recursion_limit.get();
         let sql = sql.to_owned();
         let read = async move {
+            if let Some(reason) = too_deep(&sql, QUESTION_MAX) {
+                return Err(QueryError::Sql { message: format!("the statement {reason}") });
+            }
             match ViewStatement::parse(&sql, recursion_limit)? {
                 // Streams are described by DataFusion.
                 Some(ViewStatement::Describe { .. }) | None => {

@@ -13,13 +13,18 @@ use tokio::task::JoinHandle;
 
 use crate::error::QueryError;
 
+/// Enough for a question that nests as deep as [`depth`](crate::depth) lets it; what is not used takes no memory.
+const STACK_BYTES: usize = 64 << 20;
+
 /// See the module.
 pub(crate) struct Threads(Option<Runtime>);
 
 impl Threads {
     /// Starts as many threads as there are processors.
     pub(crate) fn start() -> std::io::Result<Self> {
-        Builder::new_multi_thread().thread_name("queries").enable_all().build().map(|runtime| Threads(Some(runtime)))
+        let mut threads = Builder::new_multi_thread();
+        threads.thread_name("queries").thread_stack_size(STACK_BYTES).enable_all();
+        threads.build().map(|runtime| Threads(Some(runtime)))
     }
 
     /// Computes `work`; it is ended when the task is dropped.

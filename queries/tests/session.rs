@@ -68,6 +68,37 @@ fn refused() {
 }
 
 #[test]
+fn questions_that_nest_deep() {
+    run(async {
+        let world = World::new("deep").await;
+        world.append(&[event(0, 1.0)]).await;
+        let sum = |terms: usize| vec!["value"; terms].join(" + ");
+        assert_eq!(world.rows(&format!("SELECT {} FROM metrics", sum(1_900))).await.unwrap(), ["1900.0"]);
+        let listed = vec!["1"; 50_000].join(", ");
+        assert_eq!(
+            world.rows(&format!("SELECT count(*) FROM metrics WHERE value IN ({listed})")).await.unwrap(),
+            ["1"]
+        );
+        let view = |terms| format!("CREATE MATERIALIZED VIEW deep AS SELECT sum({}) AS s FROM metrics", sum(terms));
+        for (sql, says) in [
+            (format!("SELECT {} FROM metrics", sum(3_000)), "may nest 2000"),
+            (format!("SELECT {} FROM metrics", sum(1_000_000)), "may nest 2000"),
+            (format!("SELECT 1{}", " UNION ALL SELECT 1".repeat(5_000)), "may nest 2000"),
+            (format!("SELECT {}1{}", "(".repeat(1_000), ")".repeat(1_000)), "recursion"),
+            (view(600), "the SELECT of the view nests about 60"),
+            (view(100_000), "may nest 2000"),
+        ] {
+            let error = world.rows(&sql).await.expect_err("it is too deep");
+            assert!(code(&error).ends_with("_invalid"), "{error:?}");
+            assert!(error.to_string().to_lowercase().contains(&says.to_lowercase()), "{says}: {error}");
+        }
+        world.rows(&view(450)).await.unwrap();
+        world.append(&[event(1, 1.0)]).await;
+        assert_eq!(world.rows("SELECT count(*) FROM metrics").await.unwrap(), ["2"]);
+    });
+}
+
+#[test]
 fn questions_about_the_tables() {
     run(async {
         let world = World::new("about").await;

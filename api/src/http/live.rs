@@ -64,7 +64,7 @@ enum End {
         a text that tells it from the others; compare it, and do not read it. `{\"type\":\"change\",\"id\",\"epoch\",\"keys\",\"rows\",\"removed\"}`: \
         the rows that are new or changed, whole, and the keys of those that are no more, as they do not pass `HAVING` or `where` any \
         longer, or as their bucket has left the window. A map of rows by key is then `SELECT * FROM view WHERE …` as of `epoch`. \
-        `where`: a condition in SQL over the view's columns, of immutable functions and at most 500 operators. `range`: of a view with a time bucket, how far back from \
+        `where`: a condition in SQL over the view's columns, of immutable functions, nested at most 500 operators deep. `range`: of a view with a time bucket, how far back from \
         now the window of buckets reaches, 15 minutes by default; of other views all rows are followed. An `error` frame ends a \
         subscription: `view_unknown`, `not_a_view` (a stream), `view_backfilling` (subscribe again later), `view_dropped` (dropped or \
         replaced), `groups_exceeded` and `rows_exceeded` (narrow it), `parameter_invalid`.\n\n\

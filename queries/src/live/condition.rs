@@ -15,11 +15,9 @@ use datafusion::logical_expr::utils::conjunction;
 use datafusion::logical_expr::{Expr, ExprSchemable};
 use datafusion::physical_expr::utils::collect_columns;
 use datafusion::physical_plan::PhysicalExpr;
-use datafusion::sql::sqlparser::dialect::GenericDialect;
-use datafusion::sql::sqlparser::keywords::Keyword;
-use datafusion::sql::sqlparser::tokenizer::{Token, Tokenizer};
 use streamgauge_engine::RowFilter;
 
+use crate::depth::too_deep;
 use crate::error::QueryError;
 use crate::groups::GroupReader;
 use crate::predicate::{Predicate, bucket_range, row_filter};
@@ -27,8 +25,8 @@ use crate::views::{ViewError, check_pure, coerced, conjuncts, without_nulls};
 
 /// The longest text.
 const TEXT_BYTES_MAX: usize = 16 << 10;
-/// So many operators, keywords and parentheses a condition may have: they nest, and DataFusion descends into them by calls.
-const OPERATORS_MAX: usize = 500;
+/// How deep it may nest: it is evaluated by the threads that serve the network, too.
+const DEPTH_MAX: usize = 500;
 
 /// See the module.
 #[derive(Debug, Default)]
@@ -61,9 +59,7 @@ impl Condition {
         if text.len() > TEXT_BYTES_MAX {
             return Err(wrong(format!("has {} bytes, and may have {TEXT_BYTES_MAX}; make it shorter", text.len())));
         }
-        let operators = operators(text);
-        if operators > OPERATORS_MAX {
-            let reason = format!("has {operators} operators, and may have {OPERATORS_MAX}; use IN for many values");
+        if let Some(reason) = too_deep(text, DEPTH_MAX) {
             return Err(wrong(reason));
         }
         let schema = &reader.reading.schema;
@@ -158,17 +154,6 @@ fn is_of_groups(part: &Expr, reader: &GroupReader) -> bool {
 fn names_a_group(place: usize, reader: &GroupReader) -> bool {
     let (expr, _) = &reader.reading.columns[place];
     collect_columns(expr).iter().all(|column| column.index() < reader.named())
-}
-
-/// How many parts of a text may nest; what cannot be read is for the parser to say.
-fn operators(text: &str) -> usize {
-    let tokens = Tokenizer::new(&GenericDialect {}, text).tokenize().unwrap_or_default();
-    let nests = |token: &&Token| match token {
-        Token::Word(word) => word.keyword != Keyword::NoKeyword,
-        Token::Whitespace(_) | Token::Comma | Token::Number(..) | Token::SingleQuotedString(_) => false,
-        _ => true,
-    };
-    tokens.iter().filter(nests).count()
 }
 
 /// Refuses what is not the same at every time, and what needs other rows.

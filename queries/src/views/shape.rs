@@ -6,9 +6,13 @@ use datafusion::sql::sqlparser::ast::{
 };
 
 use super::error::ViewError;
+use crate::depth::{VIEW_MAX, too_deep};
 
 /// A statement that is one query, written out in one way.
 pub(super) fn parse(select: &str, recursion_limit: usize) -> Result<Query, ViewError> {
+    if let Some(reason) = too_deep(select, VIEW_MAX) {
+        return Err(ViewError::Sql { message: format!("the SELECT of the view {reason}") });
+    }
     let parser = DFParserBuilder::new(select).with_recursion_limit(recursion_limit).build();
     let mut statements = parser.and_then(|mut parser| parser.parse_statements())?;
     match (statements.pop_front(), statements.pop_front()) {
