@@ -20,7 +20,7 @@ use anyhow::{Context, ensure};
 use arrow::array::{AsArray, RecordBatch};
 use arrow::datatypes::{SchemaRef, UInt64Type};
 use futures::StreamExt;
-use streamgauge_engine::{Backfill, Engine};
+use streamgauge_engine::{Backfill, Engine, Step};
 use streamgauge_queries::history::conform;
 use streamgauge_queries::{BackfillProgress, Backfills, ViewPlanner};
 use streamgauge_schemas::stream::{EPOCH_COLUMN, METRICS};
@@ -99,11 +99,14 @@ impl Backfilling {
             self.backfills.set(view.id, progress.clone());
             let upto = self.step_end(&source, progress.upto, created).await?;
             progress.events_done += self.read(&source, progress.upto, upto, &mut aggregate).await?;
-            let (rows, keys) = aggregate.take(upto);
+            let Step { rows, keys, failed } = aggregate.take(upto);
             let Some(hold) = self.flusher.hold(view).await else { return Ok(()) };
             states::write_states(&self.clickhouse, view, &Arc::new(rows), &Arc::new(keys)).await?;
             drop(hold);
             backfill::commit(&self.clickhouse, view, upto).await?;
+            if let Some(failed) = failed {
+                self.engine.note_failed(view.id, failed);
+            }
             progress.upto = upto;
         }
         self.backfills.set(view.id, progress.clone());

@@ -11,7 +11,7 @@ use streamgauge_schemas::{Epoch, EventBatch, GroupKey, Key, Layout, Row, Rows, S
 
 use crate::dataflow::{Aggregate, Groups};
 use crate::error::EngineError;
-use crate::program::{Planner, Prepared, Program, Rollup};
+use crate::program::{Failed, Planner, Prepared, Program, Rollup};
 
 /// Aggregates the events of a step of a back-fill.
 pub struct Backfill {
@@ -20,6 +20,18 @@ pub struct Backfill {
     by_series: bool,
     groups: hashbrown::HashMap<GroupKey, State, foldhash::fast::FixedState>,
     keys: HashMap<SeriesId, Key>,
+    failed: Option<Failed>,
+}
+
+/// What a step of a back-fill makes.
+#[derive(Debug)]
+pub struct Step {
+    /// The rows, which are final.
+    pub rows: Rows,
+    /// The dimension values of their groups.
+    pub keys: HashMap<SeriesId, Key>,
+    /// Events that the view's expressions could not be computed of; it does not count them.
+    pub failed: Option<Failed>,
 }
 
 impl Backfill {
@@ -36,13 +48,17 @@ impl Backfill {
         let layout = Arc::new(view.layout());
         let aggregate = Aggregate::of(view, program, layout.clone());
         let by_series = view.definition.by_series;
-        Ok(Backfill { layout, aggregate, by_series, groups: Default::default(), keys: HashMap::new() })
+        Ok(Backfill { layout, aggregate, by_series, groups: Default::default(), keys: HashMap::new(), failed: None })
     }
 
     /// Adds events of the view's stream, which come in the order of their epochs.
     pub fn add(&mut self, events: EventBatch) {
         let events = Prepared::new(events);
-        let (groups, keys, _failed): (Groups, _, _) = self.aggregate.run(&events);
+        let (groups, keys, failed): (Groups, _, _) = self.aggregate.run(&events);
+        if let Some(failed) = failed {
+            let before = self.failed.as_ref().map_or(0, |failed| failed.events);
+            self.failed = Some(Failed { events: before + failed.events, ..failed });
+        }
         if self.by_series {
             // A program may leave out series of the batch, and has one once that two sources sent.
             let counted: HashSet<SeriesId> = keys.ids.iter().copied().collect();
@@ -67,14 +83,14 @@ impl Backfill {
         self.groups.len()
     }
 
-    /// The rows of the step that ends with `upto`, and their dimension values; it is empty afterwards.
+    /// The step that ends with `upto`; the next one is empty.
     ///
-    /// Their generation and version are `upto`, which is at or below the view's creation: so they are final.
-    pub fn take(&mut self, upto: Epoch) -> (Rows, HashMap<SeriesId, Key>) {
+    /// The generation and version of its rows are `upto`, which is at or below the view's creation: so they are final.
+    pub fn take(&mut self, upto: Epoch) -> Step {
         let mut rows = Rows::default();
         for (key, state) in self.groups.drain() {
             rows.push(key, Row { generation: upto, version: upto, state });
         }
-        (rows, std::mem::take(&mut self.keys))
+        Step { rows, keys: std::mem::take(&mut self.keys), failed: self.failed.take() }
     }
 }

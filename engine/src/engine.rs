@@ -16,6 +16,7 @@ use crate::decode::Decoded;
 use crate::error::EngineError;
 use crate::log::{Committer, CommitterOptions, Log, LogOptions, Request, Submission};
 use crate::pending::Pending;
+use crate::program::Failed;
 use crate::recovery::{self, Recovered};
 use crate::registry::SeriesRegistry;
 use crate::rejects::{self, Origin};
@@ -384,6 +385,15 @@ impl Engine {
             let views = ordered.catalog.views.iter().filter(maintained).map(|view| &**view);
             feeders(views).get(&id).copied()
         })
+    }
+
+    /// Counts events that a back-fill of a view could not compute, with those that the flow could not.
+    pub fn note_failed(&self, view: ViewId, failed: Failed) {
+        self.inner.sequencer.with(|ordered| {
+            if let Some(view) = ordered.views.get(&view) {
+                view.counters.fail(failed);
+            }
+        });
     }
 
     /// What is counted of a view.

@@ -38,7 +38,7 @@ mod tail;
 mod waits;
 mod workers;
 
-pub use backfill::Backfill;
+pub use backfill::{Backfill, Step};
 pub use config::EngineConfig;
 pub use engine::{CatalogFlush, Engine, EngineStatus, Flushed, Ingest, Ingested, ViewFlush, ViewStatus};
 pub use error::EngineError;

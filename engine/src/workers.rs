@@ -68,6 +68,14 @@ pub(crate) struct ViewCounters {
     pub(crate) failure: Mutex<Option<String>>,
 }
 
+impl ViewCounters {
+    /// Counts events that the view does not.
+    pub(crate) fn fail(&self, failed: Failed) {
+        self.failed_events.fetch_add(failed.events, Ordering::Relaxed);
+        *self.failure.lock() = Some(failed.reason);
+    }
+}
+
 /// One worker's part of an answer about one view.
 #[derive(Debug, Default)]
 pub(crate) struct Part {
@@ -348,9 +356,7 @@ impl WorkerState {
             };
             plan.run(epoch, events, &mut give, &mut |view, failed| failures.push((view, failed)));
             for (view, failed) in failures {
-                let counters = &views[&view].counted.view;
-                counters.failed_events.fetch_add(failed.events, Ordering::Relaxed);
-                *counters.failure.lock() = Some(failed.reason);
+                views[&view].counted.view.fail(failed);
             }
         }
         let streams: std::collections::BTreeSet<_> = batches.iter().map(|events| events.batch().stream()).collect();

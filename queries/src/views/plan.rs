@@ -156,6 +156,10 @@ impl Groups {
             let expr = scope.normal(expr.clone())?;
             let width = bucket_of(&expr, &scope.stream.time_column)?;
             let typed = scope.typed(expr)?;
+            if typed.kind == ValueType::Map && typed.nullable {
+                let reason = "ClickHouse has no map that is null; group by what it is null for, or by another map then";
+                return Err(ViewError::not_maintained(&typed.expr, reason));
+            }
             texts.push((typed.text(), of));
             let known = groups.dimensions.iter().chain(groups.bucket.iter().map(|(bucket, _)| bucket));
             if known.map(Typed::text).any(|text| text == typed.text()) {

@@ -205,8 +205,8 @@ impl World {
             self.store.discard_above(&view, done);
             let mut aggregate = Backfill::new(&view, &self.engine().catalog(), &*self.planner).unwrap();
             batches.iter().for_each(|batch| aggregate.add(batch.clone()));
-            let (rows, keys) = aggregate.take(upto);
-            self.store.write(&view, &rows, &keys, |index| !half || index % 2 == 0);
+            let step = aggregate.take(upto);
+            self.store.write(&view, &step.rows, &step.keys, |index| !half || index % 2 == 0);
         }
     }
 

@@ -26,7 +26,7 @@ use super::codec::{Reader, put_number};
 use crate::SchemaError;
 
 /// The most texts that a sketch can be asked for.
-pub const K_MAX: u32 = 10_000;
+pub const K_MAX: u32 = 1_000;
 
 const COUNTERS_PER_K: usize = 10;
 const CAPACITY_MIN: usize = 100;

@@ -227,6 +227,11 @@ fn refused() {
         ("SELECT last_value(n ORDER BY at DESC) FROM flights", "last_value", "write ORDER BY at"),
         ("SELECT min(dimensions) FROM metrics", "min(metrics.dimensions)", ""),
         (
+            "SELECT count(*) FROM metrics GROUP BY CASE WHEN value > 0 THEN dimensions END",
+            "metrics.dimensions",
+            "no map that is null",
+        ),
+        (
             "SELECT sum(CAST(n AS DECIMAL(10, 2))) FROM flights",
             "CAST(flights.n AS Decimal128(10, 2))",
             "CAST it to DOUBLE",

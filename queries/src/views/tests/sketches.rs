@@ -136,8 +136,8 @@ fn what_sketches_do_not_answer_is_refused_with_what_does() {
         ("approx_percentile_cont(delay, 0.5, 200)", "leave out the number of centroids"),
         ("approx_percentile_cont(delay, 1.5)", "a number from 0 to 1"),
         ("approx_percentile_cont(delay, n)", "a number from 0 to 1"),
-        ("approx_top_k(carrier, 0)", "a number k from 1 to 10000"),
-        ("approx_top_k(carrier, n)", "a number k from 1 to 10000"),
+        ("approx_top_k(carrier, 0)", "a number k from 1 to 1000"),
+        ("approx_top_k(carrier, n)", "a number k from 1 to 1000"),
         ("approx_top_k(n, 3)", "CAST its argument to VARCHAR"),
         ("sum(DISTINCT n)", "distinct values are counted"),
     ] {
