@@ -1,5 +1,7 @@
 //! The engine: append, snapshot, flush, restart. What the other crates see.
 
+mod flush;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -23,8 +25,7 @@ use crate::rejects::{self, Origin};
 use crate::requests::{self, Begun, Claim, Claimed, NotBegun, RequestName, Requests};
 use crate::sequencer::{OnCommit, Ordered, Sequencer};
 use crate::snapshot::{Snapshot, SnapshotRequest, ViewSnapshot};
-use crate::tail::StreamFlush;
-use crate::workers::{Command, Part, Workers};
+use crate::workers::{Command, Workers};
 
 /// A running engine; clones share it.
 #[derive(Clone)]
@@ -469,101 +470,5 @@ impl Engine {
             all.push(part);
         }
         if all.len() == workers && workers > 0 { Ok(all) } else { Err(EngineError::Stopped) }
-    }
-
-    /// Begins a flush of a view; `None` when nothing changed, and then its flushed epoch has moved on by itself.
-    ///
-    /// One flush of an item at a time.
-    ///
-    /// # Errors
-    /// [`EngineError::Stopped`] while the engine stops.
-    pub async fn begin_view_flush(&self, view: ViewId) -> Result<Option<ViewFlush>, EngineError> {
-        let (reply, parts) = mpsc::unbounded();
-        let upto = self.inner.sequencer.with(|ordered| {
-            ordered.check_view(view)?;
-            ordered.broadcast(&Command::Flush { view, reply });
-            Ok::<_, EngineError>(ordered.last)
-        })?;
-        let (mut rows, mut keys) = (Rows::default(), HashMap::new());
-        for mut part in self.gather::<Part>(parts).await? {
-            rows.append(&mut part.rows);
-            keys.extend(part.keys);
-        }
-        if rows.is_empty() {
-            self.confirm_view_flush(view, upto);
-            return Ok(None);
-        }
-        Ok(Some(ViewFlush { upto, rows, keys }))
-    }
-
-    /// ClickHouse has the view up to `upto`.
-    pub fn confirm_view_flush(&self, view: ViewId, upto: Epoch) {
-        self.inner.sequencer.with(|ordered| {
-            let Some(known) = ordered.views.get_mut(&view) else { return }; // it was dropped meanwhile
-            known.flushed = known.flushed.max(upto);
-            ordered.broadcast(&Command::Flushed { view, epoch: upto });
-        });
-        self.truncate_log();
-    }
-
-    /// Begins a flush of a stream; `None` when there is nothing to write.
-    #[must_use]
-    pub fn begin_stream_flush(&self, stream: StreamId) -> Option<StreamFlush> {
-        let rows_max = self.inner.flush_rows_max;
-        self.inner.sequencer.with(|ordered| {
-            let now = ordered.last;
-            ordered.tails.get_mut(&stream)?.begin_flush(now, rows_max)
-        })
-    }
-
-    /// ClickHouse has the stream up to `upto`.
-    pub fn confirm_stream_flush(&self, stream: StreamId, upto: Epoch) {
-        self.inner.sequencer.with(|ordered| {
-            if let Some(tail) = ordered.tails.get_mut(&stream) {
-                tail.confirm(upto);
-            }
-        });
-        self.truncate_log();
-    }
-
-    /// Events of a stream that wait for ClickHouse.
-    #[must_use]
-    pub fn stream_rows_pending(&self, stream: StreamId) -> usize {
-        self.inner.sequencer.with(|ordered| ordered.tails.get(&stream).map_or(0, |tail| tail.rows()))
-    }
-
-    /// Begins a flush of the catalogue; `None` when nothing changed.
-    #[must_use]
-    pub fn begin_catalog_flush(&self) -> Option<CatalogFlush> {
-        self.inner.sequencer.with(|ordered| {
-            if ordered.catalog_changes.is_empty() {
-                ordered.catalog_flushed = ordered.last;
-                return None;
-            }
-            Some(CatalogFlush { upto: ordered.last, changes: ordered.catalog_changes.clone() })
-        })
-    }
-
-    /// ClickHouse has the catalogue up to `upto`.
-    pub fn confirm_catalog_flush(&self, upto: Epoch) {
-        self.inner.sequencer.with(|ordered| {
-            ordered.catalog_changes.retain(|(epoch, _)| *epoch > upto);
-            ordered.catalog_flushed = ordered.catalog_flushed.max(upto);
-        });
-    }
-
-    /// How far the catalogue, each stream and each view are flushed.
-    #[must_use]
-    pub fn flushed(&self) -> Flushed {
-        self.inner.sequencer.with(|ordered| Flushed {
-            catalog: ordered.catalog_flushed,
-            streams: ordered.tails.iter().map(|(id, tail)| (*id, tail.flushed())).collect(),
-            views: ordered.views.iter().map(|(id, view)| (*id, view.flushed)).collect(),
-        })
-    }
-
-    fn truncate_log(&self) {
-        let flushed = self.inner.sequencer.with(|ordered| ordered.flushed_everywhere());
-        self.inner.committer.truncate_below(flushed);
     }
 }

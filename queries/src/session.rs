@@ -20,6 +20,13 @@
 //! When ClickHouse fails meanwhile, or has not sent everything at half of the question's time, what is held is dropped
 //! and the statement is asked once more, of memory alone. Rows beyond that bound are on their way to the client when
 //! ClickHouse fails; then the answer ends with an error, as every other.
+//!
+//! # Layout
+//!
+//! - `rows`: the rows of an answer, for as long as it may take; `names`: which name may have been meant.
+
+mod names;
+mod rows;
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -38,11 +45,11 @@ use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{ExecutionPlan, execute_stream};
 use datafusion::prelude::SessionConfig;
 use datafusion::sql::parser::Statement as SqlStatement;
-use futures::{Stream, StreamExt, TryStreamExt, ready};
+use futures::{Stream, StreamExt, TryStreamExt};
 use streamgauge_engine::{Engine, EngineError};
 use streamgauge_schemas::Epoch;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
-use tokio::time::{Instant, Sleep};
+use tokio::time::Instant;
 
 use crate::capture::Capture;
 use crate::combine;
@@ -57,6 +64,8 @@ use crate::threads::{Task, Threads};
 use crate::views::{Backfills, Management, Readings, ViewStatement};
 use crate::wait;
 use crate::yielding::YieldInJoins;
+use names::hint;
+use rows::Rows;
 
 /// Batches that wait to be read.
 const BATCHES_WAITING_MAX: usize = 2;
@@ -458,40 +467,6 @@ fn overdue(waits: &Waits, limits: &QueryLimits) -> QueryError {
     waits.overdue(limits.time_max).map_or(QueryError::Time(limits.time_max), QueryError::History)
 }
 
-/// The tables that `name` may have meant, or all of them.
-fn hint(name: &str, names: &[String]) -> String {
-    let mut near: Vec<(usize, &String)> = names.iter().map(|other| (distance(name, other), other)).collect();
-    near.sort();
-    let close: Vec<&str> = near
-        .iter()
-        .filter(|(distance, _)| *distance <= name.len() / 3 + 1)
-        .take(3)
-        .map(|(_, name)| name.as_str())
-        .collect();
-    if close.is_empty() {
-        let all: Vec<&str> = names.iter().take(20).map(String::as_str).collect();
-        format!("there are {}", all.join(", "))
-    } else {
-        format!("did you mean {}?", close.join(" or "))
-    }
-}
-
-/// How many letters to put in, take out or change to make `a` into `b` (Levenshtein).
-fn distance(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, from) in a.chars().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, to) in b.iter().enumerate() {
-            let changed = diagonal + usize::from(from != *to);
-            diagonal = row[j + 1];
-            row[j + 1] = changed.min(row[j] + 1).min(row[j + 1] + 1);
-        }
-    }
-    row[b.len()]
-}
-
 impl QueryStream {
     /// The bounds of the engine that answers.
     pub(crate) fn limits(&self) -> &QueryLimits {
@@ -504,52 +479,5 @@ impl Stream for QueryStream {
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         self.rows.poll(context)
-    }
-}
-
-/// The rows still to come.
-struct Rows {
-    batches: mpsc::Receiver<Result<RecordBatch, QueryError>>,
-    deadline: Pin<Box<Sleep>>,
-    /// The work; gone once the answer has ended.
-    task: Option<Task<()>>,
-    waits: Waits,
-    limits: QueryLimits,
-}
-
-impl Rows {
-    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<RecordBatch, QueryError>>> {
-        let Some(task) = &mut self.task else { return Poll::Ready(None) };
-        let item = if self.deadline.as_mut().poll(context).is_ready() {
-            Some(Err(overdue(&self.waits, &self.limits)))
-        } else {
-            match ready!(self.batches.poll_recv(context)) {
-                Some(item) => Some(item),
-                None => ready!(Pin::new(task).poll(context)).err().map(Err), // invariant 3: it has not panicked
-            }
-        };
-        if !matches!(item, Some(Ok(_))) {
-            self.task = None;
-        }
-        Poll::Ready(item)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn near_names() {
-        let names = ["metrics", "metrics_1s", "flights"].map(String::from);
-        for (name, expected) in [
-            ("metric", "did you mean metrics?"),
-            ("flight", "did you mean flights?"),
-            ("metrics_1x", "did you mean metrics_1s or metrics?"),
-            ("zebra", "there are metrics, metrics_1s, flights"),
-        ] {
-            assert_eq!(hint(name, &names), expected);
-        }
-        assert_eq!((distance("kitten", "sitting"), distance("", "ab"), distance("ab", "")), (3, 2, 2));
     }
 }

@@ -35,7 +35,7 @@ use timely::progress::{Antichain, Stamp};
 
 use super::Parcel;
 use super::arrangement::{Arrangement, Inbox, RowBatch, RowBuilder, RowSpine};
-use super::table::{Applied, Slot, Table};
+use super::table::{Slot, Table};
 
 /// Maintains the rows of a view in `table`, and the arrangement that is their index.
 ///
@@ -112,11 +112,7 @@ fn pass(mut due: Vec<Parcel>, lower: u64, table: &mut Table, inbox: &mut Inbox) 
     due.retain(|parcel| parcel.epoch > inbox.flushed_at_start); // invariant 2
     due.sort_by_key(|parcel| (parcel.epoch, parcel.batch));
     for Parcel { epoch, groups, .. } in &due {
-        for (at, key) in groups.keys.iter().enumerate() {
-            if let Applied::Began(slot) = table.apply(*epoch, *key, &groups.states, at) {
-                updates.push(((*key, slot), epoch.0, 1));
-            }
-        }
+        table.apply_all(*epoch, &groups.keys, &groups.states, |key, slot| updates.push(((key, slot), epoch.0, 1)));
     }
     differential_dataflow::consolidation::consolidate_updates(&mut updates);
     updates

@@ -46,6 +46,8 @@ pub(super) struct Table {
     /// Of loaded rows the version that they came with, as long as such epochs may come.
     loaded: HashMap<Slot, Epoch, FixedState>,
     rows: usize,
+    /// Kept from call to call for its room.
+    found: Vec<Slot>,
     hasher: FixedState,
 }
 
@@ -69,7 +71,7 @@ struct Header {
 
 /// What became of a partial state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Applied {
+enum Applied {
     /// A row has it, or had it already.
     Merged,
     /// It is a row of its own.
@@ -107,6 +109,7 @@ impl Table {
             open: BTreeSet::new(),
             loaded: HashMap::default(),
             rows: 0,
+            found: Vec::new(),
             hasher: FixedState::default(),
         }
     }
@@ -123,8 +126,38 @@ impl Table {
         size_of::<Header>() + States::new(&self.layout).bytes_each() + INDEX_BYTES
     }
 
-    /// Merges a batch's partial state of a group into its rows.
-    pub(super) fn apply(&mut self, epoch: Epoch, key: GroupKey, states: &States, from: usize) -> Applied {
+    /// Merges partial states of an epoch into the rows of their groups; `began` is told of new rows.
+    pub(super) fn apply_all(
+        &mut self,
+        epoch: Epoch,
+        keys: &[GroupKey],
+        states: &States,
+        mut began: impl FnMut(GroupKey, Slot),
+    ) {
+        // All are looked up first: the look-ups wait for memory side by side, and not one after the other.
+        let mut found = std::mem::take(&mut self.found);
+        found.extend(keys.iter().map(|key| self.find(self.hasher.hash_one(key), *key)));
+        for (at, (key, slot)) in keys.iter().zip(found.drain(..)).enumerate() {
+            if slot != NONE && self.loaded.is_empty() {
+                let (chunk, row) = place(slot);
+                let chunk = &mut self.chunks[chunk];
+                let header = &mut chunk.headers[row];
+                // A row that may take it is the newest one, though another of this group came since: that would be idle.
+                if epoch.0 - header.version.0 < self.idle_us || epoch == header.version {
+                    header.version = epoch;
+                    self.layout.merge_at(&mut chunk.states, row, states, at);
+                    continue;
+                }
+            }
+            if let Applied::Began(slot) = self.apply(epoch, *key, states, at) {
+                began(*key, slot);
+            }
+        }
+        self.found = found;
+    }
+
+    /// Merges a partial state of a group into its rows.
+    fn apply(&mut self, epoch: Epoch, key: GroupKey, states: &States, from: usize) -> Applied {
         let hash = self.hasher.hash_one(key);
         let newest = self.find(hash, key);
         let (mut slot, mut newer) = (newest, NONE);

@@ -87,15 +87,16 @@ proptest! {
             match step {
                 Step::Events(batches) => {
                     epoch += 1;
-                    for (number, events) in batches {
-                        let before = table.len();
-                        let applied = table.apply(Epoch(epoch), key(number), &states(&layout, events), 0);
-                        prop_assert_eq!(table.len() - before, usize::from(applied != Applied::Merged));
-                        if let Applied::Began(slot) = applied {
-                            prop_assert_eq!(table.get(slot, Epoch::ZERO).unwrap().generation, Epoch(epoch));
-                        }
-                        model.apply(epoch, key(number), u64::from(events));
+                    let (before, mut began) = (table.len(), Vec::new());
+                    let keys: Vec<GroupKey> = batches.iter().map(|(number, _)| key(*number)).collect();
+                    let mut of_batch = States::new(&layout);
+                    batches.iter().for_each(|(_, events)| of_batch.push(&states(&layout, *events), 0));
+                    table.apply_all(Epoch(epoch), &keys, &of_batch, |key, slot| began.push((key, slot)));
+                    prop_assert_eq!(table.len() - before, began.len());
+                    for (_, slot) in &began {
+                        prop_assert_eq!(table.get(*slot, Epoch::ZERO).unwrap().generation, Epoch(epoch));
                     }
+                    batches.iter().for_each(|(number, events)| model.apply(epoch, key(*number), u64::from(*events)));
                 }
                 Step::Pass(epochs) => epoch += epochs,
                 Step::Flush { unflushed } => {
