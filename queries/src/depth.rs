@@ -23,7 +23,7 @@ struct Level {
 
 impl Level {
     fn depth(&self) -> usize {
-        1 + self.operators + self.relations
+        self.operators + self.relations
     }
 }
 
@@ -31,22 +31,21 @@ impl Level {
 pub(crate) fn depth(text: &str) -> usize {
     let tokens = Tokenizer::new(&GenericDialect {}, text).tokenize().unwrap_or_default();
     let mut levels = vec![Level::default()];
-    let (mut below, mut deepest) = (0, 1); // of the levels that are open around the last one
+    let (mut below, mut deepest) = (0, 0); // of the levels that are open around the last one
     for token in &tokens {
         let last = levels.len() - 1;
         let level = &mut levels[last];
         match token {
             Token::LParen | Token::LBracket | Token::LBrace => {
-                below += level.depth();
+                below += level.depth() + 1;
                 levels.push(Level::default());
             }
             Token::RParen | Token::RBracket | Token::RBrace => close(&mut levels, &mut below),
             Token::Comma | Token::SemiColon => level.operators = 0,
             Token::Whitespace(_) | Token::Period | Token::Number(..) | Token::SingleQuotedString(_) => {}
             Token::Word(word) => match word.keyword {
-                Keyword::NoKeyword => {}
                 Keyword::CASE => {
-                    below += level.depth();
+                    below += level.depth() + 1;
                     levels.push(Level::default());
                 }
                 Keyword::END => close(&mut levels, &mut below),
@@ -55,7 +54,11 @@ pub(crate) fn depth(text: &str) -> usize {
                     level.operators = 0
                 }
                 Keyword::ORDER | Keyword::WHEN | Keyword::THEN | Keyword::ELSE | Keyword::ON => level.operators = 0,
-                _ => level.operators += 1,
+                Keyword::AND | Keyword::OR | Keyword::XOR | Keyword::NOT | Keyword::IS => level.operators += 1,
+                Keyword::IN | Keyword::BETWEEN | Keyword::LIKE | Keyword::ILIKE => level.operators += 1,
+                Keyword::SIMILAR | Keyword::RLIKE | Keyword::REGEXP | Keyword::DIV => level.operators += 1,
+                Keyword::COLLATE | Keyword::AT | Keyword::INTERVAL | Keyword::PRIOR => level.operators += 1,
+                _ => {} // a name, or what does not nest; most words are keywords somewhere
             },
             _ => level.operators += 1,
         }
@@ -67,7 +70,7 @@ pub(crate) fn depth(text: &str) -> usize {
 fn close(levels: &mut Vec<Level>, below: &mut usize) {
     if levels.len() > 1 {
         levels.pop();
-        *below -= levels.last().map_or(0, Level::depth);
+        *below -= levels.last().map_or(0, Level::depth) + 1;
     }
 }
 
@@ -90,21 +93,22 @@ mod tests {
         for (text, least, most) in [
             (format!("SELECT {} FROM t", sum(1_000)), 999, 1_010),
             (format!("SELECT {} FROM t", vec![sum(10); 1_000].join(", ")), 9, 20),
-            (format!("SELECT a FROM t WHERE b IN ({})", vec!["1"; 10_000].join(", ")), 3, 10),
-            (format!("SELECT CASE {} END", "WHEN a = 1 THEN 2 ".repeat(1_000)), 3, 10),
+            (format!("SELECT a FROM t WHERE b IN ({})", vec!["1"; 10_000].join(", ")), 2, 10),
+            (format!("SELECT CASE {} END", "WHEN a = 1 THEN 2 ".repeat(1_000)), 2, 10),
             (format!("SELECT {}1{}", "(".repeat(700), ")".repeat(700)), 700, 710),
             (format!("SELECT {}1{}", "1 + (".repeat(700), ")".repeat(700)), 1_400, 1_410),
             (format!("SELECT {}1{}", "CASE WHEN a THEN 1 + ".repeat(300), " END".repeat(300)), 600, 610),
             (format!("SELECT (({})) + {}", sum(50), sum(20)), 50, 60),
             (format!("SELECT 1{}", " UNION ALL SELECT 1".repeat(800)), 800, 1_610),
             (format!("SELECT {}true", "NOT ".repeat(900)), 900, 910),
-            ("SELECT ')' FROM t)))) END".to_owned(), 1, 5),
-            ("SELECT 'unclosed".to_owned(), 1, 1),
+            ("SELECT ')' FROM t)))) END".to_owned(), 0, 5),
+            ("SELECT 'unclosed".to_owned(), 0, 0),
+            (format!("SELECT {} FROM t", vec!["value"; 1_000].join(" + ")), 999, 1_010),
         ] {
             let found = depth(&text);
             assert!((least..=most).contains(&found), "{found}: {}", &text[..text.len().min(60)]);
         }
         assert_eq!(too_deep(&sum(100), 500), None);
-        assert!(too_deep(&sum(1_000), 500).unwrap().contains("nests about 1000 operators deep, and may nest 500"));
+        assert!(too_deep(&sum(1_000), 500).unwrap().contains("nests about 999 operators deep, and may nest 500"));
     }
 }

@@ -23,8 +23,8 @@ pub(crate) struct Groups {
     pub(super) places: Vec<u32>,
     /// How many such places there are.
     pub(super) places_len: usize,
-    /// Per group its state.
-    pub(crate) states: States,
+    /// Per group its state; views whose buckets do not tell the groups of a batch apart in another way share them.
+    pub(crate) states: Arc<States>,
 }
 
 impl Groups {
@@ -65,7 +65,7 @@ impl Aggregate {
             keys: groups.iter().map(key).collect(),
             places: groups.iter().map(|(place, _)| *place).collect(),
             places_len: keys.ids.len(),
-            states: self.accumulator.take(),
+            states: Arc::new(self.accumulator.take()),
         };
         (groups, keys, failed)
     }

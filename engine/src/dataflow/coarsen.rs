@@ -1,6 +1,5 @@
 //! `coarsen`: partial states of fine buckets to those of coarse ones, without another look at an event.
 
-use std::borrow::Cow;
 use std::sync::Arc;
 
 use streamgauge_schemas::state::States;
@@ -53,37 +52,44 @@ impl Coarsen {
 
     /// Merges the groups of a batch, in their order.
     ///
-    /// Cost: a look-up and a merge for each fine group, or a copy when the buckets are the same.
+    /// Cost: a look-up and a merge for each fine group, or nearly nothing when they lie in one bucket already.
     pub(super) fn run(&mut self, fine: &Groups) -> Groups {
         let states = match &self.pick {
-            None => Cow::Borrowed(&fine.states),
-            Some(pick) => Cow::Owned(pick.from.pick_all(&pick.folds, &fine.states)),
+            None => fine.states.clone(),
+            Some(pick) => Arc::new(pick.from.pick_all(&pick.folds, &fine.states)),
         };
-        let buckets: Vec<i64> = match self.bucket {
-            CoarseBucket::Same => return Groups { states: states.into_owned(), ..fine.clone() },
-            CoarseBucket::Floor(width) => fine.keys.iter().map(|key| key.bucket.floor(width).0).collect(),
-            CoarseBucket::One => vec![GroupKey::NO_BUCKET.0; fine.keys.len()],
+        let coarse = |key: &GroupKey| match self.bucket {
+            CoarseBucket::Same => key.bucket,
+            CoarseBucket::Floor(width) => key.bucket.floor(width),
+            CoarseBucket::One => GroupKey::NO_BUCKET,
         };
+        let first = fine.keys.first().map(|key| key.bucket);
+        let is_one = fine.keys.iter().all(|key| Some(key.bucket) == first);
+        if is_one || matches!(self.bucket, CoarseBucket::Same) {
+            // No two of these groups become one.
+            let bucket = fine.keys.first().map_or(GroupKey::NO_BUCKET, coarse);
+            let key =
+                |key: &GroupKey| GroupKey { series: key.series, bucket: if is_one { bucket } else { key.bucket } };
+            let keys = fine.keys.iter().map(key).collect();
+            return Groups { keys, places: fine.places.clone(), places_len: fine.places_len, states };
+        }
+        let buckets: Vec<i64> = fine.keys.iter().map(|key| coarse(key).0).collect();
         let width = match self.bucket {
             CoarseBucket::Floor(width) => width.as_micros(),
             _ => 1,
         };
         let (numbers, groups) = self.numbers.number(fine.places_len, &fine.places, &buckets, Some(width));
-        let mut coarse = Groups {
-            keys: Vec::with_capacity(groups.len()),
-            places: groups.iter().map(|(place, _)| *place).collect(),
-            places_len: fine.places_len,
-            states: States::like(&states, groups.len()),
-        };
+        let (mut keys, mut merged) = (Vec::with_capacity(groups.len()), States::like(&states, groups.len()));
         for (at, number) in numbers.into_iter().enumerate() {
             let number = number as usize;
-            if number == coarse.states.len() {
-                coarse.keys.push(GroupKey { series: fine.keys[at].series, bucket: EventTime(buckets[at]) });
-                coarse.states.push(&states, at);
+            if number == merged.len() {
+                keys.push(GroupKey { series: fine.keys[at].series, bucket: EventTime(buckets[at]) });
+                merged.push(&states, at);
             } else {
-                self.layout.merge_at(&mut coarse.states, number, &states, at);
+                self.layout.merge_at(&mut merged, number, &states, at);
             }
         }
-        coarse
+        let places = groups.iter().map(|(place, _)| *place).collect();
+        Groups { keys, places, places_len: fine.places_len, states: Arc::new(merged) }
     }
 }

@@ -1,5 +1,7 @@
 //! Parcels: partial states on their way to the worker that owns their groups.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use streamgauge_schemas::Epoch;
 use streamgauge_schemas::state::States;
@@ -23,21 +25,17 @@ pub(super) fn parcels(epoch: Epoch, batch: u32, groups: Groups, workers: usize) 
     if workers == 1 {
         return vec![Parcel { owner: 0, epoch, batch, groups }];
     }
-    let empty = || Groups {
-        keys: Vec::new(),
-        places: Vec::new(),
-        places_len: groups.places_len,
-        states: States::like(&groups.states, groups.keys.len() / workers),
+    let mut owned: Vec<Vec<usize>> = vec![Vec::new(); workers];
+    groups.keys.iter().enumerate().for_each(|(at, key)| owned[key.series.owner(workers)].push(at));
+    let part = |places: Vec<usize>| {
+        let mut states = States::like(&groups.states, places.len());
+        places.iter().for_each(|at| states.push(&groups.states, *at));
+        let keys = places.iter().map(|at| groups.keys[*at]).collect();
+        let of_keys = places.iter().map(|at| groups.places[*at]).collect();
+        Groups { keys, places: of_keys, places_len: groups.places_len, states: Arc::new(states) }
     };
-    let mut parted: Vec<Groups> = (0..workers).map(|_| empty()).collect();
-    for (at, key) in groups.keys.iter().enumerate() {
-        let part = &mut parted[key.series.owner(workers)];
-        part.keys.push(*key);
-        part.places.push(groups.places[at]);
-        part.states.push(&groups.states, at);
-    }
-    let parcel = |(owner, groups)| Parcel { owner, epoch, batch, groups };
-    parted.into_iter().enumerate().map(parcel).filter(|parcel| !parcel.groups.keys.is_empty()).collect()
+    let parcels = owned.into_iter().enumerate().filter(|(_, places)| !places.is_empty());
+    parcels.map(|(owner, places)| Parcel { owner, epoch, batch, groups: part(places) }).collect()
 }
 
 /// Moves each parcel to its owner.

@@ -17,7 +17,6 @@
 //! 4. Only rows at or below the horizon are removed, and such a row is never touched again (3, as `H ≤ now − K`).
 
 use std::collections::BTreeSet;
-use std::hash::BuildHasher;
 use std::sync::Arc;
 
 use foldhash::fast::FixedState;
@@ -48,7 +47,6 @@ pub(super) struct Table {
     rows: usize,
     /// Kept from call to call for its room.
     found: Vec<Slot>,
-    hasher: FixedState,
 }
 
 /// Some slots.
@@ -110,7 +108,6 @@ impl Table {
             loaded: HashMap::default(),
             rows: 0,
             found: Vec::new(),
-            hasher: FixedState::default(),
         }
     }
 
@@ -136,7 +133,7 @@ impl Table {
     ) {
         // All are looked up first: the look-ups wait for memory side by side, and not one after the other.
         let mut found = std::mem::take(&mut self.found);
-        found.extend(keys.iter().map(|key| self.find(self.hasher.hash_one(key), *key)));
+        found.extend(keys.iter().map(|key| self.find(hash_of(*key), *key)));
         for (at, (key, slot)) in keys.iter().zip(found.drain(..)).enumerate() {
             if slot != NONE && self.loaded.is_empty() {
                 let (chunk, row) = place(slot);
@@ -158,7 +155,7 @@ impl Table {
 
     /// Merges a partial state of a group into its rows.
     fn apply(&mut self, epoch: Epoch, key: GroupKey, states: &States, from: usize) -> Applied {
-        let hash = self.hasher.hash_one(key);
+        let hash = hash_of(key);
         let newest = self.find(hash, key);
         let (mut slot, mut newer) = (newest, NONE);
         while slot != NONE {
@@ -193,7 +190,7 @@ impl Table {
 
     /// Puts in a row that ClickHouse has; epochs up to its version are in it.
     pub(super) fn load(&mut self, key: GroupKey, row: &Row) -> Slot {
-        let hash = self.hasher.hash_one(key);
+        let hash = hash_of(key);
         let (mut slot, mut newer) = (self.find(hash, key), NONE);
         while slot != NONE && self.header(slot).generation > row.generation {
             (newer, slot) = (slot, self.header(slot).older);
@@ -280,9 +277,9 @@ impl Table {
             return;
         }
         let (key, older) = (self.header(slot).key, self.header(slot).older);
-        let (chunks, hasher) = (&self.chunks, &self.hasher);
+        let chunks = &self.chunks;
         if older == NONE {
-            self.newest.insert_unique(hash, slot, |slot| hasher.hash_one(key_of(chunks, *slot)));
+            self.newest.insert_unique(hash, slot, |slot| hash_of(key_of(chunks, *slot)));
         } else if let Some(known) = self.newest.find_mut(hash, |slot| key_of(chunks, *slot) == key) {
             *known = slot;
         }
@@ -317,7 +314,7 @@ impl Table {
 
     fn remove(&mut self, slot: Slot) {
         let Header { key, older, .. } = *self.header(slot);
-        let hash = self.hasher.hash_one(key);
+        let hash = hash_of(key);
         let mut newer = self.find(hash, key);
         if newer != slot {
             while self.header(newer).older != slot {
@@ -351,10 +348,18 @@ impl Table {
             self.open.remove(&(self.chunks.len() as u32));
         }
         if self.newest.capacity() > 8 * self.newest.len().max(CHUNK) {
-            let (chunks, hasher) = (&self.chunks, &self.hasher);
-            self.newest.shrink_to(2 * self.newest.len(), |slot| hasher.hash_one(key_of(chunks, *slot)));
+            let chunks = &self.chunks;
+            self.newest.shrink_to(2 * self.newest.len(), |slot| hash_of(key_of(chunks, *slot)));
         }
     }
+}
+
+/// Mixes a series, which is a hash already, with a bucket; the lower half of the hash says who owns the series, and is much
+/// the same for all in a table. The constants are odd, and have about as many ones as zeros.
+fn hash_of(key: GroupKey) -> u64 {
+    let bucket = (key.bucket.0 as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    let mixed = (key.series.high ^ bucket).wrapping_mul(0xd6e8_feb8_6659_fd93);
+    mixed ^ mixed >> 32
 }
 
 fn key_of(chunks: &[Chunk], slot: Slot) -> GroupKey {

@@ -141,6 +141,7 @@ mod tests {
             let key = |bucket| GroupKey { series: key_id(b"a"), bucket: EventTime(bucket) };
             let mut states = States::new(&Layout::new(&[]).unwrap());
             (0..groups).for_each(|_| states.push_state(&State::empty()));
+            let states = Arc::new(states);
             let groups = Groups {
                 keys: (0..groups).map(key).collect(),
                 places: vec![0; groups as usize],
