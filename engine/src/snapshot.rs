@@ -5,6 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use streamgauge_schemas::value::key_id;
 use streamgauge_schemas::{Epoch, EventBatch, EventTime, Key, Rows, Series, SeriesId, State, StreamId, ViewId};
 
 /// What a query wants to see, all as of one epoch.
@@ -66,6 +67,8 @@ pub enum KeyFilter {
     Predicate(SeriesPredicate),
     /// Of any other view: those that pass a test.
     Values(KeyPredicate),
+    /// Those of these identities.
+    Only(Arc<[SeriesId]>),
 }
 
 impl KeyFilter {
@@ -78,6 +81,8 @@ impl KeyFilter {
             (KeyFilter::NameAnd(name, test), Key::Series(series)) => series.name() == name && test(series),
             (KeyFilter::Predicate(test), Key::Series(series)) => test(series),
             (KeyFilter::Values(test), Key::Values(bytes)) => test(bytes),
+            (KeyFilter::Only(ids), Key::Values(bytes)) => ids.contains(&key_id(bytes)),
+            (KeyFilter::Only(ids), Key::Series(series)) => ids.contains(&series.id()),
             _ => false,
         }
     }
@@ -91,6 +96,7 @@ impl fmt::Debug for KeyFilter {
             KeyFilter::NameAnd(name, _) => write!(f, "NameAnd({name:?}, …)"),
             KeyFilter::Predicate(_) => f.write_str("Predicate(…)"),
             KeyFilter::Values(_) => f.write_str("Values(…)"),
+            KeyFilter::Only(ids) => write!(f, "Only({ids:?})"),
         }
     }
 }

@@ -216,8 +216,6 @@ struct Maintained {
     /// `F`.
     flushed: Epoch,
     counted: Counted,
-    /// What rows held outside of themselves, each, at the last flush.
-    heap_bytes_per_row: usize,
 }
 
 /// What this worker holds of a view, as part of what all workers hold.
@@ -256,9 +254,8 @@ impl Maintained {
     }
 
     fn count(&mut self, worker: usize) {
-        let (rows, row_bytes) = (self.flow.arrangement.rows(), self.flow.arrangement.row_bytes());
         let keys = self.feeding.keys.bytes(worker);
-        self.counted.set(rows, rows * (row_bytes + self.heap_bytes_per_row) + keys);
+        self.counted.set(self.flow.arrangement.rows(), self.flow.arrangement.bytes() + keys);
     }
 
     /// The keys of rows.
@@ -374,7 +371,7 @@ impl WorkerState {
         let id = view.id;
         let feeding = Feeding { view, layout, program, keys, skip: flushed };
         let counted = Counted { bytes: 0, rows: 0, view: counters, all_bytes: self.all_bytes.clone() };
-        self.views.insert(id, Maintained { feeding, flow, flushed, counted, heap_bytes_per_row: 0 });
+        self.views.insert(id, Maintained { feeding, flow, flushed, counted });
         self.plan_anew();
     }
 
@@ -398,6 +395,11 @@ impl WorkerState {
             (KeyFilter::Predicate(test), ViewKeys::Series(registry)) => {
                 Some(mine(registry.select_all(|series| test(series))))
             }
+            (KeyFilter::Only(ids), _) => {
+                let mut ids = mine(ids.to_vec());
+                ids.sort_unstable();
+                Some(ids)
+            }
             (KeyFilter::Values(test), ViewKeys::Values(registry)) => Some(registry.select(index, |key| test(key))),
             _ => Some(Vec::new()), // a filter of another kind than the view's keys matches none
         };
@@ -420,9 +422,8 @@ impl WorkerState {
         let Some(view) = self.views.get_mut(&view) else { return Part::default() };
         let horizon = view.horizon();
         let mut rows = Rows::default();
-        let heap_bytes = view.flow.arrangement.flush(view.flushed, horizon, &mut rows);
+        view.flow.arrangement.flush(view.flushed, horizon, &mut rows);
         let held = view.flow.arrangement.rows();
-        view.heap_bytes_per_row = heap_bytes.checked_div(held).unwrap_or(0);
         let keys = view.keys(&rows);
         view.feeding.keys.forget(self.index, horizon);
         let name = view.feeding.view.definition.name.clone();

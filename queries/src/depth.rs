@@ -1,114 +1,135 @@
-//! How deep a text nests, before it is parsed.
+//! How deep a statement can nest, before it is parsed, and how deep an expression does, once it is planned.
 //!
 //! Parser, planner and evaluation descend into an expression by calls, and `a + a + a` is a tree as deep as it is long; the
-//! parser's own bound does not see it. A thread whose stack is full ends the whole program, so the depth is bounded here.
+//! parser's own bound does not see it. A thread whose stack is full ends the whole program.
+//!
+//! A tree has no more levels than there are tokens that can make one. So the tokens of a whole text are counted: whatever
+//! the planner folds into one expression, such as subqueries of subqueries, it does not become deeper than that. The threads that
+//! read such texts have room for it ([`threads`](crate::threads)). What is computed on other threads is measured as planned.
 
+use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion, TreeNodeVisitor};
+use datafusion::error::DataFusionError;
+use datafusion::logical_expr::Expr;
 use datafusion::sql::sqlparser::dialect::GenericDialect;
 use datafusion::sql::sqlparser::keywords::Keyword;
 use datafusion::sql::sqlparser::tokenizer::{Token, Tokenizer};
 
-/// What a question may nest, on the threads of this crate.
-pub(crate) const QUESTION_MAX: usize = 2_000;
-/// What a view may nest: it is planned on threads of the engine, too, whose stacks are smaller.
-pub(crate) const VIEW_MAX: usize = 500;
+/// How many operators, keywords and parentheses a text may have.
+pub(crate) const OPERATORS_MAX: usize = 20_000;
+/// How deep an expression may be that is computed for every batch, or for every change of a view that is followed.
+pub(crate) const DEPTH_MAX: usize = 500;
+/// The longest text. Values in lists are not operators, and there may be many of them.
+const TEXT_BYTES_MAX: usize = 16 << 20;
 
-/// An open parenthesis or `CASE`, or the text itself.
-#[derive(Default)]
-struct Level {
-    /// Operators since the last comma or clause.
-    operators: usize,
-    /// Set operations and joins, which nest from clause to clause.
-    relations: usize,
-}
-
-impl Level {
-    fn depth(&self) -> usize {
-        self.operators + self.relations
-    }
-}
-
-/// About how deep a text nests, and never less; what cannot be read nests nothing, and is for the parser to refuse.
-pub(crate) fn depth(text: &str) -> usize {
+/// How many tokens of a text can make a level of a tree: all but names, values, and the commas after values.
+fn operators(text: &str) -> usize {
+    // What cannot be read is for the parser to refuse.
     let tokens = Tokenizer::new(&GenericDialect {}, text).tokenize().unwrap_or_default();
-    let mut levels = vec![Level::default()];
-    let (mut below, mut deepest) = (0, 0); // of the levels that are open around the last one
+    let (mut count, mut after_value) = (0, false);
     for token in &tokens {
-        let last = levels.len() - 1;
-        let level = &mut levels[last];
-        match token {
-            Token::LParen | Token::LBracket | Token::LBrace => {
-                below += level.depth() + 1;
-                levels.push(Level::default());
+        let is_value = match token {
+            Token::Whitespace(_) => continue,
+            Token::Number(..) | Token::SingleQuotedString(_) => true,
+            Token::Word(word) if word.keyword == Keyword::NoKeyword => false,
+            Token::Period => false,
+            Token::Comma if after_value => false,
+            _ => {
+                count += 1;
+                false
             }
-            Token::RParen | Token::RBracket | Token::RBrace => close(&mut levels, &mut below),
-            Token::Comma | Token::SemiColon => level.operators = 0,
-            Token::Whitespace(_) | Token::Period | Token::Number(..) | Token::SingleQuotedString(_) => {}
-            Token::Word(word) => match word.keyword {
-                Keyword::CASE => {
-                    below += level.depth() + 1;
-                    levels.push(Level::default());
-                }
-                Keyword::END => close(&mut levels, &mut below),
-                Keyword::UNION | Keyword::EXCEPT | Keyword::INTERSECT | Keyword::JOIN => level.relations += 1,
-                Keyword::SELECT | Keyword::FROM | Keyword::WHERE | Keyword::GROUP | Keyword::HAVING => {
-                    level.operators = 0
-                }
-                Keyword::ORDER | Keyword::WHEN | Keyword::THEN | Keyword::ELSE | Keyword::ON => level.operators = 0,
-                Keyword::AND | Keyword::OR | Keyword::XOR | Keyword::NOT | Keyword::IS => level.operators += 1,
-                Keyword::IN | Keyword::BETWEEN | Keyword::LIKE | Keyword::ILIKE => level.operators += 1,
-                Keyword::SIMILAR | Keyword::RLIKE | Keyword::REGEXP | Keyword::DIV => level.operators += 1,
-                Keyword::COLLATE | Keyword::AT | Keyword::INTERVAL | Keyword::PRIOR => level.operators += 1,
-                _ => {} // a name, or what does not nest; most words are keywords somewhere
-            },
-            _ => level.operators += 1,
-        }
-        deepest = deepest.max(below + levels.last().map_or(0, Level::depth));
+        };
+        after_value = is_value;
     }
-    deepest
+    count
 }
 
-fn close(levels: &mut Vec<Level>, below: &mut usize) {
-    if levels.len() > 1 {
-        levels.pop();
-        *below -= levels.last().map_or(0, Level::depth) + 1;
+/// What is said of a text that is too long, or can nest too deep; `None` of any other.
+pub(crate) fn too_much(text: &str) -> Option<String> {
+    if text.len() > TEXT_BYTES_MAX {
+        return Some(format!("has {} bytes, and may have {TEXT_BYTES_MAX}; ask in parts", text.len()));
     }
-}
-
-/// What is said of a text that nests deeper than `max`; `None` of one that does not.
-pub(crate) fn too_deep(text: &str, max: usize) -> Option<String> {
-    // A text nests no deeper than it is long, and most texts are short.
-    let depth = if text.len() <= max { 0 } else { depth(text) };
-    (depth > max).then(|| {
-        format!("nests about {depth} operators deep, and may nest {max}; use IN for many values, or a subquery for each part")
+    // A text has no more operators than bytes, and most texts are short.
+    let operators = if text.len() <= OPERATORS_MAX { 0 } else { operators(text) };
+    (operators > OPERATORS_MAX).then(|| {
+        format!(
+            "has {operators} operators, keywords and parentheses, and may have {OPERATORS_MAX}; use IN for many values"
+        )
     })
+}
+
+/// How many levels an expression has.
+///
+/// # Errors
+/// None of its own.
+pub(crate) fn depth(expr: &Expr) -> Result<usize, DataFusionError> {
+    #[derive(Default)]
+    struct Depth {
+        now: usize,
+        most: usize,
+    }
+    impl<'n> TreeNodeVisitor<'n> for Depth {
+        type Node = Expr;
+
+        fn f_down(&mut self, _: &'n Expr) -> Result<TreeNodeRecursion, DataFusionError> {
+            self.now += 1;
+            self.most = self.most.max(self.now);
+            Ok(TreeNodeRecursion::Continue)
+        }
+
+        fn f_up(&mut self, _: &'n Expr) -> Result<TreeNodeRecursion, DataFusionError> {
+            self.now -= 1;
+            Ok(TreeNodeRecursion::Continue)
+        }
+    }
+    let mut depth = Depth::default();
+    expr.visit(&mut depth)?;
+    Ok(depth.most)
+}
+
+/// What is said of an expression that is too deep; `None` of any other.
+///
+/// # Errors
+/// None of its own.
+pub(crate) fn too_deep(expr: &Expr) -> Result<Option<String>, DataFusionError> {
+    let depth = depth(expr)?;
+    let reason = || format!("is {depth} operators deep, and may be {DEPTH_MAX}; use IN for many values, or CASE");
+    Ok((depth > DEPTH_MAX).then(reason))
 }
 
 #[cfg(test)]
 mod tests {
+    use datafusion::logical_expr::{col, lit};
+
     use super::*;
 
     #[test]
-    fn what_nests_is_counted_and_what_stands_side_by_side_is_not() {
-        let sum = |terms: usize| vec!["a"; terms].join(" + ");
+    fn what_can_nest_is_counted_and_values_are_not() {
         for (text, least, most) in [
-            (format!("SELECT {} FROM t", sum(1_000)), 999, 1_010),
-            (format!("SELECT {} FROM t", vec![sum(10); 1_000].join(", ")), 9, 20),
-            (format!("SELECT a FROM t WHERE b IN ({})", vec!["1"; 10_000].join(", ")), 2, 10),
-            (format!("SELECT CASE {} END", "WHEN a = 1 THEN 2 ".repeat(1_000)), 2, 10),
-            (format!("SELECT {}1{}", "(".repeat(700), ")".repeat(700)), 700, 710),
-            (format!("SELECT {}1{}", "1 + (".repeat(700), ")".repeat(700)), 1_400, 1_410),
-            (format!("SELECT {}1{}", "CASE WHEN a THEN 1 + ".repeat(300), " END".repeat(300)), 600, 610),
-            (format!("SELECT (({})) + {}", sum(50), sum(20)), 50, 60),
-            (format!("SELECT 1{}", " UNION ALL SELECT 1".repeat(800)), 800, 1_610),
-            (format!("SELECT {}true", "NOT ".repeat(900)), 900, 910),
-            ("SELECT ')' FROM t)))) END".to_owned(), 0, 5),
+            (format!("SELECT {} FROM t", vec!["a"; 1_000].join(" + ")), 1_001, 1_001),
+            (format!("SELECT {} FROM t", vec!["t.order"; 1_000].join(" + ")), 1_001, 2_001),
+            (format!("SELECT 1 {}", "MEMBER OF(1)".repeat(1_000)), 4_000, 4_001),
+            (format!("SELECT a{}", "[1]".repeat(1_000)), 2_001, 2_001),
+            (format!("SELECT 1 FROM {}", vec!["t a"; 1_000].join(", ")), 1_001, 1_001),
+            (format!("SELECT {}1{}", "(".repeat(700), ")".repeat(700)), 1_401, 1_401),
+            (format!("SELECT 1{}", " UNION ALL SELECT 1".repeat(800)), 2_401, 2_401),
+            (format!("SELECT a FROM t WHERE b IN ({})", vec!["1"; 10_000].join(", ")), 5, 10),
+            (format!("SELECT a FROM t WHERE b IN ({})", vec!["'x'"; 10_000].join(", ")), 5, 10),
             ("SELECT 'unclosed".to_owned(), 0, 0),
-            (format!("SELECT {} FROM t", vec!["value"; 1_000].join(" + ")), 999, 1_010),
         ] {
-            let found = depth(&text);
+            let found = operators(&text);
             assert!((least..=most).contains(&found), "{found}: {}", &text[..text.len().min(60)]);
         }
-        assert_eq!(too_deep(&sum(100), 500), None);
-        assert!(too_deep(&sum(1_000), 500).unwrap().contains("nests about 999 operators deep, and may nest 500"));
+        assert_eq!(too_much(&vec!["a"; 19_000].join("+")), None);
+        assert!(too_much(&vec!["a"; 30_000].join("+")).unwrap().starts_with("has 29999 operators"));
+        assert!(too_much(&"1,".repeat(TEXT_BYTES_MAX)).unwrap().contains("bytes"));
+    }
+
+    #[test]
+    fn an_expression_is_as_deep_as_its_longest_branch() {
+        let sum = |terms: usize| (1..terms).fold(col("a"), |sum, term| sum + lit(term as i64));
+        assert_eq!((depth(&col("a")).unwrap(), depth(&sum(100)).unwrap()), (1, 100));
+        assert_eq!(depth(&(sum(50).gt(sum(80)).or(sum(20).is_null()))).unwrap(), 82);
+        assert_eq!(too_deep(&sum(DEPTH_MAX)).unwrap(), None);
+        assert!(too_deep(&sum(DEPTH_MAX + 1)).unwrap().unwrap().contains("501 operators deep"));
     }
 }

@@ -18,16 +18,20 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimestampMicrosecondT
 use datafusion::error::{DataFusionError, Result};
 use datafusion::physical_expr::expressions::Column;
 use datafusion::physical_plan::PhysicalExpr;
+use streamgauge_engine::{KeyFilter, RowFilter};
 use streamgauge_schemas::event::{append_dimensions, dimensions_builder};
 use streamgauge_schemas::state::Output;
 use streamgauge_schemas::state::columns::StateColumn;
-use streamgauge_schemas::value::{append_key, read_keys};
+use streamgauge_schemas::value::{append_key, key_id, read_keys};
 use streamgauge_schemas::{Epoch, EventTime, GroupKey, Key, Layout, Series, SeriesId, State, ValueType, View};
 
 use crate::clickhouse;
 use crate::history::conform_column;
-use crate::predicate::Predicate;
+use crate::predicate::{Predicate, bucket_range};
 use crate::views::Reading;
+
+/// So many groups are asked for by their identities at most.
+const IDENTITIES_MAX: usize = 1_000;
 
 /// See the module.
 #[derive(Debug)]
@@ -117,6 +121,43 @@ impl GroupReader {
         })
     }
 
+    /// What of a conjunction of `stored` filters memory can be asked: a range of buckets, and groups by their identity when
+    /// every dimension is one of a few values.
+    pub(crate) fn row_filter(&self, stored: &[Predicate]) -> RowFilter {
+        let mut filter = RowFilter::default();
+        if let Some(bucket) = &self.view.definition.bucket {
+            bucket_range(stored, &bucket.name, &mut filter);
+        }
+        if let Some(ids) = self.identities(stored) {
+            filter.keys = KeyFilter::Only(ids.into());
+        }
+        filter
+    }
+
+    fn identities(&self, stored: &[Predicate]) -> Option<Vec<SeriesId>> {
+        if self.view.definition.by_series || self.kinds.is_empty() {
+            return None;
+        }
+        let mut keys: Vec<Vec<u8>> = vec![Vec::new()];
+        for dimension in &self.view.definition.dimensions {
+            let values = stored.iter().find_map(|predicate| predicate.values_of(&dimension.name))?;
+            let columns = values.iter().map(|value| value.column(dimension.kind)).collect::<Option<Vec<ArrayRef>>>()?;
+            if keys.len() * columns.len() > IDENTITIES_MAX {
+                return None;
+            }
+            let with = |key: &Vec<u8>| -> Vec<Vec<u8>> {
+                let appended = columns.iter().map(|column| {
+                    let mut key = key.clone();
+                    append_key(&mut key, column, dimension.kind, 0);
+                    key
+                });
+                appended.collect()
+            };
+            keys = keys.iter().flat_map(with).collect();
+        }
+        Some(keys.iter().map(|key| key_id(key)).collect())
+    }
+
     /// Whether ClickHouse has anything at or below the horizon: a view without a back-fill has nothing there until its
     /// horizon moves beyond its creation.
     pub(crate) fn has_history(&self, horizon: Epoch) -> bool {
@@ -140,6 +181,7 @@ impl GroupReader {
         let mut order: Vec<String> = sortable.map(|dimension| column(&dimension.name)).collect();
         order.push(series);
         order.extend(bucket);
+        order.push(column(&self.view.hidden("generation"))); // the order in which they merge
         format!(
             "SELECT {} FROM {table} AS s FINAL WHERE identity({}) <= {horizon}{conjuncts} ORDER BY {} {}{}",
             selected.join(", "),

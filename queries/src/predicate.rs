@@ -10,12 +10,15 @@
 //! 2. Floats are compared in ClickHouse by value and in Arrow by bits; they differ at zero and not-a-number only, and
 //!    those are not translated.
 
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, BooleanArray, Float64Array, Int64Array, StringArray, TimestampMicrosecondArray};
 use arrow::datatypes::{DataType, Schema, TimeUnit};
 use datafusion::common::ScalarValue;
 use datafusion::logical_expr::{BinaryExpr, Expr, Like, Operator};
 use streamgauge_engine::{KeyFilter, RowFilter};
 use streamgauge_schemas::stream::timestamp_type;
-use streamgauge_schemas::{EventTime, Series};
+use streamgauge_schemas::{EventTime, Series, ValueType};
 
 use crate::clickhouse;
 
@@ -64,7 +67,34 @@ pub(crate) enum Value {
     Time(EventTime),
 }
 
+impl Value {
+    /// A column of this value alone; `None` when it is of another type.
+    pub(crate) fn column(&self, kind: ValueType) -> Option<ArrayRef> {
+        Some(match (self, kind) {
+            (Value::Text(text), ValueType::Text) => Arc::new(StringArray::from(vec![text.as_str()])),
+            (Value::Integer(number), ValueType::I64) => Arc::new(Int64Array::from(vec![*number])),
+            (Value::Float(number), ValueType::F64) => Arc::new(Float64Array::from(vec![*number])),
+            (Value::Boolean(truth), ValueType::Bool) => Arc::new(BooleanArray::from(vec![*truth])),
+            (Value::Time(time), ValueType::Time) => {
+                Arc::new(TimestampMicrosecondArray::from(vec![time.0]).with_timezone("UTC"))
+            }
+            _ => return None,
+        })
+    }
+}
+
 impl Predicate {
+    /// The values that it lets a column have, if it is about nothing else and they are few.
+    pub(crate) fn values_of(&self, name: &str) -> Option<&[Value]> {
+        match self {
+            Predicate::Compare(Operand::Column(column), Comparison::Equal, value) if column == name => {
+                Some(std::slice::from_ref(value))
+            }
+            Predicate::In(Operand::Column(column), values) if column == name => Some(values),
+            _ => None,
+        }
+    }
+
     /// Translates a filter on a table of `schema`; `None` when it is to be left to DataFusion.
     pub(crate) fn of(expr: &Expr, schema: &Schema) -> Option<Predicate> {
         let not =
@@ -227,9 +257,9 @@ pub(crate) fn row_filter(predicates: &[Predicate]) -> RowFilter {
     }
     let test = move |series: &Series| tests.iter().all(|test| test.holds(series) == Some(true));
     filter.keys = match name {
-        Some(name) => KeyFilter::NameAnd(name, std::sync::Arc::new(test)),
+        Some(name) => KeyFilter::NameAnd(name, Arc::new(test)),
         None if predicates.iter().any(|predicate| predicate.only(&["name", "dimensions"])) => {
-            KeyFilter::Predicate(std::sync::Arc::new(test))
+            KeyFilter::Predicate(Arc::new(test))
         }
         None => KeyFilter::All,
     };

@@ -53,7 +53,7 @@ use tokio::time::Instant;
 
 use crate::capture::Capture;
 use crate::combine;
-use crate::depth::{QUESTION_MAX, too_deep};
+use crate::depth::too_much;
 use crate::error::QueryError;
 use crate::history::{History, HistoryError, Waits};
 use crate::limits::QueryLimits;
@@ -156,6 +156,7 @@ impl QueryEngine {
             .with_runtime_env(runtime)
             .with_physical_optimizer_rule(Arc::new(YieldInJoins))
             .build();
+        datafusion_functions_json::register_all(&mut base).map_err(fail)?;
         base.register_udaf(combine::function()).map_err(fail)?;
         let permits = Arc::new(Semaphore::new(limits.concurrent_max));
         Ok(QueryEngine {
@@ -282,7 +283,7 @@ impl QueryEngine {
         let recursion_limit = self.inner.base.config_options().sql_parser.recursion_limit.get();
         let sql = sql.to_owned();
         let read = async move {
-            if let Some(reason) = too_deep(&sql, QUESTION_MAX) {
+            if let Some(reason) = too_much(&sql) {
                 return Err(QueryError::Sql { message: format!("the statement {reason}") });
             }
             match ViewStatement::parse(&sql, recursion_limit)? {

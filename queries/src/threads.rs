@@ -14,7 +14,7 @@ use tokio::task::JoinHandle;
 use crate::error::QueryError;
 
 /// Enough for a question that nests as deep as [`depth`](crate::depth) lets it; what is not used takes no memory.
-const STACK_BYTES: usize = 64 << 20;
+const STACK_BYTES: usize = 512 << 20;
 
 /// See the module.
 pub(crate) struct Threads(Option<Runtime>);

@@ -41,6 +41,12 @@ const HEARTBEAT: StdDuration = StdDuration::from_secs(1);
 const HISTORY_PAUSE: StdDuration = StdDuration::from_secs(2);
 /// up to this.
 const HISTORY_PAUSE_MAX: StdDuration = StdDuration::from_secs(60);
+/// A subscription that fell behind waits for about so long before it takes a new snapshot; twice as long each time,
+const LAG_PAUSE: StdDuration = StdDuration::from_millis(50);
+/// up to this,
+const LAG_PAUSE_MAX: StdDuration = StdDuration::from_secs(10);
+/// unless it kept up with so many changes meanwhile.
+const CHANGES_KEPT_UP: usize = 20;
 /// Frames that wait for a slow client; then its subscriptions wait, and gather.
 const FRAMES_MAX: usize = 64;
 const SUBSCRIPTIONS_MAX: usize = 64;
@@ -143,12 +149,18 @@ fn handle(
 
 /// Runs one subscription until its client is gone.
 async fn follow(running: Arc<Running>, id: String, asked: Asked, frames: mpsc::Sender<String>) {
-    let mut pause = HISTORY_PAUSE;
+    let (mut pause, mut lag_pause) = (HISTORY_PAUSE, LAG_PAUSE);
     loop {
-        match follow_once(&running, &id, &asked, &frames, pause).await {
+        let mut changes = 0;
+        match follow_once(&running, &id, &asked, &frames, pause, &mut changes).await {
             Ok(End::ClientGone) => return,
             Ok(End::HistoryBack) => pause = (pause * 2).min(HISTORY_PAUSE_MAX),
-            Err(QueryError::Lagged) => pause = HISTORY_PAUSE,
+            Err(QueryError::Lagged) => {
+                pause = HISTORY_PAUSE;
+                // A snapshot reads history, so one that never keeps up must not take one after the other.
+                lag_pause = if changes > CHANGES_KEPT_UP { LAG_PAUSE } else { (lag_pause * 2).min(LAG_PAUSE_MAX) };
+                tokio::time::sleep(lag_pause.mul_f64(0.5 + rand::random::<f64>() / 2.0)).await;
+            }
             Err(error) => {
                 // The client decides whether to ask again: it knows best whether it still wants to see it.
                 let _ = frames.send(error_frame(Some(&id), &Problem::from(error))).await;
@@ -165,6 +177,7 @@ async fn follow_once(
     asked: &Asked,
     frames: &mpsc::Sender<String>,
     pause: StdDuration,
+    changes: &mut usize,
 ) -> Result<End, QueryError> {
     let (snapshot, mut followed) = Followed::begin(&running.queries, id, asked).await?;
     let mut history_back = pin!(history_back(&running.queries, followed.is_partial(), pause));
@@ -175,6 +188,7 @@ async fn follow_once(
             () = &mut history_back => return Ok(End::HistoryBack),
         };
         sent = frames.send(change).await;
+        *changes += 1;
         tokio::time::sleep(TICK).await; // the next change gathers what comes meanwhile
     }
     Ok(End::ClientGone)

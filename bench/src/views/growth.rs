@@ -27,7 +27,7 @@ pub(super) struct LiveGroups {
 
 /// Groups of the memory measurement.
 const LIVE_GROUPS: usize = 1_000_000;
-/// Of so few keys, that the keys do not show.
+/// Of so few dimension values, that these do not show: they are kept once, however many groups have them.
 const KEYS: usize = 100;
 
 /// Fills a view with groups of count, sum, min and max, and measures what the process takes more.
@@ -61,7 +61,7 @@ pub(super) async fn memory(options: &Options) -> Result<LiveGroups> {
         counted_bytes_per_row: bytes / held,
     };
     println!(
-        "\nmemory of {} live groups of count, sum, min and max: {:.0} bytes each, key of 24 bytes included; the program counts {}",
+        "\nmemory of {} live groups of count, sum, min and max: {:.0} bytes each, with the 24 bytes that name a group; the program counts {}",
         grouped(held as f64),
         result.resident_bytes_per_row,
         result.counted_bytes_per_row

@@ -71,21 +71,21 @@ impl Arrangement {
         self.table.borrow().len()
     }
 
-    /// About how many bytes a row takes, besides what its parts hold.
-    pub(crate) fn row_bytes(&self) -> usize {
-        self.table.borrow().row_bytes() + INDEX_BYTES
+    /// About how many bytes they and their index take.
+    pub(crate) fn bytes(&self) -> usize {
+        let table = self.table.borrow();
+        table.bytes() + table.len() * INDEX_BYTES
     }
 
-    /// Reads rows as of now. Cost: the rows of the series asked for, or all rows held.
+    /// Reads rows as of now, those of a group by generation. Cost: the rows of the series asked for, or all rows held.
     pub(crate) fn scan(&mut self, scan: &Scan<'_>, out: &mut Rows) {
         let (mut cursor, storage) = self.cursor();
         let table = self.table.borrow();
+        let mut rows: Vec<Row> = Vec::new();
         let mut take = |cursor: &mut RowCursor, key: GroupKey| {
-            each_slot(cursor, &storage, |slot| {
-                if let Some(row) = table.get(slot, scan.above) {
-                    out.push(key, row);
-                }
-            });
+            each_slot(cursor, &storage, |slot| rows.extend(table.get(slot, scan.above)));
+            rows.sort_unstable(); // by generation: that is the order in which they merge, and slots have none
+            rows.drain(..).for_each(|row| out.push(key, row));
         };
         match scan.series {
             None => {
@@ -111,14 +111,13 @@ impl Arrangement {
         }
     }
 
-    /// Reads every row changed after `flushed`, and removes every row at or below `horizon`; returns the bytes that the parts
-    /// of the others hold.
+    /// Reads every row changed after `flushed`, and removes every row at or below `horizon`.
     ///
     /// One pass over the versions of the rows held.
-    pub(crate) fn flush(&mut self, flushed: Epoch, horizon: Epoch, out: &mut Rows) -> usize {
+    pub(crate) fn flush(&mut self, flushed: Epoch, horizon: Epoch, out: &mut Rows) {
         let removed = &mut self.inbox.borrow_mut().removed;
         let mut table = self.table.borrow_mut();
-        table.flush(flushed, horizon, |key, row| out.push(key, row), |key, slot| removed.push((key, slot)))
+        table.flush(flushed, horizon, |key, row| out.push(key, row), |key, slot| removed.push((key, slot)));
     }
 
     /// Puts rows in, with the next epoch; used at start, with what ClickHouse has above the horizon of `flushed`.

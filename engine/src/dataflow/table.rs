@@ -6,7 +6,7 @@
 //! ```
 //!
 //! Events are merged where a row lies, without a search among others and without a copy. Slots are given out from the lowest
-//! chunk that has a free one, so that chunks at the end become empty and are let go.
+//! chunk that has a free one, and a chunk without rows holds no memory.
 //!
 //! # Invariants
 //!
@@ -42,9 +42,14 @@ pub(super) struct Table {
     chunks: Vec<Chunk>,
     /// Chunks with a free slot.
     open: BTreeSet<u32>,
-    /// Of loaded rows the version that they came with, as long as such epochs may come.
+    /// Of loaded rows the version that they came with, as long as such epochs may come; and the smallest of these.
     loaded: HashMap<Slot, Epoch, FixedState>,
+    loaded_least: Epoch,
     rows: usize,
+    /// Chunks that hold memory.
+    held: usize,
+    /// Bytes that the parts of all rows hold.
+    heap_bytes: usize,
     /// Kept from call to call for its room.
     found: Vec<Slot>,
 }
@@ -83,6 +88,10 @@ impl Chunk {
         Chunk { headers: Vec::with_capacity(CHUNK), states, free: Vec::new() }
     }
 
+    fn without_memory() -> Self {
+        Chunk { headers: Vec::new(), states: States::default(), free: Vec::new() }
+    }
+
     fn is_full(&self) -> bool {
         self.free.is_empty() && self.headers.len() == CHUNK
     }
@@ -106,7 +115,10 @@ impl Table {
             chunks: Vec::new(),
             open: BTreeSet::new(),
             loaded: HashMap::default(),
+            loaded_least: Epoch(u64::MAX),
             rows: 0,
+            held: 0,
+            heap_bytes: 0,
             found: Vec::new(),
         }
     }
@@ -116,11 +128,12 @@ impl Table {
         self.rows
     }
 
-    /// Bytes that a row takes, besides what its parts hold.
-    pub(super) fn row_bytes(&self) -> usize {
-        // Of a hash table's slots, between 7/16 and 7/8 are taken.
-        const INDEX_BYTES: usize = (size_of::<Slot>() + 1) * 3 / 2;
-        size_of::<Header>() + States::new(&self.layout).bytes_each() + INDEX_BYTES
+    /// About how many bytes it takes, whether rows are in them or not.
+    pub(super) fn bytes(&self) -> usize {
+        let chunk = CHUNK * (size_of::<Header>() + States::new(&self.layout).bytes_each());
+        // Of a hash table's slots no more than 7/8 are taken, and each has a byte more.
+        let index = self.newest.capacity() * 8 / 7 * (size_of::<Slot>() + 1);
+        self.held * chunk + index + self.heap_bytes
     }
 
     /// Merges partial states of an epoch into the rows of their groups; `began` is told of new rows.
@@ -142,7 +155,7 @@ impl Table {
                 // A row that may take it is the newest one, though another of this group came since: that would be idle.
                 if epoch.0 - header.version.0 < self.idle_us || epoch == header.version {
                     header.version = epoch;
-                    self.layout.merge_at(&mut chunk.states, row, states, at);
+                    merge(&self.layout, &mut chunk.states, row, states, at, &mut self.heap_bytes);
                     continue;
                 }
             }
@@ -170,7 +183,7 @@ impl Table {
                 debug_assert!(epoch >= header.version, "invariant 2: epochs come in order");
                 if epoch.0 - header.version.0 < self.idle_us || epoch == header.version {
                     header.version = epoch;
-                    self.layout.merge_at(&mut chunk.states, at, states, from);
+                    merge(&self.layout, &mut chunk.states, at, states, from, &mut self.heap_bytes);
                     return Applied::Merged;
                 }
                 break;
@@ -184,6 +197,7 @@ impl Table {
             true => chunk.states.push(states, from),
             false => chunk.states.set(at, states, from),
         }
+        self.heap_bytes += chunk.states.heap_bytes(at);
         self.link(hash, newer, began);
         Applied::Began(began) // invariant 3
     }
@@ -205,15 +219,18 @@ impl Table {
             true => chunk.states.push(&states, 0),
             false => chunk.states.set(at, &states, 0),
         }
+        self.heap_bytes += chunk.states.heap_bytes(at);
         self.link(hash, newer, loaded);
         self.loaded.insert(loaded, row.version);
+        self.loaded_least = self.loaded_least.min(row.version);
         loaded
     }
 
     /// No epoch at or below this one comes any more.
     pub(super) fn passed(&mut self, epoch: Epoch) {
-        if !self.loaded.is_empty() {
+        if epoch >= self.loaded_least {
             self.loaded.retain(|_, known| *known > epoch);
+            self.loaded_least = self.loaded.values().min().copied().unwrap_or(Epoch(u64::MAX));
         }
     }
 
@@ -226,7 +243,7 @@ impl Table {
     }
 
     /// Visits every row changed after `flushed`, and removes every row at or below `horizon` (invariant 4); `removed` is
-    /// told of these. Returns the bytes that the parts of the others hold.
+    /// told of these.
     ///
     /// Cost: a look at every version, and the rows that changed.
     pub(super) fn flush(
@@ -235,8 +252,7 @@ impl Table {
         horizon: Epoch,
         mut changed: impl FnMut(GroupKey, Row),
         mut removed: impl FnMut(GroupKey, Slot),
-    ) -> usize {
-        let mut heap_bytes = 0;
+    ) {
         for number in 0..self.chunks.len() {
             for at in 0..self.chunks[number].headers.len() {
                 let chunk = &self.chunks[number];
@@ -247,9 +263,7 @@ impl Table {
                 if version > flushed {
                     changed(key, Row { generation, version, state: chunk.states.get(at) });
                 }
-                if version > horizon {
-                    heap_bytes += chunk.states.heap_bytes(at);
-                } else {
+                if version <= horizon {
                     let slot = (number << CHUNK_BITS | at) as Slot;
                     self.remove(slot);
                     removed(key, slot);
@@ -257,7 +271,6 @@ impl Table {
             }
         }
         self.give_back();
-        heap_bytes
     }
 
     fn find(&self, hash: u64, key: GroupKey) -> Slot {
@@ -289,12 +302,16 @@ impl Table {
         let number = match self.open.first() {
             Some(number) => *number as usize,
             None => {
-                self.chunks.push(Chunk::new(&self.layout));
+                self.chunks.push(Chunk::without_memory());
                 self.open.insert(self.chunks.len() as u32 - 1);
                 self.chunks.len() - 1
             }
         };
         let chunk = &mut self.chunks[number];
+        if chunk.headers.is_empty() {
+            *chunk = Chunk::new(&self.layout);
+            self.held += 1;
+        }
         let at = match chunk.free.pop() {
             Some(at) => {
                 chunk.headers[usize::from(at)] = header;
@@ -333,6 +350,7 @@ impl Table {
         }
         let (number, at) = place(slot);
         let chunk = &mut self.chunks[number];
+        self.heap_bytes -= chunk.states.heap_bytes(at);
         chunk.headers[at].version = Epoch::ZERO;
         chunk.states.release(at);
         chunk.free.push(at as u16);
@@ -341,8 +359,12 @@ impl Table {
         self.rows -= 1;
     }
 
-    /// Lets go of empty chunks at the end, and of an index that has become far too large.
+    /// Lets go of the memory of empty chunks, and of an index that has become far too large.
     fn give_back(&mut self) {
+        for chunk in self.chunks.iter_mut().filter(|chunk| chunk.is_empty() && !chunk.headers.is_empty()) {
+            *chunk = Chunk::without_memory();
+            self.held -= 1;
+        }
         while self.chunks.last().is_some_and(Chunk::is_empty) {
             self.chunks.pop();
             self.open.remove(&(self.chunks.len() as u32));
@@ -360,6 +382,14 @@ fn hash_of(key: GroupKey) -> u64 {
     let bucket = (key.bucket.0 as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     let mixed = (key.series.high ^ bucket).wrapping_mul(0xd6e8_feb8_6659_fd93);
     mixed ^ mixed >> 32
+}
+
+/// Merges one of `states` into a row, and keeps count of what its parts hold.
+#[inline]
+fn merge(layout: &Layout, rows: &mut States, at: usize, states: &States, from: usize, heap_bytes: &mut usize) {
+    let before = rows.heap_bytes(at);
+    layout.merge_at(rows, at, states, from);
+    *heap_bytes = *heap_bytes - before + rows.heap_bytes(at);
 }
 
 fn key_of(chunks: &[Chunk], slot: Slot) -> GroupKey {

@@ -90,6 +90,9 @@ pub struct Committer {
     thread: Option<JoinHandle<()>>,
 }
 
+/// The catalogue changes on this thread, and a view is planned by calls that nest as its expressions do.
+const STACK_BYTES: usize = 32 << 20;
+
 impl Committer {
     /// Starts the thread `log`.
     ///
@@ -102,7 +105,8 @@ impl Committer {
         let dir = log.dir().to_owned();
         let last = log.last_epoch().max(options.epoch_floor);
         let thread = LogThread { log, queue: queue.clone(), options, sequence, last, heal_at: None };
-        let thread = std::thread::Builder::new().name("log".to_owned()).spawn(move || thread.run());
+        let thread =
+            std::thread::Builder::new().name("log".to_owned()).stack_size(STACK_BYTES).spawn(move || thread.run());
         let thread = thread.map_err(LogError::io("start the thread of the log in", &dir))?;
         Ok(Committer { queue, thread: Some(thread) })
     }

@@ -20,13 +20,11 @@ use streamgauge_engine::RowFilter;
 use crate::depth::too_deep;
 use crate::error::QueryError;
 use crate::groups::GroupReader;
-use crate::predicate::{Predicate, bucket_range, row_filter};
+use crate::predicate::{Predicate, row_filter};
 use crate::views::{ViewError, check_pure, coerced, conjuncts, without_nulls};
 
 /// The longest text.
 const TEXT_BYTES_MAX: usize = 16 << 10;
-/// How deep it may nest: it is evaluated by the threads that serve the network, too.
-const DEPTH_MAX: usize = 500;
 
 /// See the module.
 #[derive(Debug, Default)]
@@ -59,13 +57,13 @@ impl Condition {
         if text.len() > TEXT_BYTES_MAX {
             return Err(wrong(format!("has {} bytes, and may have {TEXT_BYTES_MAX}; make it shorter", text.len())));
         }
-        if let Some(reason) = too_deep(text, DEPTH_MAX) {
-            return Err(wrong(reason));
-        }
         let schema = &reader.reading.schema;
         let named = DFSchema::try_from_qualified_schema(reader.view.definition.name.as_str(), schema);
         let named: DFSchemaRef = Arc::new(named.map_err(unplanned)?);
         let expr = state.create_logical_expr(text, &named).map_err(unplanned)?.unalias_nested().data;
+        if let Some(reason) = too_deep(&expr).map_err(unplanned)? {
+            return Err(wrong(reason));
+        }
         check(&expr)?;
         let expr = coerced(expr, &named, state).map_err(unplanned)?;
         let of = expr.get_type(&*named).map_err(unplanned)?;
@@ -136,10 +134,7 @@ fn narrowing(understood: Vec<Predicate>, reader: &GroupReader) -> (Vec<Predicate
         return (stored, filter);
     }
     let stored: Vec<Predicate> = understood.iter().filter_map(|predicate| reader.stored(predicate)).collect();
-    let mut filter = RowFilter::default();
-    if let Some(bucket) = &reader.view.definition.bucket {
-        bucket_range(&stored, &bucket.name, &mut filter);
-    }
+    let filter = reader.row_filter(&stored);
     (stored, filter)
 }
 

@@ -28,8 +28,8 @@ use datafusion::physical_plan::streaming::{PartitionStream, StreamingTableExec};
 use futures::{StreamExt, TryStreamExt, stream};
 use hashbrown::HashMap;
 use hashbrown::hash_map::Entry;
+use streamgauge_engine::ViewRead;
 use streamgauge_engine::snapshot::ViewSnapshot;
-use streamgauge_engine::{RowFilter, ViewRead};
 use streamgauge_schemas::state::columns::StateColumn;
 use streamgauge_schemas::{GroupKey, State, View};
 
@@ -38,7 +38,7 @@ use crate::capture::ViewPlace;
 use crate::clickhouse;
 use crate::groups::GroupReader;
 use crate::history;
-use crate::predicate::{Predicate, bucket_range};
+use crate::predicate::Predicate;
 use crate::views::Reading;
 
 /// About how many bytes of memory a captured row takes while it is merged, besides what its state holds.
@@ -107,11 +107,7 @@ impl TableProvider for GroupsTable {
         let schema: SchemaRef = Arc::new(self.schema.project(&columns)?);
         let usable = predicates(filters, all, |predicate| reader.stored(predicate).is_some());
         let stored: Vec<Predicate> = usable.iter().filter_map(|predicate| reader.stored(predicate)).collect();
-        let bucket = view.definition.bucket.as_ref().map(|bucket| bucket.name.as_str());
-        let mut filter = RowFilter::default();
-        if let Some(bucket) = bucket {
-            bucket_range(&stored, bucket, &mut filter);
-        }
+        let filter = reader.row_filter(&stored);
         let mut conjuncts = String::new();
         write_conjuncts(&stored, "s", &mut conjuncts);
         let groups = Groups {

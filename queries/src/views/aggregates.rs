@@ -88,7 +88,13 @@ impl Aggregates {
                         "the first and the last value are those by event time; write ORDER BY {time}"
                     ));
                 }
-                let argument = argument(&call, params, None, scope)?;
+                let mut argument = argument(&call, params, None, scope)?;
+                if let Some(filter) = &filter
+                    && !matches!(argument.expr, Expr::Column(_))
+                {
+                    // A filter also keeps an expression from events on which it would fail.
+                    argument = scope.typed(scope.normal(when(filter.clone(), argument.expr).end()?)?)?;
+                }
                 let given = (ignore_nulls && argument.nullable).then(|| argument.expr.clone().is_not_null());
                 let filter = filter.into_iter().chain(given).reduce(Expr::and);
                 let filter = filter.map(|filter| scope.normal(filter)).transpose()?;

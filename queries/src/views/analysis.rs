@@ -31,6 +31,14 @@ pub(super) struct Analysis {
     pub(super) columns: Vec<(String, Expr)>,
 }
 
+impl Analysis {
+    /// All of its expressions.
+    pub(super) fn expressions(&self) -> impl Iterator<Item = &Expr> {
+        let named = self.groups.iter().chain(&self.calls).map(|(_, expr)| expr);
+        named.chain(self.columns.iter().map(|(_, expr)| expr)).chain(&self.filter).chain(&self.having)
+    }
+}
+
 /// Analyses a query over a stream of `tables`.
 ///
 /// # Errors

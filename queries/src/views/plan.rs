@@ -23,6 +23,7 @@ use super::program::{Parts, SqlProgram};
 use super::reading::{BucketAt, Names, Reading, results_base, schema_of};
 use super::shape;
 use super::tables::Tables;
+use crate::depth::too_deep;
 
 /// A view as it was planned.
 pub struct Planned {
@@ -52,6 +53,12 @@ pub fn plan_view(
     // What is planned is what is stored, for that will be planned again.
     let select = shape::parse(select, recursion_limit)?.to_string();
     let analysis = analyse(shape::parse(&select, recursion_limit)?, tables, state)?;
+    // It is computed on the threads of the engine, too, whose stacks are smaller than those of questions.
+    for expr in analysis.expressions() {
+        if let Some(reason) = too_deep(expr)? {
+            return Err(ViewError::Sql { message: format!("an expression of the view {reason}") });
+        }
+    }
     let scope = Scope::new(&analysis.stream, state)?;
     let filter = analysis.filter.clone().map(|filter| scope.normal(filter)).transpose()?;
     let groups = Groups::of(&analysis, &scope)?;

@@ -29,6 +29,7 @@ impl ViewPlanner {
         let mut config = SessionConfig::new().with_create_default_catalog_and_schema(false);
         config.options_mut().execution.time_zone = Some("UTC".into());
         let mut state = SessionStateBuilder::new().with_default_features().with_config(config).build();
+        datafusion_functions_json::register_all(&mut state).expect("a session in memory takes any function");
         for function in [top_k(), combine::function()] {
             state.register_udaf(function).expect("a session in memory takes any function");
         }

@@ -6,11 +6,11 @@ use datafusion::sql::sqlparser::ast::{
 };
 
 use super::error::ViewError;
-use crate::depth::{VIEW_MAX, too_deep};
+use crate::depth::too_much;
 
 /// A statement that is one query, written out in one way.
 pub(super) fn parse(select: &str, recursion_limit: usize) -> Result<Query, ViewError> {
-    if let Some(reason) = too_deep(select, VIEW_MAX) {
+    if let Some(reason) = too_much(select) {
         return Err(ViewError::Sql { message: format!("the SELECT of the view {reason}") });
     }
     let parser = DFParserBuilder::new(select).with_recursion_limit(recursion_limit).build();

@@ -168,10 +168,10 @@ fn slots_are_used_again_and_empty_chunks_are_let_go() {
     }
     let mut removed = 0;
     table.flush(Epoch(105), Epoch(100), |_, _| {}, |_, _| removed += 1);
-    assert_eq!((removed, table.len(), table.chunks.len()), (9 * CHUNK, CHUNK, 10));
+    assert_eq!((removed, table.len(), table.chunks.len(), table.held), (9 * CHUNK, CHUNK, 10, 1));
     fill(&mut table, 106);
-    assert_eq!((table.len(), table.chunks.len()), (10 * CHUNK, 10), "freed slots are taken first");
+    assert_eq!((table.len(), table.chunks.len(), table.held), (10 * CHUNK, 10, 10), "freed slots are taken first");
     table.flush(Epoch(200), Epoch(200), |_, _| {}, |_, _| {});
-    assert_eq!((table.len(), table.chunks.len(), table.open.len()), (0, 0, 0));
-    assert!(table.newest.capacity() <= 8 * CHUNK, "{}", table.newest.capacity());
+    assert_eq!((table.len(), table.chunks.len(), table.open.len(), table.held), (0, 0, 0, 0));
+    assert!(table.bytes() < 64 * CHUNK, "{}", table.bytes());
 }

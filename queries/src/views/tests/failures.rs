@@ -86,6 +86,22 @@ const CASES: [Case; 8] = [
 ];
 
 #[test]
+fn a_filter_keeps_an_argument_from_events_on_which_it_would_fail() {
+    let (catalog, state) = (catalog(), state());
+    let sql = "SELECT count(*) AS c, sum(100 / n) FILTER (WHERE n <> 0) AS s, \
+               first_value(100 / n ORDER BY at) FILTER (WHERE n <> 0) AS f, \
+               last_value(100 / n ORDER BY at) FILTER (WHERE n <> 0) IGNORE NULLS AS l FROM flights";
+    let planned = plan_view("v", sql, &GivenOptions::default(), &catalog, &state).unwrap();
+    for seed in 0..10 {
+        let batches = batches(&mut StdRng::seed_from_u64(seed), false);
+        assert!(count("n = 0", &batches) > 0, "there are such events");
+        let (found, failed) = maintained(&planned.definition, &*planned.program, &planned.reading, &batches);
+        assert_eq!(failed, 0);
+        assert_same(sql, found, plain(&sql.replace("100 / n", "100 / nullif(n, 0)"), &batches));
+    }
+}
+
+#[test]
 fn rows_that_fail_are_left_out_and_counted() {
     let (catalog, state) = (catalog(), state());
     let mut failed_in_all = [0; CASES.len()];

@@ -55,7 +55,9 @@ pub(super) fn state() -> SessionState {
     let mut config =
         SessionConfig::new().with_default_catalog_and_schema("streamgauge", "public").with_target_partitions(2);
     config.options_mut().execution.time_zone = Some("UTC".into());
-    SessionStateBuilder::new().with_default_features().with_config(config).build()
+    let mut state = SessionStateBuilder::new().with_default_features().with_config(config).build();
+    datafusion_functions_json::register_all(&mut state).unwrap();
+    state
 }
 
 /// Event times: each another one, around 1970, crowded in parts; over two months, times `spread`.
