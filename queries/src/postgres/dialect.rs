@@ -1,0 +1,337 @@
+//! From PostgreSQL's SQL to DataFusion's: forms that clients write in the questions with which they browse.
+//!
+//! | written | planned as |
+//! |---|---|
+//! | `pg_class` | `pg_catalog.pg_class` |
+//! | `pg_catalog.format_type(…)` | `format_type(…)` |
+//! | `current_schema`, `current_user` | `current_schema()`, `current_user()` |
+//! | `'t'::regclass`, `oid::regclass` | the number of a table, its name; so for types and schemas |
+//! | `x::oid`, `x::name`, `x::json` | `x::bigint`, `x::text` |
+//! | `a OPERATOR(pg_catalog.~) b` | `a ~ b` |
+//! | `a COLLATE c` | `a` |
+//! | `x = ANY ('{a,b}')` | `x = ANY (ARRAY['a', 'b'])` |
+//! | `SELECT 1, 1` | `SELECT 1, 1 AS …`: names of columns are there once |
+//! | `SELECT … FROM pg_index …` | no rows; see [`absent`](super::absent) |
+//!
+//! A statement that has none of these is left as it is.
+
+use std::ops::ControlFlow;
+
+use datafusion::sql::parser::Statement as SqlStatement;
+use datafusion::sql::sqlparser::ast::{
+    Array, ArrayElemTypeDef, BinaryOperator, DataType, ExactNumberInfo, Expr, Function, FunctionArg, FunctionArgExpr,
+    FunctionArgumentList, FunctionArguments, Ident, ObjectName, ObjectNamePart, Select, SelectItem, TimezoneInfo,
+    Value, VisitMut, VisitorMut,
+};
+
+use super::absent;
+use super::catalog::{PG_CATALOG, table_names};
+use super::functions;
+
+/// Rewrites a statement.
+pub(crate) fn adapt(statement: &mut SqlStatement) {
+    match statement {
+        SqlStatement::Statement(inner) => {
+            let _ = inner.visit(&mut Adapter);
+        }
+        SqlStatement::Explain(explain) => adapt(&mut explain.statement),
+        _ => {}
+    }
+}
+
+struct Adapter;
+
+impl VisitorMut for Adapter {
+    type Break = ();
+
+    fn pre_visit_select(&mut self, select: &mut Select) -> ControlFlow<()> {
+        if absent::is_about_nothing(select) {
+            absent::make_empty(select);
+        } else {
+            name_once(&mut select.projection);
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn pre_visit_relation(&mut self, relation: &mut ObjectName) -> ControlFlow<()> {
+        if let [ObjectNamePart::Identifier(name)] = &relation.0[..]
+            && name.value.starts_with("pg_")
+            && table_names().any(|known| known == name.value)
+        {
+            relation.0.insert(0, ObjectNamePart::Identifier(Ident::new(PG_CATALOG)));
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
+        match expr {
+            Expr::Collate { expr: inner, .. } => *expr = std::mem::replace(&mut **inner, Expr::value(Value::Null)),
+            Expr::BinaryOp { op, .. } => {
+                if let Some(plain) = plain_operator(op) {
+                    *op = plain;
+                }
+            }
+            Expr::AnyOp { right, .. } | Expr::AllOp { right, .. } => {
+                if let Some(items) = text_of(right).and_then(|text| items_of(&text)) {
+                    **right = array(items);
+                }
+            }
+            Expr::Identifier(name)
+                if name.quote_style.is_none() && name.value.eq_ignore_ascii_case("current_schema") =>
+            {
+                *expr = call("current_schema", Vec::new());
+            }
+            Expr::Function(function) => {
+                if let Some(other) = of_function(function) {
+                    *expr = other;
+                }
+            }
+            Expr::Cast { expr: inner, data_type, .. } => {
+                if let Some(other) = of_cast(inner, data_type) {
+                    *expr = other;
+                }
+            }
+            _ => {}
+        }
+        ControlFlow::Continue(())
+    }
+}
+
+/// Gives columns that are there twice another name, from the second on.
+fn name_once(projection: &mut [SelectItem]) {
+    let mut seen: Vec<String> = Vec::new();
+    for item in projection {
+        let name = match &*item {
+            SelectItem::UnnamedExpr(expr) => expr.to_string(),
+            SelectItem::ExprWithAlias { alias, .. } => alias.value.clone(),
+            _ => continue,
+        };
+        let repeated = seen.iter().filter(|other| **other == name).count();
+        if repeated > 0 {
+            let (SelectItem::UnnamedExpr(expr) | SelectItem::ExprWithAlias { expr, .. }) = &*item else { continue };
+            let alias = Ident::with_quote('"', format!("{name}_{}", repeated + 1));
+            *item = SelectItem::ExprWithAlias { expr: expr.clone(), alias };
+        }
+        seen.push(name);
+    }
+}
+
+fn plain_operator(op: &BinaryOperator) -> Option<BinaryOperator> {
+    let BinaryOperator::PGCustomBinaryOperator(parts) = op else { return None };
+    Some(match parts.last()?.as_str() {
+        "~" => BinaryOperator::PGRegexMatch,
+        "~*" => BinaryOperator::PGRegexIMatch,
+        "!~" => BinaryOperator::PGRegexNotMatch,
+        "!~*" => BinaryOperator::PGRegexNotIMatch,
+        "~~" => BinaryOperator::PGLikeMatch,
+        "!~~" => BinaryOperator::PGNotLikeMatch,
+        "=" => BinaryOperator::Eq,
+        "<>" | "!=" => BinaryOperator::NotEq,
+        "<" => BinaryOperator::Lt,
+        "<=" => BinaryOperator::LtEq,
+        ">" => BinaryOperator::Gt,
+        ">=" => BinaryOperator::GtEq,
+        "||" => BinaryOperator::StringConcat,
+        "+" => BinaryOperator::Plus,
+        "-" => BinaryOperator::Minus,
+        _ => return None,
+    })
+}
+
+/// What stands for a call; the call itself may be changed as well.
+fn of_function(function: &mut Function) -> Option<Expr> {
+    let parts = &mut function.name.0;
+    if parts.len() > 1 {
+        let first = parts[0].as_ident().map(|ident| ident.value.to_lowercase());
+        if matches!(first.as_deref(), Some("pg_catalog" | "information_schema" | "public")) {
+            parts.drain(..parts.len() - 1);
+        }
+    }
+    let [ObjectNamePart::Identifier(name)] = &mut parts[..] else { return None };
+    let lower = name.value.to_lowercase();
+    if functions::is_known(&lower) {
+        name.value.clone_from(&lower);
+        if matches!(function.args, FunctionArguments::None) {
+            function.args = list(Vec::new());
+        }
+    }
+    match lower.as_str() {
+        "current_schemas" => Some(array(vec![PG_CATALOG.to_owned(), "public".to_owned()])),
+        "array_lower" => Some(Expr::value(Value::Number("1".to_owned(), false))),
+        "array_upper" => {
+            name.value = "array_length".to_owned();
+            None
+        }
+        _ => None,
+    }
+}
+
+/// What stands for a cast to a type that DataFusion does not know; the type itself may be changed instead.
+fn of_cast(inner: &mut Box<Expr>, to: &mut DataType) -> Option<Expr> {
+    let name = match &*to {
+        DataType::Regclass => "regclass".to_owned(),
+        DataType::JSON | DataType::JSONB => "json".to_owned(),
+        DataType::Uuid => "uuid".to_owned(),
+        DataType::Custom(name, _) => name.0.last()?.as_ident()?.value.to_lowercase(),
+        DataType::Array(ArrayElemTypeDef::SquareBracket(item, _) | ArrayElemTypeDef::AngleBracket(item)) => {
+            if let Some(items) = text_of(inner).and_then(|text| items_of(&text)) {
+                **inner = array(items);
+            }
+            let mut item = (**item).clone();
+            if let DataType::Custom(name, _) = &item {
+                item = plain_type(&name.0.last()?.as_ident()?.value.to_lowercase())?;
+            }
+            *to = DataType::Array(ArrayElemTypeDef::SquareBracket(Box::new(item), None));
+            return None;
+        }
+        _ => return None,
+    };
+    let (to_number, to_name) = match name.as_str() {
+        "regclass" => ("to_regclass", "regclass_name"),
+        "regtype" => ("to_regtype", "format_type"),
+        "regnamespace" => ("to_regnamespace", "regnamespace_name"),
+        "int2vector" | "oidvector" | "anyarray" => return Some(taken(inner)),
+        other => {
+            if let Some(plain) = plain_type(other) {
+                *to = plain;
+            }
+            return None;
+        }
+    };
+    let is_name = is_name(inner);
+    let operand = taken(inner);
+    Some(match to_name {
+        _ if is_name => call(to_number, vec![operand]),
+        "format_type" => call(to_name, vec![operand, Expr::value(Value::Null)]),
+        _ => call(to_name, vec![operand]),
+    })
+}
+
+/// Whether an expression is a name rather than a number of the catalogue.
+fn is_name(expr: &Expr) -> bool {
+    match expr {
+        Expr::Value(value) => !matches!(value.value, Value::Number(..)),
+        Expr::BinaryOp { op: BinaryOperator::StringConcat, .. } | Expr::Function(_) => true,
+        Expr::Nested(inner) => is_name(inner),
+        Expr::Cast { data_type, .. } => matches!(data_type, DataType::Text | DataType::Varchar(_)),
+        _ => false,
+    }
+}
+
+/// DataFusion's type of that name, where it differs from PostgreSQL's.
+fn plain_type(name: &str) -> Option<DataType> {
+    Some(match name {
+        "oid" | "xid" | "int8" | "cardinal_number" => DataType::BigInt(None),
+        "int2" => DataType::SmallInt(None),
+        "int4" => DataType::Integer(None),
+        "float4" => DataType::Real,
+        "float8" => DataType::DoublePrecision,
+        "bool" => DataType::Boolean,
+        "date" => DataType::Date,
+        "timestamp" => DataType::Timestamp(None, TimezoneInfo::None),
+        "timestamptz" => DataType::Timestamp(None, TimezoneInfo::Tz),
+        "numeric" => DataType::Numeric(ExactNumberInfo::None),
+        "name" | "char" | "text" | "varchar" | "bpchar" | "cstring" | "json" | "jsonb" | "uuid" | "xml" | "inet"
+        | "unknown" | "regproc" | "regprocedure" | "regrole" | "regoper" | "sql_identifier" | "character_data"
+        | "yes_or_no" | "aclitem" => DataType::Text,
+        _ => return None,
+    })
+}
+
+fn taken(expr: &mut Expr) -> Expr {
+    std::mem::replace(expr, Expr::value(Value::Null))
+}
+
+fn text_of(expr: &Expr) -> Option<String> {
+    match expr {
+        Expr::Value(value) => match &value.value {
+            Value::SingleQuotedString(text) => Some(text.clone()),
+            _ => None,
+        },
+        Expr::Nested(inner) => text_of(inner),
+        _ => None,
+    }
+}
+
+/// The items of an array that is written as a text, `{a,b}`.
+fn items_of(text: &str) -> Option<Vec<String>> {
+    let inner = text.trim().strip_prefix('{')?.strip_suffix('}')?;
+    if inner.contains(['{', '\\']) {
+        return None;
+    }
+    let items = inner.split(',').filter(|item| !item.is_empty());
+    Some(items.map(|item| item.trim().trim_matches('"').to_owned()).collect())
+}
+
+fn array(items: Vec<String>) -> Expr {
+    let elem = items.into_iter().map(|item| Expr::value(Value::SingleQuotedString(item))).collect();
+    Expr::Array(Array { elem, named: true })
+}
+
+fn list(arguments: Vec<Expr>) -> FunctionArguments {
+    let args = arguments.into_iter().map(|argument| FunctionArg::Unnamed(FunctionArgExpr::Expr(argument))).collect();
+    FunctionArguments::List(FunctionArgumentList { duplicate_treatment: None, args, clauses: Vec::new() })
+}
+
+fn call(name: &str, arguments: Vec<Expr>) -> Expr {
+    Expr::Function(Function {
+        name: ObjectName(vec![ObjectNamePart::Identifier(Ident::new(name))]),
+        uses_odbc_syntax: false,
+        parameters: FunctionArguments::None,
+        args: list(arguments),
+        filter: None,
+        null_treatment: None,
+        over: None,
+        within_group: Vec::new(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use datafusion::sql::parser::DFParser;
+
+    use super::*;
+
+    #[test]
+    fn forms_of_postgres_become_datafusions() {
+        for (sql, expected) in [
+            ("SELECT oid FROM pg_class", "SELECT oid FROM pg_catalog.pg_class"),
+            ("SELECT a FROM pg_mine", "SELECT a FROM pg_mine"),
+            ("SELECT pg_catalog.format_type(1, 2)", "SELECT format_type(1, 2)"),
+            ("SELECT current_user, current_schema", "SELECT current_user(), current_schema()"),
+            ("SELECT 'public.t'::regclass", "SELECT to_regclass('public.t')"),
+            ("SELECT c.oid::pg_catalog.regclass FROM c", "SELECT regclass_name(c.oid) FROM c"),
+            ("SELECT t.x::pg_catalog.regtype::pg_catalog.text FROM t", "SELECT format_type(t.x, NULL)::TEXT FROM t"),
+            ("SELECT x::oid, y::\"char\", z::jsonb FROM t", "SELECT x::BIGINT, y::TEXT, z::TEXT FROM t"),
+            (
+                "SELECT a FROM t WHERE a OPERATOR(pg_catalog.~) '^(t)$' COLLATE pg_catalog.default",
+                "SELECT a FROM t WHERE a ~ '^(t)$'",
+            ),
+            ("SELECT a FROM t WHERE k = ANY ('{r,v}')", "SELECT a FROM t WHERE k = ANY(ARRAY['r', 'v'])"),
+            ("SELECT 1, 1, a AS b, c AS b FROM t", "SELECT 1, 1 AS \"1_2\", a AS b, c AS \"b_2\" FROM t"),
+            (
+                "SELECT indkey, pg_get_indexdef(i.indexrelid), NULL, NULL FROM pg_index i, t",
+                "SELECT CAST(NULL AS TEXT) AS \"indkey\", CAST(NULL AS TEXT) AS \"pg_get_indexdef\", CAST(NULL AS \
+                 TEXT) AS \"?column?\", CAST(NULL AS TEXT) AS \"?column?_2\" WHERE false",
+            ),
+            ("SELECT count(*) FROM pg_index", "SELECT count(*) FROM pg_catalog.pg_index"),
+            (
+                "SELECT a FROM t LEFT JOIN pg_index i ON i.x = t.x",
+                "SELECT a FROM t LEFT JOIN pg_catalog.pg_index i ON i.x = t.x",
+            ),
+            (
+                "SELECT a FROM t JOIN pg_catalog.pg_index i ON i.x = t.x",
+                "SELECT CAST(NULL AS TEXT) AS \"a\" WHERE false",
+            ),
+            (
+                "SELECT a FROM pg_catalog.pg_index i RIGHT JOIN t ON i.x = t.x",
+                "SELECT a FROM pg_catalog.pg_index i RIGHT JOIN t ON i.x = t.x",
+            ),
+            ("SELECT sum(value) FROM metrics WHERE name = 'x'", "SELECT sum(value) FROM metrics WHERE name = 'x'"),
+        ] {
+            let mut statement = DFParser::parse_sql(sql).expect(sql).pop_front().expect(sql);
+            adapt(&mut statement);
+            assert_eq!(statement.to_string(), expected, "{sql}");
+        }
+    }
+}
