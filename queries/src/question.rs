@@ -6,7 +6,10 @@
 //! SELECT count(*) FROM metrics
 //! ```
 
+use std::sync::Arc;
+
 use arrow::array::ArrayRef;
+use arrow::datatypes::{Field, Schema, SchemaRef};
 use datafusion::common::ScalarValue;
 use datafusion::sql::parser::{DFParserBuilder, Statement as SqlStatement};
 use datafusion::sql::sqlparser::ast::{Expr, ObjectName, Set, Statement as Ast, Value};
@@ -25,6 +28,22 @@ pub(crate) struct Question {
     pub(crate) statement: SqlStatement,
     pub(crate) options: AskOptions,
     pub(crate) parameters: Parameters,
+    /// The names that PostgreSQL gives to its columns, as far as they have none of their own.
+    pub(crate) names: Vec<Option<String>>,
+}
+
+impl Question {
+    /// The columns of its answer under the names that PostgreSQL gives them.
+    pub(crate) fn named(&self, schema: &SchemaRef) -> SchemaRef {
+        if self.names.len() != schema.fields().len() {
+            return schema.clone();
+        }
+        let named = |(field, name): (&Arc<Field>, &Option<String>)| match name {
+            Some(name) => field.as_ref().clone().with_name(name),
+            None => field.as_ref().clone(),
+        };
+        Arc::new(Schema::new(schema.fields().iter().zip(&self.names).map(named).collect::<Vec<_>>()))
+    }
 }
 
 /// Values for the parameters of a question, `$1`, `$2`, ….
@@ -86,8 +105,9 @@ impl Question {
         let message = match (statements.pop_front(), statements.len()) {
             (Some(mut statement), 0) => {
                 check_question(&statement)?;
+                let names = dialect::names(&statement);
                 dialect::adapt(&mut statement);
-                return Ok(Question { statement, options, parameters: Parameters::default() });
+                return Ok(Question { statement, options, parameters: Parameters::default(), names });
             }
             (Some(_), more) => {
                 format!("a text asks a single question, after its settings; this one goes on with {more} more")

@@ -100,6 +100,8 @@ struct Inner {
 pub struct QueryStream {
     /// The columns.
     pub schema: SchemaRef,
+    /// The columns under the names that PostgreSQL gives to those that have none.
+    pub named: SchemaRef,
     /// `E`.
     pub epoch: Epoch,
     /// What it lacks, of an answer from memory alone.
@@ -112,13 +114,14 @@ pub struct QueryStream {
 pub struct Described {
     /// The types of its parameters, `$1` first.
     pub parameters: Vec<DataType>,
-    /// Its columns; `None` of a statement that does something and says so in a word.
+    /// Its columns, named as PostgreSQL names them; `None` of a statement that does something and says so in a word.
     pub columns: Option<SchemaRef>,
 }
 
 /// How an answer begins.
 struct Begun {
     schema: SchemaRef,
+    named: SchemaRef,
     epoch: Epoch,
     partial: Option<Partial>,
 }
@@ -304,7 +307,7 @@ impl QueryEngine {
         };
         let deadline = Box::pin(tokio::time::sleep_until(deadline));
         let rows = Rows { batches, deadline, task: Some(task), waits, limits: self.inner.limits.clone() };
-        Ok(QueryStream { schema: begun.schema, epoch: begun.epoch, partial: begun.partial, rows })
+        Ok(QueryStream { schema: begun.schema, named: begun.named, epoch: begun.epoch, partial: begun.partial, rows })
     }
 
     /// Says what a statement would answer, without asking it. `given` are the types of parameters that are known.
@@ -326,10 +329,10 @@ impl QueryEngine {
         let work = async move {
             let fail = |error| QueryError::from_datafusion(error, engine.inner.limits.memory_bytes_max);
             let state = engine.session(Arc::default(), Waits::default(), true);
-            let plan = engine.logical_plan(&state, question.statement).await?;
+            let plan = engine.logical_plan(&state, question.statement.clone()).await?;
             let (plan, parameters) = parameters::described(plan, &given).map_err(fail)?;
             let plan = state.optimize(&combine::rewritten(plan).map_err(fail)?).map_err(fail)?;
-            Ok(Described { parameters, columns: Some(plan.schema().inner().clone()) })
+            Ok(Described { parameters, columns: Some(question.named(plan.schema().inner())) })
         };
         self.compute(&waits, work).await
     }
@@ -368,7 +371,7 @@ impl QueryEngine {
         let deadline = Box::pin(tokio::time::sleep(self.inner.limits.time_max));
         let task = self.inner.threads.spawn(async {});
         let rows = Rows { batches, deadline, task: Some(task), waits, limits: self.inner.limits.clone() };
-        Ok(QueryStream { schema, epoch, partial: None, rows })
+        Ok(QueryStream { named: schema.clone(), schema, epoch, partial: None, rows })
     }
 
     /// The work on a statement: says how it begins, then gives its rows until nobody wants more.
@@ -462,7 +465,8 @@ impl QueryEngine {
             _ => None, // it has no part in ClickHouse, or has that part
         };
         let batches = execute_stream(plan.clone(), state.task_ctx()).map_err(fail)?;
-        Ok((Begun { schema: plan.schema(), epoch, partial }, batches))
+        let schema = plan.schema();
+        Ok((Begun { named: question.named(&schema), schema, epoch, partial }, batches))
     }
 
     /// A session whose tables read one snapshot.

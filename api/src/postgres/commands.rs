@@ -145,7 +145,7 @@ impl Session {
     /// Writes the rows of a question as lines.
     async fn copy(&mut self, question: &str, form: &CopyForm, limits: &Limits) -> Result<(), Failure> {
         let answer = self.begin(question, Parameters::default(), None, limits).await?;
-        let names: Vec<String> = answer.schema().fields().iter().map(|field| field.name().clone()).collect();
+        let names: Vec<String> = answer.columns().fields().iter().map(|field| field.name().clone()).collect();
         let out = &mut self.connection.out;
         out.copy_out(names.len());
         if form.header {

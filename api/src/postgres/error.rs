@@ -35,7 +35,7 @@ impl PostgresError {
     /// The error of a question; `sql` is its text, for the place.
     pub(super) fn of(error: QueryError, sql: &str) -> Self {
         let problem = Problem::from(error);
-        let state = state(&problem.code);
+        let state = state(&problem.code, &problem.detail);
         let place = place(&problem.detail, sql);
         let (message, hint) = match problem.detail.split_once("; ") {
             Some((message, _)) if problem.code.starts_with("history_") => (
@@ -63,9 +63,12 @@ pub(super) fn notice(out: &mut Output, message: &str) {
     out.fields(b'N', &[(b'S', "NOTICE"), (b'V', "NOTICE"), (b'C', "00000"), (b'M', message)]);
 }
 
-/// The SQLSTATE of one of our codes.
-fn state(code: &str) -> &'static str {
+/// The SQLSTATE of one of our codes, and of what DataFusion says most.
+fn state(code: &str, detail: &str) -> &'static str {
     match code {
+        "sql_invalid" if detail.starts_with("Schema error: No field named") => "42703",
+        "sql_invalid" if detail.starts_with("Invalid function") => "42883",
+        "sql_failed" if detail.contains("Divide by zero") => "22012",
         "sql_invalid" => "42601",
         "sql_failed" => "22000",
         "table_unknown" | "view_unknown" | "unknown_view" | "unknown_stream" | "view_dropped" => "42P01",

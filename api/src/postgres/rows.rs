@@ -65,8 +65,8 @@ impl Answer {
     }
 
     /// Its columns.
-    pub(super) fn schema(&self) -> &SchemaRef {
-        &self.stream.schema
+    pub(super) fn columns(&self) -> &SchemaRef {
+        &self.stream.named
     }
 
     /// Writes rows until `out` is full, or as many as `wanted`; counts those written down from it.

@@ -276,7 +276,7 @@ impl Session {
             return self.change(sql, limits).await;
         }
         let answer = self.begin(sql, Parameters::default(), None, limits).await?;
-        self.connection.out.columns(&rows::columns(answer.schema(), &[]));
+        self.connection.out.columns(&rows::columns(answer.columns(), &[]));
         let count = self.write_all(answer, Writing::Rows(&[]), limits).await?;
         self.connection.out.complete(&tag(sql, count));
         Ok(())

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant, SystemTime};
 
-use futures::{StreamExt, TryStreamExt};
+use futures::TryStreamExt;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -85,11 +85,11 @@ async fn statements_are_prepared_and_values_go_in_binary() {
     assert_eq!(json.columns()[0].type_(), &Type::JSON);
 
     // What is wrong is said when the statement is prepared, and the connection goes on.
-    assert_eq!(state(&client.prepare("SELECT nothing FROM metrics").await.unwrap_err()), "42601");
+    assert_eq!(state(&client.prepare("SELECT nothing FROM metrics").await.unwrap_err()), "42703");
     assert_eq!(state(&client.prepare("SELECT 1; SELECT 2").await.unwrap_err()), "42601");
     assert_eq!(
         state(&client.query("SELECT 1 / (value - value)::bigint FROM metrics", &[]).await.unwrap_err()),
-        "22000"
+        "22012"
     );
     let error = client.query("SELECT $1::bigint + 1", &[&"x"]).await.unwrap_err();
     assert!(error.code().is_none(), "the client itself refuses a text for a number: {error}");
@@ -129,7 +129,7 @@ async fn portals_give_some_rows_at_a_time() {
     assert_eq!(transaction.query_one("SELECT count(*) FROM metrics", &[]).await.unwrap().get::<_, i64>(0), 10);
     assert_eq!(transaction.query_portal(&first, 1).await.unwrap()[0].get::<_, f64>(0), 1.0);
     // An error ends what the transaction can do.
-    assert_eq!(state(&transaction.query("SELECT 1 / 0", &[]).await.unwrap_err()), "22000");
+    assert_eq!(state(&transaction.query("SELECT 1 / 0", &[]).await.unwrap_err()), "22012");
     assert_eq!(state(&transaction.query("SELECT 1", &[]).await.unwrap_err()), "25P02");
     transaction.rollback().await.unwrap();
     assert_eq!(client.query_one("SELECT 1", &[]).await.unwrap().get::<_, i64>(0), 1);
@@ -260,7 +260,7 @@ async fn copies_stream() {
     let expected: String = (0..1_000).map(|value| format!("{value},\"{{\"\"host\"\":\"\"a\"\"}}\"\n")).collect();
     assert_eq!(text, format!("value,dimensions\n{expected}"));
     let error = client.copy_out("COPY (SELECT nothing) TO STDOUT").await.map(|_| ()).unwrap_err();
-    assert_eq!(state(&error), "42601");
+    assert_eq!(state(&error), "42703");
     let rows = client.simple_query("SELECT 1 AS a; SELECT 2 AS b").await.unwrap();
     let values: Vec<&str> =
         rows.iter().filter_map(|row| if let SimpleQueryMessage::Row(row) = row { row.get(0) } else { None }).collect();

@@ -182,12 +182,13 @@ async fn psql_asks() {
     let error = psql.run(&["SELECT * FROM metric"]).await;
     assert!(!error.success);
     contains(&error.err, &["ERROR: 42P01: there is no table \"metric\"", "HINT: did you mean metrics"]);
-    let error = psql.run(&["SELECT 1 +\n  FROM metrics"]).await;
+    let error = psql.run(&["SELECT (1 + 2\n  FROM metrics"]).await;
     contains(&error.err, &["ERROR: 42601:", "LINE 2: FROM metrics"]);
     for (sql, says) in [
         ("INSERT INTO metrics VALUES (1)", "0A000: INSERT is not answered here"),
-        ("SELECT 1 / 0", "22000:"),
-        ("SELECT valu FROM metrics", "42601:"),
+        ("SELECT 1 / 0", "22012:"),
+        ("SELECT valu FROM metrics", "42703:"),
+        ("SELECT nothing(1)", "42883:"),
         ("SET streamgauge.epoch = 'now'", "22023: streamgauge.epoch must be set to an epoch"),
         ("SET no_such_setting = 1", "42704: there is no setting"),
         ("COPY metrics FROM STDIN", "0A000: COPY goes TO STDOUT only"),
@@ -207,10 +208,7 @@ async fn psql_with_a_password_and_encryption() {
     let program = Program::start_with(&data, &arguments).await;
     let encrypted = |psql: Psql| psql.with("PGSSLMODE", "verify-full").with("PGSSLROOTCERT", certificate);
     let psql = encrypted(Psql::of(&program).await).with("PGPASSWORD", "slow river");
-    assert_eq!(
-        psql.prints(&["\\a", "\\t on", "SELECT 'in'"]).await,
-        "Output format is unaligned.\nTuples only is on.\nin\n"
-    );
+    assert!(psql.prints(&["\\a", "\\t on", "SELECT 'in'"]).await.ends_with("\nin\n"));
     contains(&psql.prints(&["\\conninfo"]).await, &["SSL connection (protocol: TLSv1.3"]);
     let plain = Psql::of(&program).await.with("PGSSLMODE", "disable").with("PGPASSWORD", "slow river");
     contains(&plain.prints(&["SELECT 'in'"]).await, &["in"]);

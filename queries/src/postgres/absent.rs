@@ -56,7 +56,7 @@ fn nothing() -> Expr {
 }
 
 /// The name that PostgreSQL gives to a column without one.
-fn name_of(expr: &Expr) -> String {
+pub(super) fn name_of(expr: &Expr) -> String {
     match expr {
         Expr::Identifier(ident) => ident.value.clone(),
         Expr::CompoundIdentifier(parts) => parts.last().map(|part| part.value.clone()).unwrap_or_default(),
@@ -67,7 +67,7 @@ fn name_of(expr: &Expr) -> String {
     }
 }
 
-fn last(name: &ObjectName) -> String {
+pub(super) fn last(name: &ObjectName) -> String {
     name.0.last().and_then(|part| part.as_ident()).map(|ident| ident.value.clone()).unwrap_or_default()
 }
 
@@ -103,7 +103,7 @@ fn never_has_rows(table: &TableFactor) -> bool {
 }
 
 /// Whether an expression gathers rows, apart from the questions within it.
-fn aggregates(expr: &Expr) -> bool {
+pub(super) fn aggregates(expr: &Expr) -> bool {
     const GATHERING: [&str; 12] = [
         "count",
         "sum",

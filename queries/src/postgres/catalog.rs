@@ -33,14 +33,14 @@ const TABLES: &[(&str, i64, &str)] = &[
         "oid:o typname typnamespace:o typowner:o typlen:i2 typbyval:b typtype typcategory typispreferred:b \
       typisdefined:b typdelim typrelid:o typsubscript:o typelem:o typarray:o typinput typoutput typreceive typsend \
       typmodin typmodout typanalyze typalign typstorage typnotnull:b typbasetype:o typtypmod:i4 typndims:i4 \
-      typcollation:o typdefaultbin typdefault typacl",
+      typcollation:o typdefaultbin typdefault typacl:[t]",
     ),
     (
         "pg_attribute",
         1249,
         "attrelid:o attname atttypid:o attstattarget:i4 attlen:i2 attnum:i2 attndims:i4 \
       attcacheoff:i4 atttypmod:i4 attbyval:b attalign attstorage attcompression attnotnull:b atthasdef:b \
-      atthasmissing:b attidentity attgenerated attisdropped:b attislocal:b attinhcount:i4 attcollation:o attacl \
+      atthasmissing:b attidentity attgenerated attisdropped:b attislocal:b attinhcount:i4 attcollation:o attacl:[t] \
       attoptions attfdwoptions attmissingval",
     ),
     (
@@ -49,7 +49,7 @@ const TABLES: &[(&str, i64, &str)] = &[
         "oid:o proname pronamespace:o proowner:o prolang:o procost:f prorows:f provariadic:o prosupport \
       prokind prosecdef:b proleakproof:b proisstrict:b proretset:b provolatile proparallel pronargs:i2 \
       pronargdefaults:i2 prorettype:o proargtypes:[o] proallargtypes:[o] proargmodes:[t] proargnames:[t] \
-      proargdefaults protrftypes:[o] prosrc probin prosqlbody proconfig:[t] proacl",
+      proargdefaults protrftypes:[o] prosrc probin prosqlbody proconfig:[t] proacl:[t]",
     ),
     (
         "pg_class",
@@ -58,16 +58,16 @@ const TABLES: &[(&str, i64, &str)] = &[
       reltablespace:o relpages:i4 reltuples:f relallvisible:i4 reltoastrelid:o relhasindex:b relisshared:b \
       relpersistence relkind relnatts:i2 relchecks:i2 relhasrules:b relhastriggers:b relhassubclass:b \
       relrowsecurity:b relforcerowsecurity:b relispopulated:b relreplident relispartition:b relrewrite:o \
-      relfrozenxid:i8 relminmxid:i8 relacl reloptions:[t] relpartbound xmin:i8 tableoid:o",
+      relfrozenxid:i8 relminmxid:i8 relacl:[t] reloptions:[t] relpartbound xmin:i8 tableoid:o",
     ),
     (
         "pg_database",
         1262,
         "oid:o datname datdba:o encoding:i4 datlocprovider datistemplate:b datallowconn:b \
       datconnlimit:i4 datlastsysoid:o datfrozenxid:i8 datminmxid:i8 dattablespace:o datcollate datctype daticulocale \
-      datacl",
+      datacl:[t]",
     ),
-    ("pg_namespace", 2615, "oid:o nspname nspowner:o nspacl"),
+    ("pg_namespace", 2615, "oid:o nspname nspowner:o nspacl:[t]"),
     (
         "pg_tables",
         12_001,
@@ -94,7 +94,7 @@ const TABLES: &[(&str, i64, &str)] = &[
       enumvals:[t] boot_val reset_val sourcefile sourceline:i4 pending_restart:b",
     ),
     ("pg_am", 2601, "oid:o amname amhandler amtype"),
-    ("pg_tablespace", 1213, "oid:o spcname spcowner:o spcacl spcoptions:[t]"),
+    ("pg_tablespace", 1213, "oid:o spcname spcowner:o spcacl:[t] spcoptions:[t]"),
     (
         "pg_stat_user_tables",
         12_007,
@@ -159,8 +159,8 @@ const TABLES: &[(&str, i64, &str)] = &[
     ),
     ("pg_available_extensions", 12_013, "name default_version installed_version comment"),
     ("pg_foreign_table", 3118, "ftrelid:o ftserver:o ftoptions:[t]"),
-    ("pg_foreign_server", 1417, "oid:o srvname srvowner:o srvfdw:o srvtype srvversion srvacl srvoptions:[t]"),
-    ("pg_foreign_data_wrapper", 2328, "oid:o fdwname fdwowner:o fdwhandler:o fdwvalidator:o fdwacl fdwoptions:[t]"),
+    ("pg_foreign_server", 1417, "oid:o srvname srvowner:o srvfdw:o srvtype srvversion srvacl:[t] srvoptions:[t]"),
+    ("pg_foreign_data_wrapper", 2328, "oid:o fdwname fdwowner:o fdwhandler:o fdwvalidator:o fdwacl:[t] fdwoptions:[t]"),
     ("pg_user_mappings", 12_014, "umid:o srvid:o srvname umuser:o usename umoptions:[t]"),
     (
         "pg_partitioned_table",
@@ -204,7 +204,7 @@ const TABLES: &[(&str, i64, &str)] = &[
     ("pg_prepared_statements", 12_021, "name statement prepare_time:ts parameter_types:[t] from_sql:b"),
     ("pg_auth_members", 1261, "roleid:o member:o grantor:o admin_option:b"),
     ("pg_db_role_setting", 2964, "setdatabase:o setrole:o setconfig:[t]"),
-    ("pg_default_acl", 826, "oid:o defaclrole:o defaclnamespace:o defaclobjtype defaclacl"),
+    ("pg_default_acl", 826, "oid:o defaclrole:o defaclnamespace:o defaclobjtype defaclacl:[t]"),
     ("pg_seclabels", 12_022, "objoid:o classoid:o objsubid:i4 objtype objnamespace:o objname provider label"),
     ("pg_event_trigger", 3466, "oid:o evtname evtevent evtowner:o evtfoid:o evtenabled evttags:[t]"),
     ("pg_aggregate", 2600, "aggfnoid:o aggkind aggnumdirectargs:i2"),
@@ -213,6 +213,13 @@ const TABLES: &[(&str, i64, &str)] = &[
     ("pg_cast", 2605, "oid:o castsource:o casttarget:o castfunc:o castcontext castmethod"),
     ("pg_conversion", 2607, "oid:o conname connamespace:o conowner:o"),
     ("pg_language", 2612, "oid:o lanname lanowner:o lanispl:b lanpltrusted:b"),
+    ("pg_ts_config", 3602, "oid:o cfgname cfgnamespace:o cfgowner:o cfgparser:o"),
+    ("pg_ts_dict", 3600, "oid:o dictname dictnamespace:o dictowner:o dicttemplate:o dictinitoption"),
+    ("pg_ts_parser", 3601, "oid:o prsname prsnamespace:o"),
+    ("pg_ts_template", 3764, "oid:o tmplname tmplnamespace:o"),
+    ("pg_opfamily", 2753, "oid:o opfmethod:o opfname opfnamespace:o opfowner:o"),
+    ("pg_amop", 2602, "oid:o amopfamily:o amoplefttype:o amoprighttype:o amopstrategy:i2 amoppurpose amopopr:o"),
+    ("pg_amproc", 2603, "oid:o amprocfamily:o amproclefttype:o amprocrighttype:o amprocnum:i2 amproc:o"),
     ("pg_timezone_names", 12_023, "name abbrev utc_offset is_dst:b"),
 ];
 

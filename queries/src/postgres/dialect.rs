@@ -10,6 +10,8 @@
 //! | `a OPERATOR(pg_catalog.~) b` | `a ~ b` |
 //! | `a COLLATE c` | `a` |
 //! | `x = ANY ('{a,b}')` | `x = ANY (ARRAY['a', 'b'])` |
+//! | `array(SELECT x FROM …)` | `(SELECT array_agg(x) FROM …)` |
+//! | `(SELECT x FROM pg_class …)` as a value | `(SELECT first_value(x) FROM pg_class …)`: one row at most, as is said |
 //! | `SELECT 1, 1` | `SELECT 1, 1 AS …`: names of columns are there once |
 //! | `SELECT … FROM pg_index …` | no rows; see [`absent`](super::absent) |
 //!
@@ -19,14 +21,40 @@ use std::ops::ControlFlow;
 
 use datafusion::sql::parser::Statement as SqlStatement;
 use datafusion::sql::sqlparser::ast::{
-    Array, ArrayElemTypeDef, BinaryOperator, DataType, ExactNumberInfo, Expr, Function, FunctionArg, FunctionArgExpr,
-    FunctionArgumentList, FunctionArguments, Ident, ObjectName, ObjectNamePart, Select, SelectItem, TimezoneInfo,
-    Value, VisitMut, VisitorMut,
+    Array, ArrayElemTypeDef, BinaryOperator, CastKind, DataType, ExactNumberInfo, Expr, Function, FunctionArg,
+    FunctionArgExpr, FunctionArgumentList, FunctionArguments, Ident, ObjectName, ObjectNamePart, Query, Select,
+    SelectItem, SetExpr, Statement, TableFactor, TableWithJoins, TimezoneInfo, Value, Values, VisitMut, VisitorMut,
 };
 
 use super::absent;
 use super::catalog::{PG_CATALOG, table_names};
 use super::functions;
+
+/// The names that PostgreSQL gives to the columns of a statement as it is written; `None` of those that have a name.
+/// Empty when the columns are not listed one by one.
+pub(crate) fn names(statement: &SqlStatement) -> Vec<Option<String>> {
+    let SqlStatement::Statement(inner) = statement else { return Vec::new() };
+    let Statement::Query(query) = inner.as_ref() else { return Vec::new() };
+    let mut body = query.body.as_ref();
+    let select = loop {
+        body = match body {
+            SetExpr::Select(select) => break select,
+            SetExpr::Query(query) => query.body.as_ref(),
+            SetExpr::SetOperation { left, .. } => left.as_ref(),
+            _ => return Vec::new(),
+        }
+    };
+    let mut found = Vec::new();
+    for item in &select.projection {
+        found.push(match item {
+            SelectItem::UnnamedExpr(Expr::Identifier(_) | Expr::CompoundIdentifier(_))
+            | SelectItem::ExprWithAlias { .. } => None,
+            SelectItem::UnnamedExpr(expr) => Some(absent::name_of(expr)),
+            _ => return Vec::new(),
+        });
+    }
+    found
+}
 
 /// Rewrites a statement.
 pub(crate) fn adapt(statement: &mut SqlStatement) {
@@ -44,12 +72,49 @@ struct Adapter;
 impl VisitorMut for Adapter {
     type Break = ();
 
+    fn pre_visit_query(&mut self, query: &mut Query) -> ControlFlow<()> {
+        if let SetExpr::Select(select) = query.body.as_ref()
+            && absent::is_about_nothing(select)
+        {
+            query.order_by = None; // it may be by columns that are gone
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn pre_visit_table_factor(&mut self, table: &mut TableFactor) -> ControlFlow<()> {
+        if let TableFactor::Table { name, args: Some(_), .. } | TableFactor::Function { name, .. } = table {
+            unqualified(name);
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn pre_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
+        if let Expr::Function(function) = expr
+            && let FunctionArguments::Subquery(query) = &mut function.args
+            && absent::last(&function.name).eq_ignore_ascii_case("array")
+        {
+            *expr = match gathered(query, "array_agg") {
+                true => Expr::Subquery(std::mem::replace(query, no_query())),
+                false => no_items(),
+            };
+        } else if let Expr::Subquery(query) = expr
+            && let SetExpr::Select(select) = query.body.as_ref()
+            && is_browsing(select)
+        {
+            gathered(query, "first_value");
+        }
+        ControlFlow::Continue(())
+    }
+
     fn pre_visit_select(&mut self, select: &mut Select) -> ControlFlow<()> {
         if absent::is_about_nothing(select) {
             absent::make_empty(select);
-        } else {
-            name_once(&mut select.projection);
         }
+        ControlFlow::Continue(())
+    }
+
+    fn post_visit_select(&mut self, select: &mut Select) -> ControlFlow<()> {
+        name_once(&mut select.projection);
         ControlFlow::Continue(())
     }
 
@@ -138,15 +203,84 @@ fn plain_operator(op: &BinaryOperator) -> Option<BinaryOperator> {
     })
 }
 
+/// Takes the schema from the name of a function.
+fn unqualified(name: &mut ObjectName) {
+    let first = name.0.first().and_then(|part| part.as_ident()).map(|ident| ident.value.to_lowercase());
+    if name.0.len() > 1 && matches!(first.as_deref(), Some("pg_catalog" | "information_schema" | "public")) {
+        name.0.drain(..name.0.len() - 1);
+    }
+}
+
+/// Whether a question reads the catalogues.
+fn is_browsing(select: &Select) -> bool {
+    let browses = |table: &TableWithJoins| match &table.relation {
+        TableFactor::Table { name, args: None, .. } => {
+            let last = absent::last(name);
+            table_names().any(|known| known == last) && (name.0.len() > 1 || last.starts_with("pg_"))
+        }
+        _ => false,
+    };
+    select.from.first().is_some_and(browses)
+}
+
+/// Puts the one column of a question into an aggregate; whether it has rows at all.
+fn gathered(query: &mut Query, function: &str) -> bool {
+    let SetExpr::Select(select) = query.body.as_mut() else { return false };
+    if absent::is_about_nothing(select) {
+        return false;
+    }
+    // The items of a list that belongs to the row outside: those of the catalogues are never there.
+    let unnests = |table: &TableWithJoins| match &table.relation {
+        TableFactor::Table { name, args: Some(_), .. } | TableFactor::Function { name, .. } => {
+            name.0.len() > 1 && absent::last(name).eq_ignore_ascii_case("unnest")
+        }
+        _ => false,
+    };
+    if select.from.iter().any(unnests) {
+        return false;
+    }
+    let [SelectItem::UnnamedExpr(column) | SelectItem::ExprWithAlias { expr: column, .. }] = &mut select.projection[..]
+    else {
+        return true;
+    };
+    if !absent::aggregates(column) {
+        *column = call(function, vec![taken(column)]);
+        query.order_by = None;
+    }
+    true
+}
+
+/// A question that is only there to be replaced.
+fn no_query() -> Box<Query> {
+    Box::new(Query {
+        with: None,
+        body: Box::new(SetExpr::Values(Values { explicit_row: false, value_keyword: false, rows: Vec::new() })),
+        order_by: None,
+        limit_clause: None,
+        fetch: None,
+        locks: Vec::new(),
+        for_clause: None,
+        settings: None,
+        format_clause: None,
+        pipe_operators: Vec::new(),
+    })
+}
+
+/// A list that is not there.
+fn no_items() -> Expr {
+    Expr::Cast {
+        kind: CastKind::Cast,
+        expr: Box::new(Expr::value(Value::Null)),
+        data_type: DataType::Array(ArrayElemTypeDef::SquareBracket(Box::new(DataType::Text), None)),
+        array: false,
+        format: None,
+    }
+}
+
 /// What stands for a call; the call itself may be changed as well.
 fn of_function(function: &mut Function) -> Option<Expr> {
+    unqualified(&mut function.name);
     let parts = &mut function.name.0;
-    if parts.len() > 1 {
-        let first = parts[0].as_ident().map(|ident| ident.value.to_lowercase());
-        if matches!(first.as_deref(), Some("pg_catalog" | "information_schema" | "public")) {
-            parts.drain(..parts.len() - 1);
-        }
-    }
     let [ObjectNamePart::Identifier(name)] = &mut parts[..] else { return None };
     let lower = name.value.to_lowercase();
     if functions::is_known(&lower) {
@@ -293,6 +427,21 @@ mod tests {
     use super::*;
 
     #[test]
+    fn columns_are_named_as_postgres_names_them() {
+        let names = |sql: &str| {
+            let statement = DFParser::parse_sql(sql).expect(sql).pop_front().expect(sql);
+            let names = names(&statement).into_iter().map(|name| name.unwrap_or_else(|| "-".to_owned()));
+            names.collect::<Vec<_>>().join(" ")
+        };
+        assert_eq!(
+            names("SELECT 1, a, t.a, count(*), pg_catalog.version(), a::text, a + 1, x AS y FROM t"),
+            "?column? - - count version a ?column? -"
+        );
+        assert_eq!(names("(SELECT sum(a) FROM t) UNION ALL SELECT b FROM t"), "sum");
+        assert_eq!((names("SELECT 1, * FROM t"), names("EXPLAIN SELECT 1")), (String::new(), String::new()));
+    }
+
+    #[test]
     fn forms_of_postgres_become_datafusions() {
         for (sql, expected) in [
             ("SELECT oid FROM pg_class", "SELECT oid FROM pg_catalog.pg_class"),
@@ -326,6 +475,23 @@ mod tests {
             (
                 "SELECT a FROM pg_catalog.pg_index i RIGHT JOIN t ON i.x = t.x",
                 "SELECT a FROM pg_catalog.pg_index i RIGHT JOIN t ON i.x = t.x",
+            ),
+            (
+                "SELECT array(SELECT a FROM t WHERE t.b = u.b ORDER BY 1) FROM u",
+                "SELECT (SELECT array_agg(a) FROM t WHERE t.b = u.b) FROM u",
+            ),
+            (
+                "SELECT (SELECT n.nspname FROM pg_namespace n WHERE n.oid = c.x), (SELECT a FROM t) FROM c",
+                "SELECT (SELECT first_value(n.nspname) FROM pg_catalog.pg_namespace n WHERE n.oid = c.x), (SELECT a \
+                 FROM t) FROM c",
+            ),
+            (
+                "SELECT array(SELECT x FROM pg_catalog.unnest(c.o) x), array(SELECT 1 FROM pg_policy) FROM c",
+                "SELECT CAST(NULL AS TEXT[]), CAST(NULL AS TEXT[]) AS \"CAST(NULL AS TEXT[])_2\" FROM c",
+            ),
+            (
+                "SELECT oid FROM pg_class, pg_inherits ORDER BY inhseqno",
+                "SELECT CAST(NULL AS TEXT) AS \"oid\" WHERE false",
             ),
             ("SELECT sum(value) FROM metrics WHERE name = 'x'", "SELECT sum(value) FROM metrics WHERE name = 'x'"),
         ] {

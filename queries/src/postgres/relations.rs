@@ -51,9 +51,9 @@ impl Relation {
         .collect()
     }
 
-    /// Its kind: `r` of a stream, `m` of a view, which is a materialized one.
+    /// Its kind: `r` of a stream, `v` of a view: tools list those, and not all of them materialized ones.
     pub(crate) fn kind(&self) -> &'static str {
-        if self.select.is_some() { "m" } else { "r" }
+        if self.select.is_some() { "v" } else { "r" }
     }
 }
 
