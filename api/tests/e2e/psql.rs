@@ -97,15 +97,15 @@ async fn psql_browses() {
         &psql.prints(&["\\d"]).await,
         &[
             "public | metrics | table | streamgauge",
-            "public | metrics_1m | materialized view | streamgauge",
+            "public | metrics_1m | view | streamgauge",
             "public | orders | table | streamgauge",
-            "public | spent | materialized view | streamgauge",
+            "public | spent | view | streamgauge",
         ],
     );
     let tables = psql.prints(&["\\dt"]).await;
     contains(&tables, &["public | orders | table"]);
     assert!(!tables.contains("spent"), "{tables}");
-    contains(&psql.prints(&["\\dm"]).await, &["public | spent | materialized view"]);
+    contains(&psql.prints(&["\\dv"]).await, &["public | spent | view"]);
     contains(
         &psql.prints(&["\\d orders"]).await,
         &[
@@ -119,14 +119,14 @@ async fn psql_browses() {
     );
     contains(
         &psql.prints(&["\\d+ spent"]).await,
-        &["Materialized view \"public.spent\"", "total | double precision", "View definition:", "sum(amount) AS total"],
+        &["View \"public.spent\"", "total | double precision", "View definition:", "sum(amount) AS total"],
     );
     contains(&psql.prints(&["\\d metrics"]).await, &["dimensions | json | | not null", "value | double precision"]);
     contains(&psql.prints(&["\\l"]).await, &["streamgauge | streamgauge | UTF8"]);
     contains(&psql.prints(&["\\dn"]).await, &["public | streamgauge"]);
     contains(&psql.prints(&["\\du"]).await, &["streamgauge"]);
     contains(
-        &psql.prints(&["\\dT text", "\\di", "\\dv", "\\ds", "\\df current_user", "\\dx", "\\dp"]).await,
+        &psql.prints(&["\\dT text", "\\di", "\\dm", "\\ds", "\\df current_user", "\\dx", "\\dp"]).await,
         &["current_user"],
     );
     contains(&psql.prints(&["\\conninfo"]).await, &["You are connected to database \"analyst\" as user \"analyst\""]);

@@ -8,7 +8,7 @@
 use std::ops::ControlFlow;
 
 use datafusion::sql::sqlparser::ast::{
-    CastKind, DataType, Expr, GroupByExpr, Ident, JoinOperator, ObjectName, Select, SelectItem, TableFactor,
+    CastKind, DataType, Expr, GroupByExpr, Ident, JoinOperator, ObjectName, Select, SelectItem, SetExpr, TableFactor,
     TableWithJoins, Value, Visit, Visitor,
 };
 
@@ -16,12 +16,20 @@ use super::{catalog, information};
 
 /// Whether it is a question about nothing.
 pub(super) fn is_about_nothing(select: &Select) -> bool {
-    let groups = !matches!(&select.group_by, GroupByExpr::Expressions(by, _) if by.is_empty());
+    // Without groups, what is gathered of nothing is still a row.
+    let groups = match &select.group_by {
+        GroupByExpr::Expressions(by, _) => !by.is_empty() && !by.iter().any(is_grouping_set),
+        GroupByExpr::All(_) => false,
+    };
     let plain = |item: &SelectItem| match item {
-        SelectItem::UnnamedExpr(expr) | SelectItem::ExprWithAlias { expr, .. } => !aggregates(expr),
+        SelectItem::UnnamedExpr(expr) | SelectItem::ExprWithAlias { expr, .. } => groups || !aggregates(expr),
         _ => false,
     };
-    !groups && select.having.is_none() && select.projection.iter().all(plain) && select.from.iter().any(needs_nothing)
+    (groups || select.having.is_none()) && select.projection.iter().all(plain) && select.from.iter().any(needs_nothing)
+}
+
+fn is_grouping_set(expr: &Expr) -> bool {
+    matches!(expr, Expr::GroupingSets(_) | Expr::Cube(_) | Expr::Rollup(_))
 }
 
 /// Makes it one that reads no table: the same columns, and no rows.
@@ -41,6 +49,8 @@ pub(super) fn make_empty(select: &mut Select) {
     select.from = Vec::new();
     select.lateral_views = Vec::new();
     select.distinct = None;
+    select.group_by = GroupByExpr::Expressions(Vec::new(), Vec::new());
+    select.having = None;
     select.sort_by = Vec::new();
     select.selection = Some(Expr::value(Value::Boolean(false)));
 }
@@ -97,6 +107,10 @@ fn never_has_rows(table: &TableFactor) -> bool {
                 _ => false,
             }
         }
+        TableFactor::Derived { subquery, .. } => match subquery.body.as_ref() {
+            SetExpr::Select(select) => is_about_nothing(select),
+            _ => false,
+        },
         TableFactor::NestedJoin { table_with_joins, alias: None } => needs_nothing(table_with_joins),
         _ => false,
     }

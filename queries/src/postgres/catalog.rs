@@ -74,7 +74,6 @@ const TABLES: &[(&str, i64, &str)] = &[
         "schemaname tablename tableowner tablespace hasindexes:b hasrules:b hastriggers:b rowsecurity:b",
     ),
     ("pg_views", 12_002, "schemaname viewname viewowner definition"),
-    ("pg_matviews", 12_003, "schemaname matviewname matviewowner tablespace hasindexes:b ispopulated:b definition"),
     (
         "pg_roles",
         12_004,
@@ -101,7 +100,9 @@ const TABLES: &[(&str, i64, &str)] = &[
         "relid:o schemaname relname seq_scan:i8 seq_tup_read:i8 idx_scan:i8 \
       idx_tup_fetch:i8 n_tup_ins:i8 n_tup_upd:i8 n_tup_del:i8 n_live_tup:i8 n_dead_tup:i8",
     ),
+    ("pg_get_keywords", 12_024, "word catcode catdesc barelabel:b baredesc"),
     // What there is none of.
+    ("pg_matviews", 12_003, "schemaname matviewname matviewowner tablespace hasindexes:b ispopulated:b definition"),
     (
         "pg_index",
         2610,
@@ -226,6 +227,9 @@ const TABLES: &[(&str, i64, &str)] = &[
 /// The first tables have rows; the others are those of which there is none.
 const WITH_ROWS: usize = 15;
 
+/// Words that are not names, beside those of the SQL standard.
+const KEYWORDS: [&str; 8] = ["analyze", "ilike", "isnull", "limit", "notnull", "offset", "returning", "verbose"];
+
 /// The names of all tables of the schema.
 pub(crate) fn table_names() -> impl Iterator<Item = &'static str> {
     TABLES.iter().map(|(name, ..)| *name)
@@ -269,13 +273,16 @@ impl SchemaProvider for PgCatalog {
             "pg_namespace" => namespaces(&mut sheet),
             "pg_proc" => functions::list(&mut sheet),
             "pg_tables" => tables(&mut sheet, &relations()),
-            "pg_matviews" => views(&mut sheet, &relations()),
+            "pg_views" => views(&mut sheet, &relations()),
             "pg_roles" | "pg_user" => role(&mut sheet, name),
             "pg_settings" => settings(&mut sheet),
             "pg_am" => sheet.add([("oid", 2.into()), ("amname", "heap".into()), ("amtype", "t".into())]),
             "pg_tablespace" => {
                 sheet.add([("oid", 1663.into()), ("spcname", "pg_default".into()), ("spcowner", ROLE_OID.into())]);
             }
+            "pg_get_keywords" => KEYWORDS.iter().for_each(|word| {
+                sheet.add([("word", (*word).into()), ("catcode", "R".into()), ("catdesc", "reserved".into())]);
+            }),
             "pg_stat_user_tables" => statistics(&mut sheet, &relations()),
             _ => {}
         }
@@ -443,10 +450,8 @@ fn views(sheet: &mut Sheet, relations: &[Relation]) {
     for view in relations.iter().filter(|relation| relation.select.is_some()) {
         sheet.add([
             ("schemaname", "public".into()),
-            ("matviewname", view.name.clone().into()),
-            ("matviewowner", ROLE.into()),
-            ("hasindexes", false.into()),
-            ("ispopulated", true.into()),
+            ("viewname", view.name.clone().into()),
+            ("viewowner", ROLE.into()),
             ("definition", view.select.clone().into()),
         ]);
     }

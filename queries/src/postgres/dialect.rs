@@ -12,6 +12,8 @@
 //! | `x = ANY ('{a,b}')` | `x = ANY (ARRAY['a', 'b'])` |
 //! | `array(SELECT x FROM …)` | `(SELECT array_agg(x) FROM …)` |
 //! | `(SELECT x FROM pg_class …)` as a value | `(SELECT first_value(x) FROM pg_class …)`: one row at most, as is said |
+//! | `a LIKE 'x/_%' ESCAPE '/'` | `a LIKE 'x\_%'` |
+//! | `s IN (SELECT … current_setting('search_path') …)` | `s IN ('public')` |
 //! | `SELECT 1, 1` | `SELECT 1, 1 AS …`: names of columns are there once |
 //! | `SELECT … FROM pg_index …` | no rows; see [`absent`](super::absent) |
 //!
@@ -23,7 +25,8 @@ use datafusion::sql::parser::Statement as SqlStatement;
 use datafusion::sql::sqlparser::ast::{
     Array, ArrayElemTypeDef, BinaryOperator, CastKind, DataType, ExactNumberInfo, Expr, Function, FunctionArg,
     FunctionArgExpr, FunctionArgumentList, FunctionArguments, Ident, ObjectName, ObjectNamePart, Query, Select,
-    SelectItem, SetExpr, Statement, TableFactor, TableWithJoins, TimezoneInfo, Value, Values, VisitMut, VisitorMut,
+    SelectItem, SelectItemQualifiedWildcardKind, SetExpr, Statement, TableFactor, TableWithJoins, TimezoneInfo, Value,
+    ValueWithSpan, Values, VisitMut, VisitorMut,
 };
 
 use super::absent;
@@ -85,6 +88,13 @@ impl VisitorMut for Adapter {
         if let TableFactor::Table { name, args: Some(_), .. } | TableFactor::Function { name, .. } = table {
             unqualified(name);
         }
+        if let TableFactor::Table { name, args, .. } = table
+            && args.is_some()
+            && absent::last(name) == "pg_get_keywords"
+        {
+            *args = None;
+            name.0.insert(0, ObjectNamePart::Identifier(Ident::new(PG_CATALOG)));
+        }
         ControlFlow::Continue(())
     }
 
@@ -102,6 +112,12 @@ impl VisitorMut for Adapter {
             && is_browsing(select)
         {
             gathered(query, "first_value");
+        } else if let Expr::InSubquery { expr: inner, subquery, negated } = expr
+            && subquery.to_string().contains("current_setting('search_path')")
+        {
+            // Grafana reads the search path so; it is the same for every session.
+            let list = vec![Expr::value(Value::SingleQuotedString("public".to_owned()))];
+            *expr = Expr::InList { expr: Box::new(taken(inner)), list, negated: *negated };
         }
         ControlFlow::Continue(())
     }
@@ -136,6 +152,14 @@ impl VisitorMut for Adapter {
                     *op = plain;
                 }
             }
+            Expr::Like { pattern, escape_char, .. } | Expr::ILike { pattern, escape_char, .. } => {
+                if let Some(ValueWithSpan { value: Value::SingleQuotedString(escape), .. }) = escape_char
+                    && escape != "\\"
+                    && escape_with_backslash(pattern, escape)
+                {
+                    *escape_char = None;
+                }
+            }
             Expr::AnyOp { right, .. } | Expr::AllOp { right, .. } => {
                 if let Some(items) = text_of(right).and_then(|text| items_of(&text)) {
                     **right = array(items);
@@ -162,22 +186,47 @@ impl VisitorMut for Adapter {
     }
 }
 
-/// Gives columns that are there twice another name, from the second on.
+/// Gives columns that are there twice another name, from the second on. DataFusion names a cast as what is cast, and
+/// `*` brings the columns of its tables.
 fn name_once(projection: &mut [SelectItem]) {
+    let all = projection.iter().any(|item| matches!(item, SelectItem::Wildcard(_)));
+    let of = |item: &SelectItem| match item {
+        SelectItem::QualifiedWildcard(SelectItemQualifiedWildcardKind::ObjectName(table), _) => Some(table.to_string()),
+        _ => None,
+    };
+    let tables: Vec<String> = projection.iter().filter_map(of).collect();
     let mut seen: Vec<String> = Vec::new();
     for item in projection {
-        let name = match &*item {
-            SelectItem::UnnamedExpr(expr) => expr.to_string(),
-            SelectItem::ExprWithAlias { alias, .. } => alias.value.clone(),
+        let (name, told) = match &*item {
+            SelectItem::UnnamedExpr(expr) => (plain_name(expr), absent::name_of(expr)),
+            SelectItem::ExprWithAlias { alias, .. } => (alias.value.clone(), alias.value.clone()),
             _ => continue,
         };
-        let repeated = seen.iter().filter(|other| **other == name).count();
+        let (SelectItem::UnnamedExpr(expr) | SelectItem::ExprWithAlias { expr, .. }) = &*item else { continue };
+        let brought = match expr {
+            Expr::Identifier(_) => all,
+            Expr::CompoundIdentifier(parts) => {
+                let table: Vec<String> = parts[..parts.len() - 1].iter().map(ToString::to_string).collect();
+                all || tables.contains(&table.join("."))
+            }
+            _ => false,
+        };
+        let brought = brought && matches!(&*item, SelectItem::UnnamedExpr(_));
+        let repeated = seen.iter().filter(|other| **other == name).count() + usize::from(brought);
         if repeated > 0 {
-            let (SelectItem::UnnamedExpr(expr) | SelectItem::ExprWithAlias { expr, .. }) = &*item else { continue };
-            let alias = Ident::with_quote('"', format!("{name}_{}", repeated + 1));
+            let told = if told == "?column?" { &name } else { &told };
+            let alias = Ident::with_quote('"', format!("{told}_{}", repeated + 1));
             *item = SelectItem::ExprWithAlias { expr: expr.clone(), alias };
         }
         seen.push(name);
+    }
+}
+
+/// The name that DataFusion gives to a column, about.
+fn plain_name(expr: &Expr) -> String {
+    match expr {
+        Expr::Cast { expr, .. } | Expr::AtTimeZone { timestamp: expr, .. } | Expr::Nested(expr) => plain_name(expr),
+        other => other.to_string(),
     }
 }
 
@@ -291,10 +340,18 @@ fn of_function(function: &mut Function) -> Option<Expr> {
     }
     match lower.as_str() {
         "current_schemas" => Some(array(vec![PG_CATALOG.to_owned(), "public".to_owned()])),
+        "parse_ident" => {
+            let FunctionArguments::List(arguments) = &function.args else { return None };
+            let [FunctionArg::Unnamed(FunctionArgExpr::Expr(name))] = &arguments.args[..] else { return None };
+            let parts = text_of(name)?.split('.').map(|part| part.trim_matches('"').to_owned()).collect();
+            Some(array(parts))
+        }
         "array_lower" => Some(Expr::value(Value::Number("1".to_owned(), false))),
         "array_upper" => {
             name.value = "array_length".to_owned();
-            None
+            let length = Box::new(Expr::Function(function.clone()));
+            let (kind, data_type) = (CastKind::Cast, DataType::BigInt(None));
+            Some(Expr::Cast { kind, expr: length, data_type, array: false, format: None })
         }
         _ => None,
     }
@@ -370,6 +427,33 @@ fn plain_type(name: &str) -> Option<DataType> {
         | "yes_or_no" | "aclitem" => DataType::Text,
         _ => return None,
     })
+}
+
+/// Writes a pattern that has another escape with the backslash; whether it could be.
+fn escape_with_backslash(pattern: &mut Expr, escape: &str) -> bool {
+    match pattern {
+        Expr::Value(ValueWithSpan { value: Value::SingleQuotedString(text), .. }) => {
+            let mut made = String::new();
+            let mut characters = text.chars();
+            while let Some(character) = characters.next() {
+                match character {
+                    '\\' => made.push_str("\\\\"),
+                    other if escape.chars().eq([other]) => {
+                        made.push('\\');
+                        made.extend(characters.next());
+                    }
+                    other => made.push(other),
+                }
+            }
+            *text = made;
+            true
+        }
+        Expr::BinaryOp { left, op: BinaryOperator::StringConcat, right } => {
+            escape_with_backslash(left, escape) && escape_with_backslash(right, escape)
+        }
+        Expr::Nested(inner) => escape_with_backslash(inner, escape),
+        _ => false,
+    }
 }
 
 fn taken(expr: &mut Expr) -> Expr {
@@ -487,11 +571,27 @@ mod tests {
             ),
             (
                 "SELECT array(SELECT x FROM pg_catalog.unnest(c.o) x), array(SELECT 1 FROM pg_policy) FROM c",
-                "SELECT CAST(NULL AS TEXT[]), CAST(NULL AS TEXT[]) AS \"CAST(NULL AS TEXT[])_2\" FROM c",
+                "SELECT CAST(NULL AS TEXT[]), CAST(NULL AS TEXT[]) AS \"NULL_2\" FROM c",
             ),
             (
                 "SELECT oid FROM pg_class, pg_inherits ORDER BY inhseqno",
                 "SELECT CAST(NULL AS TEXT) AS \"oid\" WHERE false",
+            ),
+            (
+                "SELECT a FROM t WHERE a LIKE 'pg/_\\' || '%' ESCAPE '/'",
+                "SELECT a FROM t WHERE a LIKE 'pg\\_\\\\' || '%'",
+            ),
+            (
+                "SELECT a FROM t WHERE s IN (SELECT x FROM f(current_setting('search_path')) x)",
+                "SELECT a FROM t WHERE s IN ('public')",
+            ),
+            ("SELECT db.oid, db.*, x.oid FROM db, x", "SELECT db.oid AS \"oid_2\", db.*, x.oid FROM db, x"),
+            ("SELECT ts, * FROM t", "SELECT ts AS \"ts_2\", * FROM t"),
+            ("SELECT ts, ts::date, t.a, u.a FROM t, u", "SELECT ts, ts::DATE AS \"ts_2\", t.a, u.a FROM t, u"),
+            ("SELECT (parse_ident('public.t'))[2]", "SELECT (ARRAY['public', 't'])[2]"),
+            (
+                "SELECT k, bool_and(i) FROM (SELECT k, i FROM pg_index) x GROUP BY k ORDER BY z",
+                "SELECT CAST(NULL AS TEXT) AS \"k\", CAST(NULL AS TEXT) AS \"bool_and\" WHERE false",
             ),
             ("SELECT sum(value) FROM metrics WHERE name = 'x'", "SELECT sum(value) FROM metrics WHERE name = 'x'"),
         ] {

@@ -30,12 +30,14 @@ pub const SETTINGS: &[(&str, &str)] = &[
     ("bytea_output", "hex"),
     ("client_encoding", "UTF8"),
     ("DateStyle", "ISO, MDY"),
+    ("default_table_access_method", "heap"),
     ("default_transaction_isolation", "repeatable read"),
     ("default_transaction_read_only", "on"),
     ("extra_float_digits", "1"),
     ("integer_datetimes", "on"),
     ("IntervalStyle", "postgres"),
     ("is_superuser", "off"),
+    ("jit", "off"),
     ("lc_collate", "C"),
     ("lc_ctype", "C"),
     ("max_identifier_length", "63"),
@@ -94,6 +96,7 @@ const FUNCTIONS: &[(&str, Answer)] = &[
     ("set_config", TextOf(|_, arguments| Ok(ScalarValue::Utf8(text(arguments, 1))))),
     ("format_type", TextOf(format_type)),
     ("quote_ident", TextOf(quote_ident)),
+    ("format", TextOf(format)),
     ("quote_literal", TextOf(quote_literal)),
     ("to_regclass", NumberOf(to_regclass)),
     ("to_regtype", NumberOf(to_regtype)),
@@ -106,11 +109,11 @@ const FUNCTIONS: &[(&str, Answer)] = &[
         TextOf(|_, arguments| Ok(ScalarValue::Utf8(number(arguments, 0).map(|n| format!("{n} bytes"))))),
     ),
     ("pg_backend_pid", NumberOf(|_, _| Ok(ScalarValue::Int64(Some(i64::from(std::process::id())))))),
-    ("pg_relation_size", Number(0)),
-    ("pg_total_relation_size", Number(0)),
-    ("pg_table_size", Number(0)),
-    ("pg_indexes_size", Number(0)),
-    ("pg_database_size", Number(0)),
+    ("pg_relation_size", NumberOf(unknown)),
+    ("pg_total_relation_size", NumberOf(unknown)),
+    ("pg_table_size", NumberOf(unknown)),
+    ("pg_indexes_size", NumberOf(unknown)),
+    ("pg_database_size", NumberOf(unknown)),
     ("pg_stat_get_numscans", Number(0)),
     ("pg_advisory_unlock_all", Nothing),
     ("inet_server_port", Nothing),
@@ -131,6 +134,8 @@ const FUNCTIONS: &[(&str, Answer)] = &[
     ("pg_get_function_arguments", Nothing),
     ("pg_get_function_identity_arguments", Nothing),
     ("pg_get_function_result", Nothing),
+    ("pg_get_function_sqlbody", Nothing),
+    ("pg_get_publication_tables", Nothing),
     ("pg_get_serial_sequence", Nothing),
     ("pg_get_statisticsobjdef_columns", Nothing),
     ("pg_tablespace_location", Nothing),
@@ -301,6 +306,41 @@ fn current_setting(_: &Engine, arguments: &[ScalarValue]) -> Result<ScalarValue>
 fn format_type(_: &Engine, arguments: &[ScalarValue]) -> Result<ScalarValue> {
     let name = number(arguments, 0).map(|oid| u32::try_from(oid).map_or_else(|_| "???".to_owned(), types::sql_name));
     Ok(ScalarValue::Utf8(name))
+}
+
+/// How large tables are is not counted.
+fn unknown(_: &Engine, _: &[ScalarValue]) -> Result<ScalarValue> {
+    Ok(ScalarValue::Int64(None))
+}
+
+/// A text with `%s`, `%I` (a name, in quotes if it needs them), `%L` (a text in quotes) and `%%`.
+fn format(engine: &Engine, arguments: &[ScalarValue]) -> Result<ScalarValue> {
+    let Some(pattern) = text(arguments, 0) else { return Ok(ScalarValue::Utf8(None)) };
+    let (mut made, mut place, mut characters) = (String::new(), 1, pattern.chars());
+    while let Some(character) = characters.next() {
+        if character != '%' {
+            made.push(character);
+            continue;
+        }
+        let kind = characters.next();
+        if kind == Some('%') {
+            made.push('%');
+            continue;
+        }
+        let wrong = |reason: &str| DataFusionError::Execution(format!("format({pattern:?}) {reason}"));
+        let argument = arguments.get(place..=place).ok_or_else(|| wrong("has more places than values"))?;
+        place += 1;
+        let part = match kind {
+            Some('s') => ScalarValue::Utf8(text(argument, 0)),
+            Some('I') => quote_ident(engine, argument)?,
+            Some('L') => quote_literal(engine, argument)?,
+            _ => return Err(wrong("knows %s, %I, %L and %%")),
+        };
+        if let ScalarValue::Utf8(Some(part)) = part {
+            made.push_str(&part);
+        }
+    }
+    Ok(ScalarValue::Utf8(Some(made)))
 }
 
 fn quote_ident(_: &Engine, arguments: &[ScalarValue]) -> Result<ScalarValue> {

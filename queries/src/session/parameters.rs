@@ -7,7 +7,7 @@ use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::common::{ParamValues, ScalarValue};
 use datafusion::error::{DataFusionError, Result};
 use datafusion::logical_expr::expr::Placeholder;
-use datafusion::logical_expr::{Expr, LogicalPlan};
+use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan};
 
 use crate::error::QueryError;
 use crate::question::Parameters;
@@ -25,6 +25,7 @@ pub(super) fn types(plan: &LogicalPlan) -> Result<Vec<Option<DataType>>> {
     };
     plan.apply_with_subqueries(|plan| {
         let is_limit = matches!(plan, LogicalPlan::Limit(_));
+        let schema = plan.inputs().first().map(|input| input.schema().clone());
         plan.apply_expressions(|expr| {
             expr.apply(|expr| {
                 match expr {
@@ -35,6 +36,13 @@ pub(super) fn types(plan: &LogicalPlan) -> Result<Vec<Option<DataType>>> {
                     Expr::Cast(cast) => {
                         if let Expr::Placeholder(Placeholder { id, field: None }) = cast.expr.as_ref() {
                             note(id, Some(cast.field.data_type().clone()))?;
+                        }
+                    }
+                    // `x = ANY ($1)`: a list of what `x` is.
+                    Expr::ScalarFunction(call) if call.name() == "array_has" => {
+                        if let [Expr::Placeholder(Placeholder { id, field: None }), item] = &call.args[..] {
+                            let item = schema.as_ref().and_then(|schema| item.get_type(schema.as_ref()).ok());
+                            note(id, Some(DataType::new_list(item.unwrap_or(DataType::Utf8), true)))?;
                         }
                     }
                     _ => {}
