@@ -17,7 +17,7 @@ run: page clickhouse ## Build everything and run it with the example data on htt
 	@scripts/run
 
 .PHONY: test
-test: browser check clickhouse ## Check, then run all tests: unit, oracle, end to end, page, browser
+test: browser psql check clickhouse ## Check, then run all tests: unit, oracle, end to end, page, browser
 	cargo test --workspace --locked
 	cd dashboard && npm test
 
@@ -64,3 +64,8 @@ clickhouse:
 .PHONY: browser
 browser:
 	@scripts/ensure-browser >/dev/null
+
+# psql for the tests of the PostgreSQL protocol; looked for first as well.
+.PHONY: psql
+psql:
+	@scripts/ensure-psql >/dev/null

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::str::FromStr;
 
 use anyhow::Context;
 use clap::Args;
@@ -25,6 +26,27 @@ pub(crate) struct ServeArgs {
     #[arg(long, env = "STREAMGAUGE_HTTP", value_name = "ADDRESS")]
     #[serde(skip_serializing_if = "Option::is_none")]
     http: Option<SocketAddr>,
+    /// Where to listen for clients of PostgreSQL, such as psql and BI tools: an address, or `off` [default: 127.0.0.1:5433]
+    #[arg(long, env = "STREAMGAUGE_PG", value_name = "ADDRESS")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pg: Option<PgAddress>,
+    /// The password that clients of PostgreSQL must know; better given by the environment or the file than by the
+    /// flag. Without one, --pg is on loopback only.
+    #[arg(long, env = "STREAMGAUGE_PG_PASSWORD", value_name = "TEXT", hide_env_values = true)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pg_password: Option<String>,
+    /// A certificate in PEM, with those that vouch for it after it, for clients of PostgreSQL that ask for TLS.
+    #[arg(long, env = "STREAMGAUGE_PG_TLS_CERT", value_name = "FILE")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pg_tls_cert: Option<PathBuf>,
+    /// The private key of that certificate, in PEM.
+    #[arg(long, env = "STREAMGAUGE_PG_TLS_KEY", value_name = "FILE")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pg_tls_key: Option<PathBuf>,
+    /// Clients of PostgreSQL that are connected at a time; beyond it, they are told so [default: 100]
+    #[arg(long, env = "STREAMGAUGE_PG_CONNECTIONS_MAX", value_name = "N")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pg_connections_max: Option<usize>,
     /// Allow to listen on more than loopback, although there is no authentication: everybody who reaches the port may
     /// do everything.
     #[arg(long, env = "STREAMGAUGE_ALLOW_REMOTE", num_args = 0..=1, default_missing_value = "true", value_name = "BOOL")]
@@ -147,6 +169,47 @@ const LOG_SEGMENT_BYTES_LEAST: u64 = 4 << 10;
 const MANY: usize = 1_000_000;
 const IDEMPOTENCY_WINDOW_MOST: Duration = streamgauge_schemas::stream::BUILT_IN_RETENTION;
 
+/// Where to listen for clients of PostgreSQL.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub(crate) enum PgAddress {
+    /// Here.
+    At(SocketAddr),
+    /// Nowhere.
+    Off,
+}
+
+impl FromStr for PgAddress {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "off" => Ok(PgAddress::Off),
+            address => address
+                .parse()
+                .map(PgAddress::At)
+                .map_err(|_| format!("{address:?} is neither an address with a port, such as 127.0.0.1:5433, nor off")),
+        }
+    }
+}
+
+impl TryFrom<String> for PgAddress {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        text.parse()
+    }
+}
+
+impl From<PgAddress> for String {
+    fn from(address: PgAddress) -> Self {
+        match address {
+            PgAddress::At(address) => address.to_string(),
+            PgAddress::Off => "off".to_owned(),
+        }
+    }
+}
+
 /// How log lines are printed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
@@ -163,6 +226,11 @@ pub(crate) enum LogFormat {
 pub(crate) struct Config {
     pub(crate) data_dir: PathBuf,
     pub(crate) http: SocketAddr,
+    pub(crate) pg: PgAddress,
+    pub(crate) pg_password: Option<String>,
+    pub(crate) pg_tls_cert: Option<PathBuf>,
+    pub(crate) pg_tls_key: Option<PathBuf>,
+    pub(crate) pg_connections_max: usize,
     pub(crate) allow_remote: bool,
     pub(crate) workers: usize,
     pub(crate) clickhouse_url: Option<String>,
@@ -199,6 +267,11 @@ impl Default for Config {
         Config {
             data_dir: "./data".into(),
             http: SocketAddr::from(([127, 0, 0, 1], 8080)),
+            pg: PgAddress::At(SocketAddr::from(([127, 0, 0, 1], 5433))),
+            pg_password: None,
+            pg_tls_cert: None,
+            pg_tls_key: None,
+            pg_connections_max: 100,
             allow_remote: false,
             workers: (processors / 2).clamp(1, 4),
             clickhouse_url: None,
@@ -254,6 +327,24 @@ impl Config {
             "http = {}: without authentication the program listens on loopback only; put a proxy that authenticates in \
              front, or say --allow-remote if everybody who reaches the port may do everything",
             self.http
+        );
+        if let PgAddress::At(address) = self.pg {
+            let password = self.pg_password.as_deref();
+            anyhow::ensure!(password != Some(""), "pg_password is empty: give one, or leave it out");
+            anyhow::ensure!(
+                password.is_some() || address.ip().is_loopback(),
+                "pg = {address}: without a password clients of PostgreSQL are served on loopback only; set one with \
+                 STREAMGAUGE_PG_PASSWORD, or say --pg off"
+            );
+        }
+        anyhow::ensure!(
+            self.pg_tls_cert.is_some() == self.pg_tls_key.is_some(),
+            "pg_tls_cert and pg_tls_key belong together: give both, or neither"
+        );
+        anyhow::ensure!(
+            (1..=MANY).contains(&self.pg_connections_max),
+            "pg_connections_max = {}: use 1 to {MANY}",
+            self.pg_connections_max
         );
         anyhow::ensure!(
             self.inflight_bytes_max >= self.body_bytes_max,
@@ -328,6 +419,11 @@ mod tests {
         std::fs::write(&file, "wrokers = 3\n").unwrap();
         for (arguments, words) in [
             (vec!["--http", "0.0.0.0:8080"], "loopback only"),
+            (vec!["--pg", "0.0.0.0:5433"], "STREAMGAUGE_PG_PASSWORD"),
+            (vec!["--pg", "5433"], "neither an address"),
+            (vec!["--pg-password", ""], "pg_password is empty"),
+            (vec!["--pg-tls-cert", "cert.pem"], "belong together"),
+            (vec!["--pg-connections-max", "0"], "pg_connections_max"),
             (vec!["--workers", "0"], "use 1 to 64"),
             (vec!["--skew-max", "5"], "not a duration"),
             (vec!["--inflight-bytes-max", "1000"], "at least body_bytes_max"),
@@ -343,5 +439,8 @@ mod tests {
             assert!(error.contains(words), "{arguments:?}: {error}");
         }
         assert!(resolve(&["--http", "0.0.0.0:8080", "--allow-remote"]).is_ok());
+        assert!(resolve(&["--pg", "0.0.0.0:5433", "--pg-password", "secret"]).is_ok());
+        std::fs::write(&file, "pg = \"off\"\n").unwrap();
+        assert_eq!(resolve(&["--config", file.to_str().unwrap()]).unwrap().pg, PgAddress::Off);
     }
 }

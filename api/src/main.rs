@@ -5,7 +5,7 @@
 //! - [`config`]: what can be set, from flags, environment and file.
 //! - [`serve`]: the server: starts and stops everything in order.
 //! - [`flush_source`], [`history`], [`restart`]: how engine, sinks and queries are joined.
-//! - [`http`]: the HTTP interface and the web page.
+//! - [`http`]: the HTTP interface and the web page; [`postgres`]: the protocol of PostgreSQL, for its clients.
 //! - [`client`]: the commands that talk to a running server.
 //! - [`rate`], [`logging`].
 
@@ -16,6 +16,7 @@ mod flush_source;
 mod history;
 mod http;
 mod logging;
+mod postgres;
 mod rate;
 mod restart;
 mod serve;

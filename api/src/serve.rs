@@ -1,7 +1,7 @@
 //! `streamgauge serve`: starts everything in order, and stops it in the opposite one.
 //!
 //! ```text
-//!  data folder locked ─▶ HTTP listens (503 "starting") ─▶ ClickHouse ─▶ migrations ─▶ recovery ─▶ engine replays
+//!  data folder locked ─▶ HTTP and pg listen ("starting") ─▶ ClickHouse ─▶ migrations ─▶ recovery ─▶ engine replays
 //!     ─▶ flusher ─▶ ready ─▶ … ─▶ signal ─▶ HTTP ends ─▶ last flush ─▶ engine ─▶ ClickHouse
 //! ```
 
@@ -31,10 +31,11 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use crate::backfill::Backfilling;
-use crate::config::{Config, ServeArgs};
+use crate::config::{Config, PgAddress, ServeArgs};
 use crate::flush_source::EngineFlushes;
 use crate::history::ClickHouseHistory;
 use crate::http::{self, App, Bounds, Decoders, Health, Running};
+use crate::postgres;
 use crate::rate::Rate;
 use crate::restart;
 
@@ -64,6 +65,7 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     let stopping = CancellationToken::new();
     watch_signals(stopping.clone())?;
     let (address, listener) = listen(&config).await?;
+    let postgres = listen_postgres(&config, &app, stopping.clone()).await?.map(|server| tokio::spawn(server.run()));
     let server = {
         let (router, stopping) = (http::router(app.clone()), stopping.clone());
         tokio::spawn(
@@ -82,6 +84,9 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     };
     tracing::info!("ready: open http://{address}/ ; API at http://{address}/docs");
     stopping.cancelled().await;
+    if let Some(postgres) = postgres {
+        let _ = postgres.await; // it ends within a time of its own
+    }
     stop(&config, parts, server).await;
     upkeep.abort();
     Ok(())
@@ -135,6 +140,30 @@ async fn listen(config: &Config) -> anyhow::Result<(SocketAddr, TcpListener)> {
     let file = config.data_dir.join("http.address");
     std::fs::write(&file, format!("{address}\n")).with_context(|| format!("{} cannot be written", file.display()))?;
     Ok((address, listener))
+}
+
+/// Listens for clients of PostgreSQL, unless that is off.
+async fn listen_postgres(
+    config: &Config,
+    app: &Arc<App>,
+    stopping: CancellationToken,
+) -> anyhow::Result<Option<postgres::Server>> {
+    let file = config.data_dir.join("pg.address");
+    let PgAddress::At(address) = config.pg else {
+        let _ = std::fs::remove_file(file); // of an earlier start, if there is one
+        return Ok(None);
+    };
+    let secret = config.pg_password.as_deref().map(postgres::Secret::of).transpose()?;
+    let identity = match (&config.pg_tls_cert, &config.pg_tls_key) {
+        (Some(certificate), Some(key)) => Some(postgres::Identity::read(certificate, key)?),
+        _ => None,
+    };
+    let connections_max = config.pg_connections_max;
+    let server = postgres::Server::listen(address, app.clone(), secret, identity, connections_max, stopping).await?;
+    let address = server.address()?;
+    std::fs::write(&file, format!("{address}\n")).with_context(|| format!("{} cannot be written", file.display()))?;
+    tracing::info!("clients of PostgreSQL: psql -h {} -p {}", address.ip(), address.port());
+    Ok(Some(server))
 }
 
 /// The first signal stops gracefully, the second at once.

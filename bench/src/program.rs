@@ -101,6 +101,7 @@ impl Program {
         let log = File::create(data.path().join("program.log"))?;
         let mut child = Command::new(&launch.program)
             .arg("serve")
+            .env("STREAMGAUGE_PG", "off")
             .arg("--data-dir")
             .arg(data.path())
             .args(["--http", "127.0.0.1:0"])

@@ -262,23 +262,29 @@ fn with_zones(batch: &RecordBatch) -> Result<RecordBatch, ArrowError> {
 /// Nested values as JSON text.
 fn flat(batch: &RecordBatch) -> Result<RecordBatch, ArrowError> {
     let text = |kind: &DataType| (kind.is_nested()).then_some(DataType::Utf8);
-    change_columns(batch, text, |column, _| {
-        let field = Arc::new(Field::new("value", column.data_type().clone(), true));
-        let options = EncoderOptions::default().with_explicit_nulls(true);
-        let mut encoder = make_encoder(&field, column, &options)?;
-        let mut texts = StringBuilder::new();
-        let mut json = Vec::new();
-        for row in 0..column.len() {
-            if encoder.is_null(row) {
-                texts.append_null();
-            } else {
-                json.clear();
-                encoder.encode(row, &mut json);
-                texts.append_value(String::from_utf8_lossy(&json));
-            }
+    change_columns(batch, text, |column, _| json_texts(column))
+}
+
+/// The values of a column, each as the text of its JSON.
+///
+/// # Errors
+/// [`ArrowError`] for a value that has no form in JSON.
+pub(crate) fn json_texts(column: &ArrayRef) -> Result<ArrayRef, ArrowError> {
+    let field = Arc::new(Field::new("value", column.data_type().clone(), true));
+    let options = EncoderOptions::default().with_explicit_nulls(true);
+    let mut encoder = make_encoder(&field, column, &options)?;
+    let mut texts = StringBuilder::new();
+    let mut json = Vec::new();
+    for row in 0..column.len() {
+        if encoder.is_null(row) {
+            texts.append_null();
+        } else {
+            json.clear();
+            encoder.encode(row, &mut json);
+            texts.append_value(String::from_utf8_lossy(&json));
         }
-        Ok(Arc::new(texts.finish()))
-    })
+    }
+    Ok(Arc::new(texts.finish()))
 }
 
 /// Changes the columns for whose type `other` names another.

@@ -24,6 +24,7 @@
 //! - [`series`]: the series of a metric at a granularity.
 //! - [`live`]: following such series, and views.
 //! - [`metrics`]: which metrics and dimensions there are.
+//! - [`postgres`]: what clients made for PostgreSQL expect: its catalogues, functions and forms of SQL.
 //! - [`limits`], [`error`].
 
 mod capture;
@@ -38,6 +39,7 @@ pub mod limits;
 pub mod live;
 pub mod metrics;
 pub mod options;
+pub mod postgres;
 mod predicate;
 mod question;
 pub mod series;
@@ -56,6 +58,7 @@ pub use live::view::{FollowView, LiveView, RowKey, ViewAnswer, ViewChange, ViewR
 pub use live::{Change, FollowQuery, LiveSeries};
 pub use metrics::MetricDimensions;
 pub use options::{AskOptions, Partial};
+pub use question::Parameters;
 pub use series::{Aggregation, DimensionFilter, SeriesAnswer, SeriesPoints, SeriesQuery};
-pub use session::{QueryEngine, QueryStream};
+pub use session::{Described, QueryEngine, QueryStream};
 pub use views::{BackfillProgress, Backfills, ViewError, ViewPlanner};

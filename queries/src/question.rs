@@ -6,12 +6,18 @@
 //! SELECT count(*) FROM metrics
 //! ```
 
+use std::sync::Arc;
+
+use arrow::array::ArrayRef;
+use arrow::datatypes::{Field, Schema, SchemaRef};
+use datafusion::common::ScalarValue;
 use datafusion::sql::parser::{DFParserBuilder, Statement as SqlStatement};
 use datafusion::sql::sqlparser::ast::{Expr, ObjectName, Set, Statement as Ast, Value};
 use streamgauge_schemas::Epoch;
 
 use crate::error::QueryError;
 use crate::options::AskOptions;
+use crate::postgres::dialect;
 
 const EPOCH: &str = "streamgauge.epoch";
 const PARTIAL: &str = "streamgauge.partial";
@@ -21,6 +27,63 @@ const PARTIAL: &str = "streamgauge.partial";
 pub(crate) struct Question {
     pub(crate) statement: SqlStatement,
     pub(crate) options: AskOptions,
+    pub(crate) parameters: Parameters,
+    /// The names that PostgreSQL gives to its columns, as far as they have none of their own.
+    pub(crate) names: Vec<Option<String>>,
+}
+
+impl Question {
+    /// The columns of its answer under the names that PostgreSQL gives them.
+    pub(crate) fn named(&self, schema: &SchemaRef) -> SchemaRef {
+        if self.names.len() != schema.fields().len() {
+            return schema.clone();
+        }
+        let named = |(field, name): (&Arc<Field>, &Option<String>)| match name {
+            Some(name) => field.as_ref().clone().with_name(name),
+            None => field.as_ref().clone(),
+        };
+        Arc::new(Schema::new(schema.fields().iter().zip(&self.names).map(named).collect::<Vec<_>>()))
+    }
+}
+
+/// Values for the parameters of a question, `$1`, `$2`, ….
+#[derive(Clone, Debug, Default)]
+pub struct Parameters(Vec<ScalarValue>);
+
+impl Parameters {
+    /// From arrays, each with one value.
+    ///
+    /// # Errors
+    /// [`QueryError::Parameter`] for one that is no value of SQL.
+    pub fn from_arrays(values: &[ArrayRef]) -> Result<Self, QueryError> {
+        let value = |array: &ArrayRef| ScalarValue::try_from_array(array, 0);
+        let values = values.iter().map(value).collect::<Result<_, _>>();
+        values.map(Parameters).map_err(|error| QueryError::Parameter {
+            parameter: "params",
+            reason: format!("cannot be read: {}", error.strip_backtrace()),
+        })
+    }
+
+    /// From JSON: texts, whole numbers, floats, truths and nulls; what has parts goes as the text of its JSON. A text
+    /// is read as what its place needs, such as a time.
+    #[must_use]
+    pub fn from_json(values: &[serde_json::Value]) -> Self {
+        let value = |value: &serde_json::Value| match value {
+            serde_json::Value::Null => ScalarValue::Null,
+            serde_json::Value::Bool(truth) => ScalarValue::Boolean(Some(*truth)),
+            serde_json::Value::Number(number) => match (number.as_i64(), number.as_f64()) {
+                (Some(whole), _) => ScalarValue::Int64(Some(whole)),
+                (None, float) => ScalarValue::Float64(float),
+            },
+            serde_json::Value::String(text) => ScalarValue::Utf8(Some(text.clone())),
+            parts => ScalarValue::Utf8(Some(parts.to_string())),
+        };
+        Parameters(values.iter().map(value).collect())
+    }
+
+    pub(crate) fn values(&self) -> &[ScalarValue] {
+        &self.0
+    }
 }
 
 impl Question {
@@ -40,9 +103,11 @@ impl Question {
             statements.pop_front();
         }
         let message = match (statements.pop_front(), statements.len()) {
-            (Some(statement), 0) => {
+            (Some(mut statement), 0) => {
                 check_question(&statement)?;
-                return Ok(Question { statement, options });
+                let names = dialect::names(&statement);
+                dialect::adapt(&mut statement);
+                return Ok(Question { statement, options, parameters: Parameters::default(), names });
             }
             (Some(_), more) => {
                 format!("a text asks a single question, after its settings; this one goes on with {more} more")

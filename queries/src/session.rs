@@ -23,9 +23,11 @@
 //!
 //! # Layout
 //!
-//! - `rows`: the rows of an answer, for as long as it may take; `names`: which name may have been meant.
+//! - `rows`: the rows of an answer, for as long as it may take; `names`: which name may have been meant;
+//!   `parameters`: `$1`, `$2`, ….
 
 mod names;
+mod parameters;
 mod rows;
 
 use std::pin::Pin;
@@ -33,7 +35,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use arrow::array::RecordBatch;
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{DataType, SchemaRef};
 use datafusion::common::TableReference;
 use datafusion::execution::context::SQLOptions;
 use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
@@ -41,6 +43,7 @@ use datafusion::execution::memory_pool::{GreedyMemoryPool, MemoryConsumer, Memor
 use datafusion::execution::runtime_env::RuntimeEnvBuilder;
 use datafusion::execution::session_state::{SessionState, SessionStateBuilder};
 use datafusion::execution::{FunctionRegistry, SendableRecordBatchStream};
+use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{ExecutionPlan, execute_stream};
 use datafusion::prelude::SessionConfig;
@@ -58,7 +61,10 @@ use crate::error::QueryError;
 use crate::history::{History, HistoryError, Waits};
 use crate::limits::QueryLimits;
 use crate::options::{AskOptions, Partial};
-use crate::question::{Question, not_a_question};
+use crate::postgres;
+use crate::postgres::catalog::PG_CATALOG;
+use crate::postgres::information::INFORMATION_SCHEMA;
+use crate::question::{Parameters, Question, not_a_question};
 use crate::tables::{CATALOG, SCHEMA, Statement, StatementCatalog, table_names};
 use crate::threads::{Task, Threads};
 use crate::views::{Backfills, Management, Readings, ViewStatement};
@@ -94,6 +100,8 @@ struct Inner {
 pub struct QueryStream {
     /// The columns.
     pub schema: SchemaRef,
+    /// The columns under the names that PostgreSQL gives to those that have none.
+    pub named: SchemaRef,
     /// `E`.
     pub epoch: Epoch,
     /// What it lacks, of an answer from memory alone.
@@ -101,9 +109,19 @@ pub struct QueryStream {
     rows: Rows,
 }
 
+/// A statement before it is asked.
+#[derive(Clone, Debug)]
+pub struct Described {
+    /// The types of its parameters, `$1` first.
+    pub parameters: Vec<DataType>,
+    /// Its columns, named as PostgreSQL names them; `None` of a statement that does something and says so in a word.
+    pub columns: Option<SchemaRef>,
+}
+
 /// How an answer begins.
 struct Begun {
     schema: SchemaRef,
+    named: SchemaRef,
     epoch: Epoch,
     partial: Option<Partial>,
 }
@@ -147,8 +165,7 @@ impl QueryEngine {
         let threads = Threads::start().map_err(|error| fail(error.into()))?;
         let mut config = SessionConfig::new()
             .with_default_catalog_and_schema(CATALOG, SCHEMA)
-            .with_create_default_catalog_and_schema(false)
-            .with_information_schema(true);
+            .with_create_default_catalog_and_schema(false);
         config.options_mut().execution.time_zone = Some("UTC".into());
         let mut base = SessionStateBuilder::new()
             .with_default_features()
@@ -158,6 +175,9 @@ impl QueryEngine {
             .build();
         datafusion_functions_json::register_all(&mut base).map_err(fail)?;
         base.register_udaf(combine::function()).map_err(fail)?;
+        for function in postgres::functions::functions(&engine) {
+            base.register_udf(function).map_err(fail)?;
+        }
         let permits = Arc::new(Semaphore::new(limits.concurrent_max));
         Ok(QueryEngine {
             inner: Arc::new(Inner {
@@ -257,8 +277,21 @@ impl QueryEngine {
     /// # Errors
     /// Any [`QueryError`]; those of the first rows may come as items of the stream.
     pub async fn sql(&self, sql: &str, options: AskOptions) -> Result<QueryStream, QueryError> {
+        self.sql_with(sql, Parameters::default(), options).await
+    }
+
+    /// As [`sql`](Self::sql), with values for the statement's parameters.
+    ///
+    /// # Errors
+    /// Any [`QueryError`]; those of the first rows may come as items of the stream.
+    pub async fn sql_with(
+        &self,
+        sql: &str,
+        parameters: Parameters,
+        options: AskOptions,
+    ) -> Result<QueryStream, QueryError> {
         let question = match self.question(sql, options).await? {
-            Asked::Question(question) => question,
+            Asked::Question(question) => Question { parameters, ..question },
             Asked::View(statement) => return self.manage(statement).await,
         };
         let access = self.prepare(question.options).await?;
@@ -275,7 +308,34 @@ impl QueryEngine {
         };
         let deadline = Box::pin(tokio::time::sleep_until(deadline));
         let rows = Rows { batches, deadline, task: Some(task), waits, limits: self.inner.limits.clone() };
-        Ok(QueryStream { schema: begun.schema, epoch: begun.epoch, partial: begun.partial, rows })
+        Ok(QueryStream { schema: begun.schema, named: begun.named, epoch: begun.epoch, partial: begun.partial, rows })
+    }
+
+    /// Says what a statement would answer, without asking it. `given` are the types of parameters that are known.
+    ///
+    /// # Errors
+    /// Any [`QueryError`] of a statement that cannot be planned.
+    pub async fn describe(&self, sql: &str, given: &[Option<DataType>]) -> Result<Described, QueryError> {
+        let question = match self.question(sql, AskOptions::default()).await? {
+            Asked::Question(question) => question,
+            Asked::View(ViewStatement::Create { .. } | ViewStatement::Drop { .. }) => {
+                return Ok(Described { parameters: Vec::new(), columns: None });
+            }
+            Asked::View(statement) => {
+                let columns = self.manage(statement).await?.schema; // it only reads
+                return Ok(Described { parameters: Vec::new(), columns: Some(columns) });
+            }
+        };
+        let (engine, given, waits) = (self.clone(), given.to_vec(), Waits::default());
+        let work = async move {
+            let fail = |error| QueryError::from_datafusion(error, engine.inner.limits.memory_bytes_max);
+            let state = engine.session(Arc::default(), Waits::default(), true);
+            let plan = engine.logical_plan(&state, question.statement.clone()).await?;
+            let (plan, parameters) = parameters::described(plan, &given).map_err(fail)?;
+            let plan = state.optimize(&combine::rewritten(plan).map_err(fail)?).map_err(fail)?;
+            Ok(Described { parameters, columns: Some(question.named(plan.schema().inner())) })
+        };
+        self.compute(&waits, work).await
     }
 
     /// Reads a text, apart from the threads that serve the network: it may be long.
@@ -312,7 +372,7 @@ impl QueryEngine {
         let deadline = Box::pin(tokio::time::sleep(self.inner.limits.time_max));
         let task = self.inner.threads.spawn(async {});
         let rows = Rows { batches, deadline, task: Some(task), waits, limits: self.inner.limits.clone() };
-        Ok(QueryStream { schema, epoch, partial: None, rows })
+        Ok(QueryStream { named: schema.clone(), schema, epoch, partial: None, rows })
     }
 
     /// The work on a statement: says how it begins, then gives its rows until nobody wants more.
@@ -328,8 +388,8 @@ impl QueryEngine {
         let half = turn.deadline - self.inner.limits.time_max / 2;
         let _turn = turn; // invariant 2
         let answer = match question.options.partial {
-            true => self.begin_held(question.statement, access, &waits, half).await,
-            false => self.begin(question.statement, access, &waits).await,
+            true => self.begin_held(&question, access, &waits, half).await,
+            false => self.begin(&question, access, &waits).await,
         };
         let mut batches = match answer {
             Ok((beginning, batches)) => {
@@ -353,13 +413,13 @@ impl QueryEngine {
     /// Begins an answer that may be partial; see the module.
     async fn begin_held(
         &self,
-        statement: SqlStatement,
+        question: &Question,
         access: Access,
         waits: &Waits,
         half: Instant,
     ) -> Result<Answer, QueryError> {
         let whole = async {
-            let (begun, batches) = self.begin(statement.clone(), access, waits).await?;
+            let (begun, batches) = self.begin(question, access, waits).await?;
             Ok::<Answer, QueryError>((begun, self.hold(batches).await?))
         };
         let whole = tokio::select! {
@@ -369,7 +429,7 @@ impl QueryEngine {
         };
         match whole {
             Err(QueryError::History(error)) => {
-                self.begin(statement, Access::Away(error), waits).await // invariant 4: a snapshot and rows of its own
+                self.begin(question, Access::Away(error), waits).await // invariant 4: a snapshot and rows of its own
             }
             answer => answer,
         }
@@ -395,18 +455,19 @@ impl QueryEngine {
         Ok(Box::pin(RecordBatchStreamAdapter::new(schema, rows)))
     }
 
-    async fn begin(&self, statement: SqlStatement, access: Access, waits: &Waits) -> Result<Answer, QueryError> {
+    async fn begin(&self, question: &Question, access: Access, waits: &Waits) -> Result<Answer, QueryError> {
         let fail = |error| QueryError::from_datafusion(error, self.inner.limits.memory_bytes_max);
         let capture = Arc::new(Capture::default());
         let state = self.session(capture.clone(), waits.clone(), matches!(access, Access::Away(_)));
-        let plan = self.plan(&state, statement).await?;
+        let plan = self.plan(&state, question).await?;
         let epoch = capture.take(&self.inner.engine).await.map_err(|error| self.explain(error))?;
         let partial = match (access, capture.history_upto()) {
             (Access::Away(error), upto) if upto > Epoch::ZERO => Some(Partial::new(upto, &error)),
             _ => None, // it has no part in ClickHouse, or has that part
         };
         let batches = execute_stream(plan.clone(), state.task_ctx()).map_err(fail)?;
-        Ok((Begun { schema: plan.schema(), epoch, partial }, batches))
+        let schema = plan.schema();
+        Ok((Begun { named: question.named(&schema), schema, epoch, partial }, batches))
     }
 
     /// A session whose tables read one snapshot.
@@ -421,15 +482,22 @@ impl QueryEngine {
         state
     }
 
-    async fn plan(&self, state: &SessionState, statement: SqlStatement) -> Result<Arc<dyn ExecutionPlan>, QueryError> {
+    async fn plan(&self, state: &SessionState, question: &Question) -> Result<Arc<dyn ExecutionPlan>, QueryError> {
+        let fail = |error| QueryError::from_datafusion(error, self.inner.limits.memory_bytes_max);
+        let plan = self.logical_plan(state, question.statement.clone()).await?;
+        let plan = parameters::bound(plan, &question.parameters).map_err(fail)?;
+        let plan = combine::rewritten(plan).map_err(fail)?;
+        state.create_physical_plan(&plan).await.map_err(fail)
+    }
+
+    async fn logical_plan(&self, state: &SessionState, statement: SqlStatement) -> Result<LogicalPlan, QueryError> {
         let fail = |error| QueryError::from_datafusion(error, self.inner.limits.memory_bytes_max);
         self.check_tables(state, &state.resolve_table_references(&statement).map_err(fail)?)?;
         let refused = not_a_question(&statement);
         let plan = state.statement_to_plan(statement).await.map_err(fail)?;
         let only_questions = SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false);
         only_questions.verify_plan(&plan).map_err(|_| refused)?;
-        let plan = combine::rewritten(plan).map_err(fail)?;
-        state.create_physical_plan(&plan).await.map_err(fail)
+        Ok(plan)
     }
 
     /// Refuses names of no table, and says which there are.
@@ -439,7 +507,8 @@ impl QueryEngine {
             let here = reference.catalog().is_none_or(|catalog| catalog == CATALOG);
             let known = match reference.schema().unwrap_or(SCHEMA) {
                 SCHEMA => names.iter().any(|name| name == reference.table()),
-                other => other == "information_schema",
+                PG_CATALOG => postgres::catalog::table_names().any(|name| name == reference.table()),
+                other => other == INFORMATION_SCHEMA,
             };
             let function = reference.schema().is_none() && state.table_functions().contains_key(reference.table());
             if !(here && known || function) {

@@ -49,6 +49,7 @@ use crate::rate::Rate;
 pub(crate) use bounds::Bounds;
 pub(crate) use decoders::Decoders;
 use problem::Problem;
+pub(crate) use sql::note as note_partial;
 
 /// The program as HTTP sees it: what is there from the first moment.
 pub(crate) struct App {
@@ -104,6 +105,15 @@ impl App {
         let what = what.into();
         tracing::info!("{what}");
         *self.starting.lock() = what;
+    }
+
+    /// The running program; otherwise why it does not answer yet, or any more.
+    pub(crate) fn running(&self) -> Result<&Arc<Running>, String> {
+        match self.running.get() {
+            Some(running) if running.stopping.is_cancelled() => Err("the program is stopping".to_owned()),
+            Some(running) => Ok(running),
+            None => Err(format!("the program is starting: {}", self.starting.lock())),
+        }
     }
 
     /// From now on requests are served.

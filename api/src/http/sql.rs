@@ -4,7 +4,7 @@ use axum::body::Body;
 use axum::http::{HeaderMap, HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
-use streamgauge_queries::{AskOptions, Format, Partial, format};
+use streamgauge_queries::{AskOptions, Format, Parameters, Partial, format};
 use streamgauge_schemas::Epoch;
 use utoipa::ToSchema;
 
@@ -66,6 +66,10 @@ pub(crate) struct SqlRequest {
     /// One statement that reads, or one about views (`CREATE`, `DROP`, `SHOW`, `EXPLAIN MATERIALIZED VIEW`). Before one that reads may stand `SET streamgauge.epoch = …;` and `SET streamgauge.partial = true;`.
     #[schema(example = "SELECT name, count(*) FROM metrics GROUP BY name")]
     sql: String,
+    /// Values for `$1`, `$2`, … of the statement, the first for `$1`.
+    #[serde(default)]
+    #[schema(example = json!(["cpu", 0.5]))]
+    params: Vec<serde_json::Value>,
     /// The form of the answer; JSON by default.
     #[serde(default)]
     format: SqlFormat,
@@ -127,10 +131,17 @@ pub(crate) async fn query(Ready(running): Ready, headers: HeaderMap, body: Body)
     let min_epoch = min_epoch(&headers)?;
     let body = body::read(body, &running).await?;
     let request: SqlRequest = serde_json::from_slice(body.bytes()).map_err(|error| {
-        Problem::bad_request("bad_request", format!("the body is not {{\"sql\", \"format\", \"partial\"}}: {error}"))
+        Problem::bad_request(
+            "bad_request",
+            format!("the body is not {{\"sql\", \"params\", \"format\", \"partial\"}}: {error}"),
+        )
     })?;
     let started = std::time::Instant::now();
-    let answer = running.queries.sql(&request.sql, AskOptions { min_epoch, partial: request.partial }).await?;
+    let answer = {
+        let (params, options) =
+            (Parameters::from_json(&request.params), AskOptions { min_epoch, partial: request.partial });
+        running.queries.sql_with(&request.sql, params, options).await?
+    };
     let (epoch, partial) = (answer.epoch, answer.partial.clone());
     let format = match request.format {
         SqlFormat::Json => Format::Json,

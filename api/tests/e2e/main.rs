@@ -13,6 +13,7 @@
 //! - `partial`: a ClickHouse that hangs or fails to read, and questions that wait for an epoch.
 //! - `aside`: what ClickHouse refuses.
 //! - `rejects`: events that were not accepted, listed and sent again.
+//! - `psql`: psql, browsing and asking; `postgres`: the same protocol with another client, and its bounds.
 //! - `restart`: SIGTERM, SIGKILL, and a ClickHouse that dies.
 //! - `views`: views of the user's own.
 //! - `surface`: health, the program's own metrics, the description of the interface, the page.
@@ -31,6 +32,8 @@ mod forms;
 mod live;
 mod live_views;
 mod partial;
+mod postgres;
+mod psql;
 mod questions;
 mod reading;
 mod refusals;

@@ -5,7 +5,7 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use crate::support::client::accepted;
-use crate::support::program::{PROGRAM, run_to_end};
+use crate::support::program::{FREE_PORT, PROGRAM, run_to_end};
 use crate::support::{DataDir, Program, difference};
 
 #[tokio::test]
@@ -81,6 +81,7 @@ async fn a_start_that_cannot_be_says_why() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
     let output = tokio::process::Command::new(PROGRAM)
+        .env("STREAMGAUGE_PG", FREE_PORT)
         .args(["serve", "--http", &address, "--data-dir"])
         .arg(data.path())
         .output();

@@ -12,6 +12,9 @@ use super::{Client, PATIENCE};
 /// The program that cargo built for these tests.
 pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_streamgauge");
 
+/// Where programs listen that run at the same time.
+pub(crate) const FREE_PORT: &str = "127.0.0.1:0";
+
 /// A data folder that outlives the programs that are started on it.
 pub(crate) struct DataDir(TempDir);
 
@@ -67,6 +70,7 @@ impl Launch {
             .args(["serve", "--http", &self.address, "--data-dir"])
             .arg(data_dir)
             .args(&self.arguments)
+            .env("STREAMGAUGE_PG", FREE_PORT)
             .envs(self.environment.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())
             .stdout(log.try_clone().unwrap())
@@ -159,6 +163,11 @@ impl Program {
         &self.client
     }
 
+    /// Where it listens for clients of PostgreSQL.
+    pub(crate) fn pg_address(&self) -> std::net::SocketAddr {
+        fs::read_to_string(self.data_dir.join("pg.address")).unwrap().trim().parse().unwrap()
+    }
+
     /// Its process id.
     pub(crate) fn id(&self) -> u32 {
         self.child.as_ref().expect("the program has been ended already").id()
@@ -213,7 +222,7 @@ impl Drop for Program {
 pub(crate) async fn run_to_end(data: &DataDir, arguments: &[&str]) -> (ExitStatus, String) {
     let mut command = tokio::process::Command::new(PROGRAM);
     command.args(["serve", "--http", "127.0.0.1:0", "--data-dir"]).arg(data.path()).args(arguments);
-    command.stdin(Stdio::null()).kill_on_drop(true);
+    command.env("STREAMGAUGE_PG", FREE_PORT).stdin(Stdio::null()).kill_on_drop(true);
     let output = tokio::time::timeout(PATIENCE, command.output()).await.expect("it ends by itself").unwrap();
     (output.status, String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned())
 }

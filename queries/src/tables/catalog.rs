@@ -1,8 +1,10 @@
-//! Which table a name means: `streamgauge.public` holds the streams and the views, and nothing else.
+//! Which table a name means: `streamgauge.public` holds the streams and the views; `pg_catalog` and `information_schema`
+//! beside it describe them.
 
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use datafusion::catalog::information_schema::InformationSchemaProvider;
 use datafusion::catalog::{CatalogProvider, CatalogProviderList, SchemaProvider, TableProvider};
 use datafusion::error::{DataFusionError, Result};
 use streamgauge_engine::Engine;
@@ -13,6 +15,8 @@ use super::Statement;
 use super::groups::GroupsTable;
 use super::stream::StreamTable;
 use super::view::ViewTable;
+use crate::postgres::catalog::{PG_CATALOG, PgCatalog};
+use crate::postgres::information::{INFORMATION_SCHEMA, Information, InformationEngine};
 
 /// The catalogue's name.
 pub(crate) const CATALOG: &str = "streamgauge";
@@ -46,11 +50,20 @@ impl CatalogProviderList for StatementCatalog {
 
 impl CatalogProvider for StatementCatalog {
     fn schema_names(&self) -> Vec<String> {
-        vec![SCHEMA.to_owned()]
+        [SCHEMA, PG_CATALOG, INFORMATION_SCHEMA].map(str::to_owned).to_vec()
     }
 
     fn schema(&self, name: &str) -> Option<Arc<dyn SchemaProvider>> {
-        (name == SCHEMA).then(|| Arc::new(self.clone()) as Arc<dyn SchemaProvider>)
+        let engine = self.0.engine.clone();
+        Some(match name {
+            SCHEMA => Arc::new(self.clone()),
+            PG_CATALOG => Arc::new(PgCatalog(engine)),
+            INFORMATION_SCHEMA => Arc::new(Information {
+                engine: InformationEngine(engine),
+                rest: InformationSchemaProvider::new(Arc::new(self.clone())),
+            }),
+            _ => return None,
+        })
     }
 }
 

@@ -1,0 +1,213 @@
+//! `COPY … TO STDOUT`: rows as lines of text or CSV, as PostgreSQL writes them.
+
+use super::command::Command;
+use super::error::PostgresError;
+use super::text::{Word, located};
+
+/// How the rows of a copy are written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct CopyForm {
+    pub(super) csv: bool,
+    pub(super) header: bool,
+    delimiter: char,
+    null: String,
+    quote: char,
+}
+
+impl CopyForm {
+    fn text() -> Self {
+        CopyForm { csv: false, header: false, delimiter: '\t', null: "\\N".to_owned(), quote: '"' }
+    }
+
+    fn csv() -> Self {
+        CopyForm { csv: true, delimiter: ',', null: String::new(), ..CopyForm::text() }
+    }
+
+    /// Writes a line of values, `None` for null.
+    pub(super) fn line<'a>(&self, values: impl Iterator<Item = Option<&'a str>>, out: &mut Vec<u8>) {
+        let mut buffer = [0; 4];
+        for (place, value) in values.enumerate() {
+            if place > 0 {
+                out.extend_from_slice(self.delimiter.encode_utf8(&mut buffer).as_bytes());
+            }
+            match value {
+                None => out.extend_from_slice(self.null.as_bytes()),
+                Some(value) if self.csv => self.csv_value(value, out),
+                Some(value) => self.text_value(value, out),
+            }
+        }
+        out.push(b'\n');
+    }
+
+    fn csv_value(&self, value: &str, out: &mut Vec<u8>) {
+        let special = |c: char| c == self.delimiter || c == self.quote || c == '\n' || c == '\r';
+        if value != self.null && value != "\\." && !value.contains(special) {
+            out.extend_from_slice(value.as_bytes());
+            return;
+        }
+        let quote = self.quote.to_string();
+        out.extend_from_slice(quote.as_bytes());
+        out.extend_from_slice(value.replace(self.quote, &quote.repeat(2)).as_bytes());
+        out.extend_from_slice(quote.as_bytes());
+    }
+
+    fn text_value(&self, value: &str, out: &mut Vec<u8>) {
+        let mut buffer = [0; 4];
+        for character in value.chars() {
+            let escaped = match character {
+                '\\' => '\\',
+                '\n' => 'n',
+                '\r' => 'r',
+                '\t' => 't',
+                '\u{8}' => 'b',
+                '\u{b}' => 'v',
+                '\u{c}' => 'f',
+                other if other == self.delimiter => other,
+                other => {
+                    out.extend_from_slice(other.encode_utf8(&mut buffer).as_bytes());
+                    continue;
+                }
+            };
+            out.push(b'\\');
+            out.extend_from_slice(escaped.encode_utf8(&mut buffer).as_bytes());
+        }
+    }
+}
+
+/// Reads `COPY { (question) | table [(columns)] } TO STDOUT [WITH] [(options)]`.
+pub(super) fn read(statement: &str) -> Result<Command, PostgresError> {
+    let found = located(statement, usize::MAX);
+    let wrong = || {
+        PostgresError::new("0A000", "COPY goes TO STDOUT only")
+            .with_hint("write COPY (SELECT …) TO STDOUT WITH (FORMAT csv, HEADER)")
+    };
+    let mut depth = 0_usize;
+    let mut to = None;
+    for (place, (word, _)) in found.iter().enumerate().skip(1) {
+        match word {
+            Word::Sign('(') => depth += 1,
+            Word::Sign(')') => depth = depth.saturating_sub(1),
+            word if depth == 0 && word.is("TO") => {
+                to = Some(place);
+                break;
+            }
+            _ => {}
+        }
+    }
+    let to = to.filter(|to| *to > 1).ok_or_else(wrong)?;
+    if !found.get(to + 1).is_some_and(|(word, _)| word.is("STDOUT")) {
+        return Err(wrong());
+    }
+    let source = statement[found[0].1..found[to - 1].1].trim();
+    let question = match (source.strip_prefix('('), source.find('(')) {
+        (Some(inner), _) => inner.strip_suffix(')').ok_or_else(wrong)?.to_owned(),
+        (None, Some(columns)) => {
+            let names = source[columns + 1..].strip_suffix(')').ok_or_else(wrong)?;
+            format!("SELECT {names} FROM {}", &source[..columns])
+        }
+        (None, None) => format!("SELECT * FROM {source}"),
+    };
+    let rest: Vec<&Word<'_>> = found[to + 2..].iter().map(|(word, _)| word).collect();
+    Ok(Command::Copy { question, form: form(&rest)? })
+}
+
+/// Reads the options, in the form with parentheses or the older one without.
+fn form(words: &[&Word<'_>]) -> Result<CopyForm, PostgresError> {
+    let options: Vec<&Word<'_>> = words
+        .iter()
+        .copied()
+        .filter(|word| !["(", ")", ",", "=", "WITH", "AS"].iter().any(|sign| word.is(sign)))
+        .collect();
+    let is_csv =
+        options.iter().any(|word| word.is("CSV")) || options.iter().any(|word| word.text().eq_ignore_ascii_case("csv"));
+    let mut form = if is_csv { CopyForm::csv() } else { CopyForm::text() };
+    let mut options = options.into_iter().peekable();
+    while let Some(option) = options.next() {
+        let name = option.text().to_uppercase();
+        match name.as_str() {
+            "CSV" | "FORCE" | "FORCE_QUOTE" | "*" => {}
+            "FORMAT" => {
+                let kind = options.next().map(|kind| kind.text().to_lowercase()).unwrap_or_default();
+                if !matches!(kind.as_str(), "csv" | "text") {
+                    return Err(PostgresError::new(
+                        "0A000",
+                        format!("COPY in the format {kind:?} is not answered here"),
+                    )
+                    .with_hint("use FORMAT text or FORMAT csv"));
+                }
+            }
+            "HEADER" => {
+                let off = options.next_if(|value| ["true", "false", "on", "off"].iter().any(|word| value.is(word)));
+                form.header = !off.is_some_and(|value| value.is("false") || value.is("off"));
+            }
+            "DELIMITER" | "QUOTE" | "NULL" | "ESCAPE" | "ENCODING" => {
+                let value = options.next().map(Word::text).unwrap_or_default();
+                let value = if value == "\\t" { "\t".to_owned() } else { value };
+                let one = || {
+                    let mut characters = value.chars();
+                    match (characters.next(), characters.next()) {
+                        (Some(only), None) if only.is_ascii() => Ok(only),
+                        _ => {
+                            Err(PostgresError::new("22023", format!("{name} of COPY is one character, not {value:?}")))
+                        }
+                    }
+                };
+                match name.as_str() {
+                    "DELIMITER" => form.delimiter = one()?,
+                    "QUOTE" => form.quote = one()?,
+                    "NULL" => form.null = value,
+                    _ => {}
+                }
+            }
+            "E" => {} // of E'\t'
+            _ => {
+                return Err(PostgresError::new("0A000", format!("COPY does not know {name}"))
+                    .with_hint("the options are FORMAT, HEADER, DELIMITER, NULL and QUOTE"));
+            }
+        }
+    }
+    Ok(form)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn copies_are_read() {
+        let csv = CopyForm { header: true, ..CopyForm::csv() };
+        for (sql, question, form) in [
+            ("COPY (SELECT ')' AS a, (1)) TO STDOUT", "SELECT ')' AS a, (1)", CopyForm::text()),
+            ("copy metrics to stdout with (format csv, header true)", "SELECT * FROM metrics", csv.clone()),
+            ("COPY  ( SELECT 1 TO ) TO STDOUT CSV HEADER", " SELECT 1 TO ", csv),
+            (
+                "COPY t (a, b) TO STDOUT (DELIMITER '|', NULL '')",
+                "SELECT a, b FROM t ",
+                CopyForm { delimiter: '|', null: String::new(), ..CopyForm::text() },
+            ),
+        ] {
+            assert_eq!(read(sql), Ok(Command::Copy { question: question.into(), form }), "{sql}");
+        }
+        for sql in [
+            "COPY t FROM STDIN",
+            "COPY t TO '/tmp/x'",
+            "COPY t TO PROGRAM 'x'",
+            "COPY",
+            "COPY t TO STDOUT (FORMAT binary)",
+        ] {
+            assert_eq!(read(sql).expect_err(sql).state, "0A000", "{sql}");
+        }
+    }
+
+    #[test]
+    fn lines_as_postgres_writes_them() {
+        let values = [Some("a\tb\\c\n"), None, Some("")];
+        let line = |form: CopyForm, values: &[Option<&str>]| {
+            let mut out = Vec::new();
+            form.line(values.iter().copied(), &mut out);
+            String::from_utf8(out).expect("it is text")
+        };
+        assert_eq!(line(CopyForm::text(), &values), "a\\tb\\\\c\\n\t\\N\t\n");
+        assert_eq!(line(CopyForm::csv(), &[Some("a,\"b\""), None, Some(""), Some("x")]), "\"a,\"\"b\"\"\",,\"\",x\n");
+    }
+}
