@@ -196,3 +196,22 @@ async fn times_of_a_question_have_many_forms() {
         assert_eq!(count(metric, &query).await, expected, "{metric} {query}");
     }
 }
+
+#[tokio::test]
+async fn values_for_parameters() {
+    let data = DataDir::new();
+    let program = Program::start(&data).await;
+    let client = program.client();
+    accepted(
+        &client.post_json("/v1/metrics", &json!([{"name": "cpu", "value": 1}, {"name": "cpu", "value": 2}])).await,
+        2,
+    );
+    let ask = |params: serde_json::Value| {
+        let body = json!({"sql": "SELECT count(*) FROM metrics WHERE name = $1 AND value > $2", "params": params});
+        async move { client.post_json("/api/v1/sql", &body).await }
+    };
+    assert_eq!(ask(json!(["cpu", 1])).await.expect(200)["rows"], json!([[1]]));
+    assert_eq!(ask(json!(["cpu", 0.5])).await.expect(200)["rows"], json!([[2]]));
+    let detail = ask(json!(["cpu"])).await.problem(400, "parameter_invalid");
+    assert!(detail.contains("parameters up to $2"), "{detail}");
+}

@@ -478,6 +478,14 @@ export interface components {
         SqlRequest: {
             /** @description The form of the answer; JSON by default. */
             format?: components["schemas"]["SqlFormat"];
+            /**
+             * @description Values for `$1`, `$2`, … of the statement, the first for `$1`.
+             * @example [
+             *       "cpu",
+             *       0.5
+             *     ]
+             */
+            params?: unknown[];
             /** @description Whether an answer from memory alone will do when ClickHouse is away or fails; it is marked. */
             partial?: boolean;
             /**
