@@ -4,7 +4,7 @@
 //!
 //! # Layout
 //!
-//! - [`rows`]: decoded rows; [`run`]: an engine, and what is put into it.
+//! - [`rows`]: decoded rows; [`mod@run`]: an engine, and what is put into it.
 //! - [`matrix`]: groups by views, each cell beside hash maps over the same rows.
 //! - [`ndjson`]: from bytes to views with quantiles.
 //! - [`growth`]: what a live group takes, and whether an event costs more the longer it goes on.
