@@ -136,6 +136,22 @@ async fn portals_give_some_rows_at_a_time() {
 }
 
 #[tokio::test]
+async fn a_portal_that_nobody_reads_gives_its_turn_back() {
+    let data = DataDir::new();
+    let program = Program::start_with(&data, &["--query-timeout", "1s"]).await;
+    let events: Vec<Value> = (0..10).map(|value| json!({"name": "cpu", "value": value})).collect();
+    accepted(&program.client().post_json("/v1/metrics", &json!(events)).await, 10);
+    let mut client = connect(&program).await;
+    let transaction = client.transaction().await.unwrap();
+    let portal = transaction.bind("SELECT value FROM metrics", &[]).await.unwrap();
+    assert_eq!(transaction.query_portal(&portal, 1).await.unwrap().len(), 1);
+    tokio::time::sleep(Duration::from_millis(1_500)).await; // longer than a question may take
+    let error = transaction.query_portal(&portal, 1).await.unwrap_err();
+    let told = error.as_db_error().unwrap();
+    assert_eq!((told.code().code(), told.hint()), ("57014", Some("fetch rows sooner, or ask again")), "{told:?}");
+}
+
+#[tokio::test]
 async fn settings_hold_for_the_session() {
     let data = DataDir::new();
     let (program, epoch) = with_events(&data, 1).await;
@@ -167,11 +183,14 @@ async fn a_cancelled_statement_ends_and_the_session_goes_on() {
     let client = connect(&program).await;
     let token = client.cancel_token();
     let began = Instant::now();
-    let cancel = async {
-        tokio::time::sleep(Duration::from_millis(300)).await; // so that it runs; cancelled before, it would not be
-        token.cancel_query(NoTls).await.unwrap();
+    let mut question = std::pin::pin!(client.query(ENDLESS, &[]));
+    // Cancelled before it runs, it would not be; so it is cancelled until it ends.
+    let answer = loop {
+        tokio::select! {
+            answer = &mut question => break answer,
+            () = tokio::time::sleep(Duration::from_millis(100)) => token.cancel_query(NoTls).await.unwrap(),
+        }
     };
-    let (answer, ()) = tokio::join!(client.query(ENDLESS, &[]), cancel);
     let error = answer.unwrap_err();
     assert_eq!(state(&error), "57014");
     assert!(error.as_db_error().unwrap().message().contains("user request"), "{error}");
