@@ -480,11 +480,11 @@ fn only_the_folds_that_are_needed_are_read_from_clickhouse() {
 #[test]
 fn merged_states_count_as_memory_of_the_question() {
     run(async {
-        // Enough for as many groups, and not for ten sketches of each.
+        // Enough for as many groups, and by far not for thirty sketches of each.
         let few = QueryLimits { memory_bytes_max: 2 << 20, ..QueryLimits::default() };
         let (world, stream) = world("combine_memory", few).await;
         let of = |at: i32| format!("approx_median(delay * {at}) AS m{at}, ");
-        let columns: String = (1..=10).map(of).collect();
+        let columns: String = (1..=30).map(of).collect();
         create(
             &world,
             "wide",
@@ -498,7 +498,7 @@ fn merged_states_count_as_memory_of_the_question() {
         }
         let by_minute = |call: &str| format!("SELECT minute, {call} FROM wide GROUP BY 1");
         assert!(world.rows(&by_minute("sum(n)")).await.unwrap().len() > 5_000);
-        let all: Vec<String> = (1..=10).map(|at| format!("combine(m{at})")).collect();
+        let all: Vec<String> = (1..=30).map(|at| format!("combine(m{at})")).collect();
         let error = world.rows(&by_minute(&all.join(", "))).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Limit { code: "query_memory_exceeded" }, "{error}");
         assert_eq!(world.rows("SELECT combine(n) FROM wide").await.unwrap(), ["16000"]);
