@@ -10,9 +10,7 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
 use clap::Args;
-use streamgauge_engine::decode::{DecodeLimits, Format, decode_metrics};
 use streamgauge_engine::{Engine, EngineConfig, Recovered, RowFilter, SnapshotRequest, ViewRead};
-use streamgauge_schemas::time::wall_clock;
 use streamgauge_schemas::view::{built_in_rollups, rollup};
 use streamgauge_schemas::{EventBatch, MetricsBatch, Summary, View};
 
@@ -95,18 +93,9 @@ fn print_table(results: &[Measured]) {
     println!("(ratio: events/CPU-s beside those of the hash maps; the engine also keeps a log and order)");
 }
 
-fn decode(body: &Body) -> Result<Arc<MetricsBatch>> {
-    let decoded = decode_metrics(&body.bytes, Format::Ndjson, &DecodeLimits::at(wall_clock()))?;
-    ensure!(decoded.rejected.is_empty(), "an event of the workload was rejected: {:?}", decoded.rejected[0]);
-    match decoded.batch {
-        Some(EventBatch::Metrics(batch)) => Ok(batch),
-        other => anyhow::bail!("the workload decodes to {other:?}"),
-    }
-}
-
 fn decode_all(bodies: &Bodies) -> Result<(Vec<Arc<MetricsBatch>>, Measured)> {
     let (before, began) = (CpuTime::of(std::process::id())?, Instant::now());
-    let decoded: Vec<_> = bodies.bodies.iter().map(decode).collect::<Result<_>>()?;
+    let decoded: Vec<_> = bodies.bodies.iter().map(Body::decode).collect::<Result<_>>()?;
     Ok((decoded, Measured::of("decode only", bodies.events, began, &before)?))
 }
 
@@ -120,7 +109,7 @@ enum Source {
 impl Source {
     fn batch(&self, index: usize) -> Option<Result<EventBatch>> {
         let batch = match self {
-            Source::Bytes(bodies) => decode(bodies.get(index)?),
+            Source::Bytes(bodies) => bodies.get(index)?.decode(),
             Source::Rows(batches) => Ok(batches.get(index)?.clone()),
         };
         Some(batch.map(EventBatch::Metrics))

@@ -3,13 +3,17 @@
 //! Events come in the order of a clock that runs evenly through the event time; each then lies up to `disorder` in the
 //! past of that clock. Series take turns at random. Everything is made before a measurement begins.
 
+use std::sync::Arc;
+
+use anyhow::{Result, ensure};
 use bytes::Bytes;
 use clap::Args;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use serde::Serialize;
-use streamgauge_schemas::time::{from_rfc3339, to_rfc3339};
-use streamgauge_schemas::{Duration, EventTime};
+use streamgauge_engine::decode::{DecodeLimits, Format, decode_metrics};
+use streamgauge_schemas::time::{from_rfc3339, to_rfc3339, wall_clock};
+use streamgauge_schemas::{Duration, EventBatch, EventTime, MetricsBatch};
 
 /// Series that share a metric, told apart by `host`.
 const HOSTS: usize = 10;
@@ -32,6 +36,21 @@ pub(crate) struct Shape {
     /// The seed of the generator
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub(crate) seed: u64,
+}
+
+impl Body {
+    /// Decodes it as the program would.
+    ///
+    /// # Errors
+    /// When an event of it is rejected.
+    pub(crate) fn decode(&self) -> Result<Arc<MetricsBatch>> {
+        let decoded = decode_metrics(&self.bytes, Format::Ndjson, &DecodeLimits::at(wall_clock()))?;
+        ensure!(decoded.rejected.is_empty(), "an event of the workload was rejected: {:?}", decoded.rejected[0]);
+        match decoded.batch {
+            Some(EventBatch::Metrics(batch)) => Ok(batch),
+            other => anyhow::bail!("the workload decodes to {other:?}"),
+        }
+    }
 }
 
 impl Default for Shape {
@@ -102,9 +121,6 @@ impl Shape {
 
 #[cfg(test)]
 mod tests {
-    use streamgauge_engine::decode::{DecodeLimits, Format, decode_metrics};
-    use streamgauge_schemas::{EventBatch, time::wall_clock};
-
     use super::*;
 
     fn shape() -> Shape {
@@ -127,12 +143,10 @@ mod tests {
 
     #[test]
     fn every_event_is_accepted_and_in_its_hour() {
-        let (shape, limits) = (shape(), DecodeLimits::at(wall_clock()));
+        let shape = shape();
         let (mut series, mut seen) = (std::collections::HashSet::new(), 0);
         for body in shape.bodies(1, 1_000).bodies {
-            let decoded = decode_metrics(&body.bytes, Format::Ndjson, &limits).unwrap();
-            assert!(decoded.rejected.is_empty());
-            let Some(EventBatch::Metrics(batch)) = decoded.batch else { panic!("events of metrics") };
+            let batch = body.decode().unwrap();
             assert_eq!(batch.len(), body.events);
             assert!(batch.ts.iter().all(|ts| (shape.begin(1)..shape.begin(2)).contains(ts)));
             series.extend(batch.series.iter().map(|entry| entry.id));

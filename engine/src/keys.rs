@@ -113,13 +113,4 @@ impl KeyRegistry {
         });
         known.last = known.last.max(epoch);
     }
-
-    /// The identities, in order, of a worker's keys that pass a test of their bytes.
-    pub(crate) fn select(&self, worker: usize, test: impl Fn(&[u8]) -> bool) -> Vec<SeriesId> {
-        let shard = self.shards[worker].lock();
-        let mut ids: Vec<SeriesId> =
-            shard.keys.iter().filter(|(_, known)| test(&known.bytes)).map(|(id, _)| *id).collect();
-        ids.sort_unstable();
-        ids
-    }
 }

@@ -50,9 +50,6 @@ impl RowFilter {
 /// A test of a series.
 pub type SeriesPredicate = Arc<dyn Fn(&Series) -> bool + Send + Sync>;
 
-/// A test of dimension values in canonical form.
-pub type KeyPredicate = Arc<dyn Fn(&[u8]) -> bool + Send + Sync>;
-
 /// Which dimension values.
 #[derive(Clone, Default)]
 pub enum KeyFilter {
@@ -65,8 +62,6 @@ pub enum KeyFilter {
     NameAnd(String, SeriesPredicate),
     /// Of a view by series: those that pass a test.
     Predicate(SeriesPredicate),
-    /// Of any other view: those that pass a test.
-    Values(KeyPredicate),
     /// Those of these identities.
     Only(Arc<[SeriesId]>),
 }
@@ -80,7 +75,6 @@ impl KeyFilter {
             (KeyFilter::Name(name), Key::Series(series)) => series.name() == name,
             (KeyFilter::NameAnd(name, test), Key::Series(series)) => series.name() == name && test(series),
             (KeyFilter::Predicate(test), Key::Series(series)) => test(series),
-            (KeyFilter::Values(test), Key::Values(bytes)) => test(bytes),
             (KeyFilter::Only(ids), Key::Values(bytes)) => ids.contains(&key_id(bytes)),
             (KeyFilter::Only(ids), Key::Series(series)) => ids.contains(&series.id()),
             _ => false,
@@ -95,7 +89,6 @@ impl fmt::Debug for KeyFilter {
             KeyFilter::Name(name) => write!(f, "Name({name:?})"),
             KeyFilter::NameAnd(name, _) => write!(f, "NameAnd({name:?}, …)"),
             KeyFilter::Predicate(_) => f.write_str("Predicate(…)"),
-            KeyFilter::Values(_) => f.write_str("Values(…)"),
             KeyFilter::Only(ids) => write!(f, "Only({ids:?})"),
         }
     }

@@ -400,7 +400,6 @@ impl WorkerState {
                 ids.sort_unstable();
                 Some(ids)
             }
-            (KeyFilter::Values(test), ViewKeys::Values(registry)) => Some(registry.select(index, |key| test(key))),
             _ => Some(Vec::new()), // a filter of another kind than the view's keys matches none
         };
         let scan = Scan {

@@ -3,10 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use anyhow::{Result, ensure};
-use streamgauge_engine::decode::{DecodeLimits, Format, decode_metrics};
-use streamgauge_schemas::time::wall_clock;
-use streamgauge_schemas::{EventBatch, MetricsBatch};
+use anyhow::Result;
 
 use super::Options;
 use super::run::Run;
@@ -34,7 +31,7 @@ pub(super) async fn run(options: &Options, shape: &Shape) -> Result<Vec<Measured
         }
         let of: Arc<[Body]> = bodies.bodies.clone().into();
         let (before, began) = (CpuTime::of(std::process::id())?, Instant::now());
-        run.append(move |index| Some(decode(of.get(index)?))).await?;
+        run.append(move |index| Some(of.get(index)?.decode())).await?;
         let measured = Measured::of(name, bodies.events, began, &before)?;
         run.held(bodies.events).await?;
         results.push(measured);
@@ -52,13 +49,4 @@ pub(super) async fn run(options: &Options, shape: &Shape) -> Result<Vec<Measured
         );
     }
     Ok(results)
-}
-
-fn decode(body: &Body) -> Result<Arc<MetricsBatch>> {
-    let decoded = decode_metrics(&body.bytes, Format::Ndjson, &DecodeLimits::at(wall_clock()))?;
-    ensure!(decoded.rejected.is_empty(), "an event of the workload was rejected: {:?}", decoded.rejected[0]);
-    match decoded.batch {
-        Some(EventBatch::Metrics(batch)) => Ok(batch),
-        other => anyhow::bail!("the workload decodes to {other:?}"),
-    }
 }
