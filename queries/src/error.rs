@@ -41,7 +41,7 @@ pub enum QueryError {
         statement: String,
     },
     /// A setting that is not ours to change.
-    #[error("{name} cannot be set; the settings are streamgauge.epoch and streamgauge.partial")]
+    #[error("{name} cannot be set; the settings are streamgauge.epoch, streamgauge.partial and streamgauge.pushdown")]
     UnknownSetting {
         /// The name as given.
         name: String,

@@ -23,6 +23,17 @@ use tokio::time::Instant;
 /// A stream of rows from ClickHouse.
 pub type HistoryStream = BoxStream<'static, Result<RecordBatch, HistoryError>>;
 
+/// A table that is sent along with a query.
+#[derive(Clone, Debug)]
+pub struct ExternalTable {
+    /// Its name in the query.
+    pub name: String,
+    /// Its columns in ClickHouse's SQL, such as `ts DateTime64(6, 'UTC'), x Nullable(Int64)`.
+    pub structure: String,
+    /// Its rows, at least one batch, with columns of these names.
+    pub batches: Vec<RecordBatch>,
+}
+
 /// Reads from ClickHouse.
 #[async_trait]
 pub trait History: Send + Sync + 'static {
@@ -31,6 +42,9 @@ pub trait History: Send + Sync + 'static {
     /// Texts come as `Utf8`, also those of `LowCardinality`; `Map` as an Arrow map; `DateTime64(6, 'UTC')` as a
     /// timestamp in µs; `UInt128` as sixteen bytes, lowest first. Dropping the stream ends the query in ClickHouse.
     async fn query(&self, sql: &str) -> Result<HistoryStream, HistoryError>;
+
+    /// As [`query`](Self::query), with tables of ours that the query may name.
+    async fn query_with(&self, sql: &str, tables: Vec<ExternalTable>) -> Result<HistoryStream, HistoryError>;
 
     /// Whether ClickHouse answers; says so within about a second.
     async fn available(&self) -> Result<(), HistoryError>;
@@ -93,9 +107,24 @@ pub(crate) async fn read(
     upto: Epoch,
     waits: Waits,
 ) -> Result<HistoryStream, HistoryError> {
+    read_with(history, sql, Vec::new(), upto, waits).await
+}
+
+/// As [`read`], with `tables` of ours.
+pub(crate) async fn read_with(
+    history: Arc<dyn History>,
+    sql: String,
+    tables: Vec<ExternalTable>,
+    upto: Epoch,
+    waits: Waits,
+) -> Result<HistoryStream, HistoryError> {
     let batches = {
         let _wait = waits.begin(upto);
-        watched(history.as_ref(), history.query(&sql)).await.and_then(|answer| answer)
+        let query = match tables.is_empty() {
+            true => history.query(&sql),
+            false => history.query_with(&sql, tables),
+        };
+        watched(history.as_ref(), query).await.and_then(|answer| answer)
     };
     let batches = batches.map_err(|error| error.up_to(upto))?;
     let rest = stream::unfold(Some(batches), move |batches| {

@@ -18,6 +18,7 @@
 //! - `tables`: streams and views as tables of DataFusion.
 //! - [`views`]: from the statement of a view to its program.
 //! - `combine`: coarser questions over a view.
+//! - `pushdown`: parts of a plan that ClickHouse computes.
 //! - `threads`, `yielding`: where questions are computed, and how they can be ended.
 //! - [`session`]: one SQL statement from text to batches.
 //! - [`mod@format`]: batches as JSON, NDJSON, CSV and Arrow.
@@ -41,6 +42,7 @@ pub mod metrics;
 pub mod options;
 pub mod postgres;
 mod predicate;
+mod pushdown;
 mod question;
 pub mod series;
 pub mod session;
@@ -52,7 +54,7 @@ mod yielding;
 
 pub use error::{ErrorKind, QueryError};
 pub use format::Format;
-pub use history::{History, HistoryError};
+pub use history::{ExternalTable, History, HistoryError};
 pub use limits::QueryLimits;
 pub use live::view::{FollowView, LiveView, RowKey, ViewAnswer, ViewChange, ViewRow};
 pub use live::{Change, FollowQuery, LiveSeries};

@@ -3,6 +3,7 @@
 //! ```sql
 //! SET streamgauge.epoch = 1714521600000000;
 //! SET streamgauge.partial = true;
+//! SET streamgauge.pushdown = false;
 //! SELECT count(*) FROM metrics
 //! ```
 
@@ -21,6 +22,7 @@ use crate::postgres::dialect;
 
 const EPOCH: &str = "streamgauge.epoch";
 const PARTIAL: &str = "streamgauge.partial";
+const PUSHDOWN: &str = "streamgauge.pushdown";
 
 /// A statement that only reads, and how it is asked.
 #[derive(Debug)]
@@ -160,6 +162,10 @@ fn apply(set: &Set, options: &mut AskOptions) -> Result<(), QueryError> {
         PARTIAL => {
             options.partial = value.to_lowercase().parse().map_err(|_| wrong(PARTIAL, "true or false"))?;
         }
+        PUSHDOWN => {
+            let pushed: bool = value.to_lowercase().parse().map_err(|_| wrong(PUSHDOWN, "true or false"))?;
+            options.unpushed = !pushed;
+        }
         _ => return Err(QueryError::UnknownSetting { name }),
     }
     Ok(())
@@ -191,7 +197,7 @@ mod tests {
     use super::*;
 
     fn parse(sql: &str) -> Result<(String, Option<u64>, bool), QueryError> {
-        let options = AskOptions { min_epoch: Some(Epoch(7)), partial: false };
+        let options = AskOptions { min_epoch: Some(Epoch(7)), ..AskOptions::default() };
         let question = Question::parse(sql, options, 50)?;
         Ok((question.statement.to_string(), question.options.min_epoch.map(|epoch| epoch.0), question.options.partial))
     }
@@ -213,12 +219,16 @@ mod tests {
     #[test]
     fn other_texts_are_refused_with_what_would_be_taken() {
         for (sql, says) in [
-            ("SET datafusion.execution.batch_size = 1; SELECT 1", "streamgauge.epoch and streamgauge.partial"),
-            ("SET TIME ZONE 'UTC'; SELECT 1", "streamgauge.epoch and streamgauge.partial"),
+            (
+                "SET datafusion.execution.batch_size = 1; SELECT 1",
+                "streamgauge.epoch, streamgauge.partial and streamgauge.pushdown",
+            ),
+            ("SET TIME ZONE 'UTC'; SELECT 1", "streamgauge.epoch, streamgauge.partial and streamgauge.pushdown"),
             ("SET streamgauge.epoch = 'now'; SELECT 1", "streamgauge.epoch must be set to an epoch"),
             ("SET streamgauge.epoch = -1; SELECT 1", "-1 is not"),
             ("SET streamgauge.epoch = 1.5; SELECT 1", "1.5 is not"),
             ("SET streamgauge.partial = 1; SELECT 1", "true or false"),
+            ("SET streamgauge.pushdown = 1; SELECT 1", "true or false"),
             ("SET streamgauge.partial = true", "no SQL question"),
             ("", "no SQL question"),
             ("SELECT 1; SELECT 2", "a single question"),

@@ -64,6 +64,7 @@ use crate::options::{AskOptions, Partial};
 use crate::postgres;
 use crate::postgres::catalog::PG_CATALOG;
 use crate::postgres::information::INFORMATION_SCHEMA;
+use crate::pushdown::{Parts, pushed};
 use crate::question::{Parameters, Question, not_a_question};
 use crate::tables::{CATALOG, SCHEMA, Statement, StatementCatalog, table_names};
 use crate::threads::{Task, Threads};
@@ -92,6 +93,7 @@ struct Inner {
     base: SessionState,
     readings: Arc<Readings>,
     backfills: Arc<Backfills>,
+    parts: Arc<Parts>,
     permits: Arc<Semaphore>,
     threads: Threads,
 }
@@ -187,6 +189,7 @@ impl QueryEngine {
                 base,
                 readings: Arc::default(),
                 backfills: Arc::default(),
+                parts: Arc::default(),
                 permits,
                 threads,
             }),
@@ -329,7 +332,7 @@ impl QueryEngine {
         let (engine, given, waits) = (self.clone(), given.to_vec(), Waits::default());
         let work = async move {
             let fail = |error| QueryError::from_datafusion(error, engine.inner.limits.memory_bytes_max);
-            let state = engine.session(Arc::default(), Waits::default(), true);
+            let state = engine.session(engine.statement(Arc::default(), Waits::default(), true));
             let plan = engine.logical_plan(&state, question.statement.clone()).await?;
             let (plan, parameters) = parameters::described(plan, &given).map_err(fail)?;
             let plan = state.optimize(&combine::rewritten(plan).map_err(fail)?).map_err(fail)?;
@@ -458,8 +461,9 @@ impl QueryEngine {
     async fn begin(&self, question: &Question, access: Access, waits: &Waits) -> Result<Answer, QueryError> {
         let fail = |error| QueryError::from_datafusion(error, self.inner.limits.memory_bytes_max);
         let capture = Arc::new(Capture::default());
-        let state = self.session(capture.clone(), waits.clone(), matches!(access, Access::Away(_)));
-        let plan = self.plan(&state, question).await?;
+        let statement = self.statement(capture.clone(), waits.clone(), matches!(access, Access::Away(_)));
+        let state = self.session(statement.clone());
+        let plan = self.plan(&state, &statement, question).await?;
         let epoch = capture.take(&self.inner.engine).await.map_err(|error| self.explain(error))?;
         let partial = match (access, capture.history_upto()) {
             (Access::Away(error), upto) if upto > Epoch::ZERO => Some(Partial::new(upto, &error)),
@@ -470,24 +474,35 @@ impl QueryEngine {
         Ok((Begun { named: question.named(&schema), schema, epoch, partial }, batches))
     }
 
-    /// A session whose tables read one snapshot.
-    fn session(&self, capture: Arc<Capture>, waits: Waits, memory_only: bool) -> SessionState {
-        let Inner { engine, history, limits, base, .. } = &*self.inner;
+    /// What the tables of a statement share.
+    fn statement(&self, capture: Arc<Capture>, waits: Waits, memory_only: bool) -> Statement {
+        let Inner { engine, history, limits, readings, backfills, parts, .. } = &*self.inner;
         let (engine, history, time_max) = (engine.clone(), history.clone(), limits.time_max);
-        let (readings, backfills) = (self.inner.readings.clone(), self.inner.backfills.clone());
-        let statement = Statement { engine, history, memory_only, capture, readings, backfills, waits, time_max };
-        let mut state = base.clone();
+        let (readings, backfills, parts) = (readings.clone(), backfills.clone(), parts.clone());
+        Statement { engine, history, memory_only, capture, readings, backfills, parts, waits, time_max }
+    }
+
+    /// A session whose tables read one snapshot.
+    fn session(&self, statement: Statement) -> SessionState {
+        let mut state = self.inner.base.clone();
         state.register_catalog_list(Arc::new(StatementCatalog(statement)));
         state.mark_start_execution();
         state
     }
 
-    async fn plan(&self, state: &SessionState, question: &Question) -> Result<Arc<dyn ExecutionPlan>, QueryError> {
+    async fn plan(
+        &self,
+        state: &SessionState,
+        statement: &Statement,
+        question: &Question,
+    ) -> Result<Arc<dyn ExecutionPlan>, QueryError> {
         let fail = |error| QueryError::from_datafusion(error, self.inner.limits.memory_bytes_max);
         let plan = self.logical_plan(state, question.statement.clone()).await?;
         let plan = parameters::bound(plan, &question.parameters).map_err(fail)?;
         let plan = combine::rewritten(plan).map_err(fail)?;
-        state.create_physical_plan(&plan).await.map_err(fail)
+        let plan = state.optimize(&plan).map_err(fail)?;
+        let plan = if question.options.unpushed { plan } else { pushed(plan, statement).map_err(fail)? };
+        state.query_planner().create_physical_plan(&plan, state).await.map_err(fail)
     }
 
     async fn logical_plan(&self, state: &SessionState, statement: SqlStatement) -> Result<LogicalPlan, QueryError> {

@@ -15,7 +15,7 @@ use streamgauge_schemas::time::wall_clock;
 use streamgauge_schemas::{Duration as Span, Epoch, EventTime, StreamDefinition};
 use support::{Event, Weather, World, run};
 
-const PARTIAL: AskOptions = AskOptions { min_epoch: None, partial: true };
+const PARTIAL: AskOptions = AskOptions { min_epoch: None, partial: true, unpushed: false };
 /// Rows of history: more than ClickHouse sends at once.
 const BURIED: usize = 200_000;
 
@@ -203,7 +203,7 @@ fn a_read_that_does_not_end() {
             assert!(matches!(error, QueryError::Time(_)), "{error:?}");
         }
         let epoch = Epoch(1);
-        let options = AskOptions { min_epoch: Some(epoch), partial: true };
+        let options = AskOptions { min_epoch: Some(epoch), partial: true, ..AskOptions::default() };
         assert!(ask(&world, sql, options).await.unwrap().get("partial").is_none(), "and whole again");
     });
 }

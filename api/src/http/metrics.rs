@@ -176,7 +176,7 @@ pub(crate) async fn data(
         None => false,
         Some(text) => text.parse().map_err(|_| bad("partial", format!("{text:?} is neither true nor false")))?,
     };
-    let options = AskOptions { min_epoch: min_epoch(&headers)?, partial };
+    let options = AskOptions { min_epoch: min_epoch(&headers)?, partial, ..AskOptions::default() };
     let aggregation = parameters.one("aggregation").unwrap_or("avg").to_owned();
     let query = SeriesQuery {
         start: moment("start_time", "now-1h")?,

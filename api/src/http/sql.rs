@@ -63,7 +63,7 @@ pub(crate) enum SqlFormat {
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct SqlRequest {
-    /// One statement that reads, or one about views (`CREATE`, `DROP`, `SHOW`, `EXPLAIN MATERIALIZED VIEW`). Before one that reads may stand `SET streamgauge.epoch = …;` and `SET streamgauge.partial = true;`.
+    /// One statement that reads, or one about views (`CREATE`, `DROP`, `SHOW`, `EXPLAIN MATERIALIZED VIEW`). Before one that reads may stand `SET streamgauge.epoch = …;`, `SET streamgauge.partial = true;` and `SET streamgauge.pushdown = false;`.
     #[schema(example = "SELECT name, count(*) FROM metrics GROUP BY name")]
     sql: String,
     /// Values for `$1`, `$2`, … of the statement, the first for `$1`.
@@ -138,8 +138,10 @@ pub(crate) async fn query(Ready(running): Ready, headers: HeaderMap, body: Body)
     })?;
     let started = std::time::Instant::now();
     let answer = {
-        let (params, options) =
-            (Parameters::from_json(&request.params), AskOptions { min_epoch, partial: request.partial });
+        let (params, options) = (
+            Parameters::from_json(&request.params),
+            AskOptions { min_epoch, partial: request.partial, ..AskOptions::default() },
+        );
         running.queries.sql_with(&request.sql, params, options).await?
     };
     let (epoch, partial) = (answer.epoch, answer.partial.clone());

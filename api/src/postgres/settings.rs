@@ -38,11 +38,12 @@ const HARMLESS: [&str; 22] = [
 ];
 const EPOCH: &str = "streamgauge.epoch";
 const PARTIAL: &str = "streamgauge.partial";
+const PUSHDOWN: &str = "streamgauge.pushdown";
 
 /// Whether a setting can be set and shown.
 pub(super) fn is_known(name: &str) -> bool {
     let name = name.to_lowercase();
-    matches!(name.as_str(), EPOCH | PARTIAL)
+    matches!(name.as_str(), EPOCH | PARTIAL | PUSHDOWN)
         || HARMLESS.contains(&name.as_str())
         || name.starts_with("enable_")
         || postgres::setting(&name).is_some()
@@ -64,7 +65,7 @@ impl Settings {
         let name = name.to_lowercase();
         if !is_known(&name) {
             return Err(PostgresError::new("42704", format!("there is no setting {name:?}")).with_hint(format!(
-                "the settings of questions are {EPOCH} and {PARTIAL}; those of PostgreSQL's clients are taken"
+                "the settings of questions are {EPOCH}, {PARTIAL} and {PUSHDOWN}; those of PostgreSQL's clients are taken"
             )));
         }
         let wrong = |value: &str, expected: &str| {
@@ -79,6 +80,10 @@ impl Settings {
             (PARTIAL, value) => {
                 let read = |text: &str| truth(text).ok_or_else(|| wrong(text, "true or false"));
                 self.options.partial = value.map(read).transpose()?.unwrap_or_default();
+            }
+            (PUSHDOWN, value) => {
+                let read = |text: &str| truth(text).ok_or_else(|| wrong(text, "true or false"));
+                self.options.unpushed = !value.map(read).transpose()?.unwrap_or(true);
             }
             ("statement_timeout", value) => {
                 let read = |text: &str| duration(text).ok_or_else(|| wrong(text, "a time such as 500 (ms) or 10s"));
@@ -126,6 +131,7 @@ impl Settings {
         let default = match name.as_str() {
             EPOCH => "0",
             PARTIAL => "off",
+            PUSHDOWN => "on",
             "session_authorization" => postgres::ROLE,
             name => postgres::setting(name).unwrap_or_default(),
         };
@@ -134,7 +140,7 @@ impl Settings {
 
     /// All that PostgreSQL's clients know, and ours, with their values.
     pub(super) fn all(&self) -> Vec<(&'static str, String)> {
-        let names = postgres::SETTINGS.iter().map(|(name, _)| *name).chain([EPOCH, PARTIAL]);
+        let names = postgres::SETTINGS.iter().map(|(name, _)| *name).chain([EPOCH, PARTIAL, PUSHDOWN]);
         names.map(|name| (name, self.get(name))).collect()
     }
 }
@@ -171,7 +177,7 @@ mod tests {
         settings.set("StreamGauge.Epoch", Some("17")).expect("an epoch");
         settings.set("streamgauge.partial", Some("on")).expect("a truth");
         settings.set("statement_timeout", Some("2s")).expect("a time");
-        assert_eq!(settings.options, AskOptions { min_epoch: Some(Epoch(17)), partial: true });
+        assert_eq!(settings.options, AskOptions { min_epoch: Some(Epoch(17)), partial: true, ..AskOptions::default() });
         assert_eq!(settings.timeout, Some(Duration::from_secs(2)));
         assert_eq!(
             (settings.get("streamgauge.epoch").as_str(), settings.get("DateStyle").as_str()),

@@ -489,7 +489,7 @@ export interface components {
             /** @description Whether an answer from memory alone will do when ClickHouse is away or fails; it is marked. */
             partial?: boolean;
             /**
-             * @description One statement that reads, or one about views (`CREATE`, `DROP`, `SHOW`, `EXPLAIN MATERIALIZED VIEW`). Before one that reads may stand `SET streamgauge.epoch = …;` and `SET streamgauge.partial = true;`.
+             * @description One statement that reads, or one about views (`CREATE`, `DROP`, `SHOW`, `EXPLAIN MATERIALIZED VIEW`). Before one that reads may stand `SET streamgauge.epoch = …;`, `SET streamgauge.partial = true;` and `SET streamgauge.pushdown = false;`.
              * @example SELECT name, count(*) FROM metrics GROUP BY name
              */
             sql: string;
