@@ -15,6 +15,7 @@ use streamgauge_schemas::{Duration, EventTime, Summary};
 use utoipa::ToSchema;
 
 use super::Ready;
+use super::asker::AskedBy;
 use super::problem::Problem;
 use super::sql::{PartialAnswer, mark, min_epoch};
 
@@ -157,6 +158,7 @@ pub(crate) async fn dimensions(
         (status = 504, body = Problem, description = "ClickHouse did not send its part in time")))]
 pub(crate) async fn data(
     Ready(running): Ready,
+    AskedBy(asker): AskedBy,
     Path(name): Path<String>,
     headers: HeaderMap,
     RawQuery(query): RawQuery,
@@ -188,7 +190,7 @@ pub(crate) async fn data(
         metric: name,
     };
     let started = std::time::Instant::now();
-    let answer = running.queries.series(&query, options).await?;
+    let answer = running.queries.asked_by(asker).series(&query, options).await?;
     metrics::histogram!("streamgauge_query_seconds", "kind" => "series").record(started.elapsed().as_secs_f64());
     let mut response = Json(answer_json(&answer, &aggregation)).into_response();
     mark(&mut response, answer.epoch, answer.partial.as_ref());

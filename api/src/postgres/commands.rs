@@ -134,7 +134,7 @@ impl Session {
         if self.portals.contains_key(cursor) {
             return Err(PostgresError::new("42P03", format!("cursor {cursor:?} already exists")).into());
         }
-        let described = limits.hold(self.queries.describe(question, &[])).await?;
+        let described = limits.hold(self.queries().describe(question, &[])).await?;
         let described = described.map_err(|error| PostgresError::of(error, question))?;
         let held = self.transaction == Transaction::None;
         self.keep(cursor.to_owned(), Portal::cursor(question, described.columns, held))?;

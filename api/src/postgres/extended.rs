@@ -104,7 +104,7 @@ impl Session {
             self.check_transaction()?;
             let given: Vec<Option<DataType>> = kinds.iter().map(|kind| types::arrow_of(*kind)).collect();
             let limits = self.limits();
-            let described = limits.hold(self.queries.describe(sql, &given)).await?;
+            let described = limits.hold(self.queries().describe(sql, &given)).await?;
             let described = described.map_err(|error| PostgresError::of(error, sql))?;
             let told = |(place, arrow): (usize, DataType)| {
                 let given = kinds.get(place).copied().filter(|kind| *kind != 0 && types::arrow_of(*kind).is_some());

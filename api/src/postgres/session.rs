@@ -8,7 +8,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use streamgauge_queries::{Parameters, QueryEngine};
+use streamgauge_queries::{Asker, Parameters, QueryEngine};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -25,7 +25,8 @@ use super::text::{statements, words};
 /// See the module.
 pub(super) struct Session {
     pub(super) connection: Connection,
-    pub(super) queries: Arc<QueryEngine>,
+    queries: Arc<QueryEngine>,
+    asker: Asker,
     pub(super) settings: Settings,
     pub(super) transaction: Transaction,
     pub(super) prepared: HashMap<String, Arc<Prepared>>,
@@ -90,6 +91,7 @@ impl Session {
     pub(super) async fn open(
         connection: Connection,
         queries: Arc<QueryEngine>,
+        asker: Asker,
         place: Place,
         stopping: CancellationToken,
         parameters: &[(String, String)],
@@ -97,6 +99,7 @@ impl Session {
         let mut session = Session {
             connection,
             queries,
+            asker,
             settings: Settings::default(),
             transaction: Transaction::None,
             prepared: HashMap::new(),
@@ -248,6 +251,11 @@ impl Session {
         Ok(())
     }
 
+    /// What the session asks of.
+    pub(super) fn queries(&self) -> QueryEngine {
+        self.queries.asked_by(Asker { limits: self.settings.limits, ..self.asker.clone() })
+    }
+
     /// Begins a statement.
     pub(super) fn limits(&self) -> Limits {
         Limits {
@@ -287,7 +295,7 @@ impl Session {
         use arrow::array::AsArray;
         use futures::StreamExt;
 
-        let answer = limits.hold(self.queries.sql(sql, self.settings.options)).await?;
+        let answer = limits.hold(self.queries().sql(sql, self.settings.options)).await?;
         let mut answer = answer.map_err(|error| PostgresError::of(error, sql))?;
         while let Some(batch) = limits.hold(answer.next()).await? {
             let batch = batch.map_err(|error| PostgresError::of(error, sql))?;
@@ -312,7 +320,7 @@ impl Session {
         limits: &Limits,
     ) -> Result<Answer, Failure> {
         let started = std::time::Instant::now();
-        let stream = limits.hold(self.queries.sql_with(sql, parameters, self.settings.options)).await?;
+        let stream = limits.hold(self.queries().sql_with(sql, parameters, self.settings.options)).await?;
         let stream = stream.map_err(|error| PostgresError::of(error, sql))?;
         metrics::histogram!("streamgauge_query_seconds", "kind" => "pg").record(started.elapsed().as_secs_f64());
         if let Some(partial) = &stream.partial {

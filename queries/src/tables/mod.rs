@@ -26,6 +26,7 @@ use streamgauge_engine::Engine;
 use crate::capture::Capture;
 use crate::history::{History, Waits};
 use crate::predicate::Predicate;
+use crate::system::System;
 use crate::views::{Backfills, Readings};
 
 pub(crate) use catalog::{CATALOG, SCHEMA, StatementCatalog, table_names};
@@ -41,6 +42,7 @@ pub(crate) struct Statement {
     pub(crate) capture: Arc<Capture>,
     pub(crate) readings: Arc<Readings>,
     pub(crate) backfills: Arc<Backfills>,
+    pub(crate) system: Arc<System>,
     pub(crate) waits: Waits,
     pub(crate) time_max: Duration,
 }
