@@ -144,7 +144,9 @@ impl Shared {
         if start.minor > 0 || !unknown.is_empty() {
             connection.out.negotiate(&unknown);
         }
+        let nameless = || PostgresError::fatal("28000", "no user name is in the first message");
         let opened = match &self.secret {
+            _ if user.is_empty() => Ok(Err(nameless())),
             Some(secret) => tokio::time::timeout(BEGIN_MAX, authenticate(&mut connection, secret, &user)).await,
             None => Ok(Ok(())),
         };

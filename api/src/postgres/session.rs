@@ -19,7 +19,7 @@ use super::error::{PostgresError, notice};
 use super::extended::{Portal, Prepared};
 use super::message::{Frontend, Transaction};
 use super::rows::{self, Answer, Progress, Writing};
-use super::settings::Settings;
+use super::settings::{SetBack, Settings};
 use super::text::{statements, words};
 
 /// See the module.
@@ -28,6 +28,8 @@ pub(super) struct Session {
     queries: Arc<QueryEngine>,
     asker: Asker,
     pub(super) settings: Settings,
+    /// What is set back at the end of the transaction.
+    pub(super) set_back: SetBack,
     pub(super) transaction: Transaction,
     pub(super) prepared: HashMap<String, Arc<Prepared>>,
     pub(super) portals: HashMap<String, Portal>,
@@ -101,6 +103,7 @@ impl Session {
             queries,
             asker,
             settings: Settings::default(),
+            set_back: SetBack::default(),
             transaction: Transaction::None,
             prepared: HashMap::new(),
             portals: HashMap::new(),
@@ -128,7 +131,11 @@ impl Session {
     fn set_at_start(&mut self, parameters: &[(String, String)]) -> Result<(), PostgresError> {
         for (name, value) in parameters {
             match name.as_str() {
-                "user" | "database" | "replication" => {}
+                "user" | "database" => {}
+                "replication" if !matches!(value.as_str(), "false" | "off" | "no" | "0") => {
+                    return Err(PostgresError::new("0A000", "there is no replication over this protocol"));
+                }
+                "replication" => {}
                 "options" => {
                     for option in options(value) {
                         let (name, value) = option.split_once('=').unwrap_or((&option, ""));
@@ -205,6 +212,20 @@ impl Session {
                 error.write(&mut self.connection.out);
                 let _ = self.connection.flush().await; // the connection ends in any case
                 return Err(Gone);
+            }
+            Frontend::Call => {
+                let error = PostgresError::new("0A000", "functions are not called by their numbers here");
+                self.settle(Err(error.with_hint("write SELECT function(…)").into()))?;
+                self.connection.out.ready(self.transaction);
+                return Ok(());
+            }
+            Frontend::NotUtf8 { simple } => {
+                let error = PostgresError::new("22021", "a text of the message is not UTF-8");
+                self.skipping = !self.settle(Err(error.into()))? && !simple;
+                if simple {
+                    self.connection.out.ready(self.transaction);
+                }
+                return Ok(());
             }
             Frontend::Parse { name, sql, kinds } => self.parse(name, &sql, &kinds).await,
             Frontend::Bind(bind) => self.bind(bind),

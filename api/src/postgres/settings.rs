@@ -49,8 +49,41 @@ pub(super) fn is_known(name: &str) -> bool {
         || postgres::setting(&name).is_some()
 }
 
-/// The settings of one session.
+/// What is set back at the end of a transaction.
 #[derive(Debug, Default)]
+pub(super) struct SetBack {
+    /// To these, when it is rolled back.
+    before: Option<Settings>,
+    /// To these, when it is committed: what was set `LOCAL` in it is not among them.
+    without_local: Option<Settings>,
+}
+
+impl SetBack {
+    /// A transaction begins.
+    pub(super) fn begin(&mut self, settings: &Settings) {
+        self.before.get_or_insert_with(|| settings.clone());
+    }
+
+    /// Something is about to be set, for the transaction alone if `local`.
+    pub(super) fn set(&mut self, settings: &Settings, name: &str, value: Option<&str>, local: bool) {
+        if local {
+            self.without_local.get_or_insert_with(|| settings.clone());
+        } else if let Some(lasting) = &mut self.without_local {
+            let _ = lasting.set(name, value); // the session's own are set the same way, and say what is wrong
+        }
+    }
+
+    /// The transaction ends.
+    pub(super) fn end(&mut self, settings: &mut Settings, committed: bool) {
+        let SetBack { before, without_local } = std::mem::take(self);
+        if let Some(to) = if committed { without_local } else { before } {
+            *settings = to;
+        }
+    }
+}
+
+/// The settings of one session.
+#[derive(Clone, Debug, Default)]
 pub(super) struct Settings {
     values: BTreeMap<String, String>,
     /// How its questions are asked.
@@ -177,6 +210,28 @@ mod tests {
         assert_eq!((settings.limits.rows_max, settings.get("streamgauge.rows_max")), (Some(5), "5".into()));
         settings.reset();
         assert!(!settings.options.partial && settings.limits == OwnLimits::default());
+    }
+
+    #[test]
+    fn a_transaction_sets_back_what_was_set_in_it() {
+        for (committed, expected) in [(true, ["20", "3"]), (false, ["10", "1"])] {
+            let (mut settings, mut set_back) = (Settings::default(), SetBack::default());
+            let set = |set_back: &mut SetBack, settings: &mut Settings, name: &str, value: &str, local: bool| {
+                set_back.set(settings, name, Some(value), local);
+                settings.set(name, Some(value)).expect(name);
+            };
+            set(&mut SetBack::default(), &mut settings, "statement_timeout", "10", false);
+            set(&mut SetBack::default(), &mut settings, "streamgauge.rows_max", "1", false);
+            set_back.begin(&settings);
+            set(&mut set_back, &mut settings, "statement_timeout", "20", false);
+            set(&mut set_back, &mut settings, "streamgauge.rows_max", "2", true);
+            set(&mut set_back, &mut settings, "statement_timeout", "30", true);
+            set(&mut set_back, &mut settings, "streamgauge.rows_max", "3", false);
+            assert_eq!(settings.get("statement_timeout"), "30");
+            set_back.end(&mut settings, committed);
+            assert_eq!(["statement_timeout", "streamgauge.rows_max"].map(|name| settings.get(name)), expected);
+            assert_eq!(settings.limits.rows_max.map(|rows| rows.to_string()).as_deref(), Some(expected[1]));
+        }
     }
 
     #[test]
