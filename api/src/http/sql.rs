@@ -127,7 +127,8 @@ pub(crate) struct SqlAnswer {
     responses((status = 200, body = SqlAnswer, description = "JSON; the other formats are plain bodies",
             headers(("X-Streamgauge-Epoch" = u64, description = "the answer is exact up to this epoch"),
                 ("X-Streamgauge-Partial" = String, description = "what is missing; only of a partial answer"))),
-        (status = 400, body = Problem), (status = 422, body = Problem), (status = 429, body = Problem), (status = 503, body = Problem),
+        (status = 400, body = Problem), (status = 409, body = Problem, description = "the statement was cancelled"),
+        (status = 422, body = Problem), (status = 429, body = Problem), (status = 503, body = Problem),
         (status = 504, body = Problem, description = "ClickHouse did not send its part in time")))]
 pub(crate) async fn query(
     Ready(running): Ready,

@@ -203,7 +203,27 @@ async fn the_catalogues_have_the_types_of_postgres() {
         .unwrap();
     let rows: Vec<(u32, Vec<u32>)> = rows.iter().map(|row| (row.get(0), row.get(1))).collect();
     assert_eq!(rows, [(20, vec![1016]), (25, vec![1009])]);
-    // A type that the client does not know by itself is found the way that clients look.
+    // A client that looks for what it does not know of a type asks for parts of kinds that there are not.
+    let parts = client.query(
+        "WITH RECURSIVE tree(oid, elem, parts, names, base, depth) AS (
+             SELECT k.oid, k.elem, k.parts, k.names, k.base, 0 FROM (SELECT t.oid AS oid, t.typelem AS elem,
+                 (CASE WHEN t.typtype = 'c' THEN (SELECT array_agg(a.atttypid ORDER BY a.attnum) FROM pg_attribute a
+                     WHERE a.attrelid = t.typrelid) ELSE NULL END) AS parts,
+                 (CASE WHEN t.typtype = 'c' THEN (SELECT array_agg(a.attname::text) FROM pg_attribute a
+                     WHERE a.attrelid = t.typrelid) ELSE NULL END) AS names,
+                 (CASE WHEN t.typtype = 'd' THEN (SELECT b.oid FROM pg_type b WHERE b.oid = t.typbasetype) ELSE NULL END) AS base
+                 FROM pg_catalog.pg_type t) AS k WHERE k.oid = ANY($1::oid[])
+             UNION ALL
+             SELECT t.oid, t.typelem, up.parts, up.names, up.base, up.depth + 1 FROM pg_type t, tree up
+                 WHERE (up.elem IS NOT NULL AND t.oid = up.elem) OR (up.parts IS NOT NULL AND t.oid = ANY(up.parts)))
+         SELECT DISTINCT *, elem::regtype::text AS elem_name FROM tree ORDER BY depth DESC",
+        &[&vec![1016_u32]],
+    );
+    let parts = parts.await.unwrap();
+    let kinds: Vec<&Type> = parts[0].columns().iter().map(tokio_postgres::Column::type_).collect();
+    assert_eq!(kinds[..5], [&Type::OID, &Type::OID, &Type::OID_ARRAY, &Type::TEXT_ARRAY, &Type::OID]);
+    let found: Vec<(u32, u32, Option<&str>)> = parts.iter().map(|row| (row.get(0), row.get(1), row.get(6))).collect();
+    assert_eq!(found, [(20, 0, Some("???")), (1016, 20, Some("bigint"))]);
     let arrays = client.query_one(
         "SELECT array_agg(value) AS a, array_agg((value + 0)::smallint) AS b, array_agg('x') AS c FROM generate_series(1, 2)",
         &[],

@@ -15,6 +15,7 @@
 //! | `a LIKE 'x/_%' ESCAPE '/'` | `a LIKE 'x\_%'` |
 //! | `s IN (SELECT … current_setting('search_path') …)` | `s IN ('public')` |
 //! | `SELECT 1, 1` | `SELECT 1, 1 AS …`: names of columns are there once |
+//! | `CASE WHEN typtype = 'c' THEN … END` | null: there are no types of that kind |
 //! | `SELECT … FROM pg_index …` | no rows; see [`absent`](super::absent) |
 //!
 //! A statement that has none of these is left as it is.
@@ -84,6 +85,9 @@ impl VisitorMut for Adapter {
     }
 
     fn pre_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
+        if let Some(other) = absent::without_kinds(expr) {
+            *expr = other;
+        }
         if let Expr::Function(function) = expr
             && let FunctionArguments::Subquery(query) = &mut function.args
             && absent::last(&function.name).eq_ignore_ascii_case("array")

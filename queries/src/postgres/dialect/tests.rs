@@ -73,6 +73,19 @@ fn forms_of_postgres_become_datafusions() {
         ("SELECT db.oid, db.*, x.oid FROM db, x", "SELECT db.oid AS \"oid_2\", db.*, x.oid FROM db, x"),
         ("SELECT ts, * FROM t", "SELECT ts AS \"ts_2\", * FROM t"),
         ("SELECT ts, ts::date, t.a, u.a FROM t, u", "SELECT ts, ts::DATE AS \"ts_2\", t.a, u.a FROM t, u"),
+        (
+            "SELECT CASE WHEN t.typtype = 'd' THEN (WITH RECURSIVE b AS (SELECT 1 AS oid) SELECT oid FROM b) ELSE NULL END FROM t",
+            "SELECT CAST(NULL AS INT UNSIGNED) FROM t",
+        ),
+        (
+            "SELECT CASE WHEN (typtype = 'c') THEN (SELECT array_agg(a.atttypid ORDER BY 1) FROM pg_attribute a) END FROM t",
+            "SELECT CAST(NULL AS INT UNSIGNED[]) FROM t",
+        ),
+        ("SELECT CASE WHEN typtype = 'e' THEN 1 ELSE x END FROM t", "SELECT x FROM t"),
+        (
+            "SELECT CASE WHEN typtype = 'e' THEN 1 WHEN typtype = 'b' THEN 2 END FROM t",
+            "SELECT CASE WHEN typtype = 'b' THEN 2 END FROM t",
+        ),
         ("SELECT (parse_ident('public.t'))[2]", "SELECT (ARRAY['public', 't'])[2]"),
         (
             "SELECT k, bool_and(i) FROM (SELECT k, i FROM pg_index) x GROUP BY k ORDER BY z",
