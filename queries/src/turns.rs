@@ -102,3 +102,40 @@ async fn permit(turns: &Arc<Semaphore>, until: Instant, busy: QueryError) -> Res
         Ok(Err(_)) | Err(_) => Err(busy),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn turns(all: usize, one: usize) -> Turns {
+        let wait_max = Duration::from_millis(20);
+        Turns::new(&QueryLimits { concurrent_max: all, user_concurrent_max: one, wait_max, ..QueryLimits::default() })
+    }
+
+    #[tokio::test]
+    async fn a_user_takes_no_more_than_his_turns() {
+        let turns = turns(3, 2);
+        let (one, other) = (turns.user(&"one".into()), turns.user(&"other".into()));
+        let time = Duration::from_secs(1);
+        let mut held = Vec::new();
+        for user in [&one, &one, &other] {
+            held.push(turns.take("x", user, time).await.unwrap());
+        }
+        let error = turns.take("one", &one, time).await.err().unwrap();
+        assert!(matches!(&error, QueryError::UserBusy { user, running: 2 } if user == "one"), "{error}");
+        assert!(matches!(turns.take("other", &other, time).await, Err(QueryError::Busy { running: 3 })));
+        assert!(turns.take_system(time).await.is_ok());
+        held.pop();
+        assert!(matches!(turns.take("one", &one, time).await, Err(QueryError::UserBusy { .. })));
+        assert!(turns.take("other", &other, time).await.is_ok(), "who waited in vain holds nothing");
+    }
+
+    #[test]
+    fn users_who_ask_nothing_are_forgotten_when_there_are_many() {
+        let turns = turns(16, 12);
+        let asks = turns.user(&"asks".into());
+        (0..3 * USERS_MAX).for_each(|user| drop(turns.user(&user.to_string().into())));
+        assert!(turns.users.lock().len() <= USERS_MAX);
+        assert!(Arc::ptr_eq(&asks, &turns.user(&"asks".into())));
+    }
+}

@@ -204,7 +204,7 @@ async fn the_catalogues_have_the_types_of_postgres() {
     let rows: Vec<(u32, Vec<u32>)> = rows.iter().map(|row| (row.get(0), row.get(1))).collect();
     assert_eq!(rows, [(20, vec![1016]), (25, vec![1009])]);
     // A client that looks for what it does not know of a type asks for parts of kinds that there are not.
-    let parts = client.query(
+    let looked_for =
         "WITH RECURSIVE tree(oid, elem, parts, names, base, depth) AS (
              SELECT k.oid, k.elem, k.parts, k.names, k.base, 0 FROM (SELECT t.oid AS oid, t.typelem AS elem,
                  (CASE WHEN t.typtype = 'c' THEN (SELECT array_agg(a.atttypid ORDER BY a.attnum) FROM pg_attribute a
@@ -216,10 +216,8 @@ async fn the_catalogues_have_the_types_of_postgres() {
              UNION ALL
              SELECT t.oid, t.typelem, up.parts, up.names, up.base, up.depth + 1 FROM pg_type t, tree up
                  WHERE (up.elem IS NOT NULL AND t.oid = up.elem) OR (up.parts IS NOT NULL AND t.oid = ANY(up.parts)))
-         SELECT DISTINCT *, elem::regtype::text AS elem_name FROM tree ORDER BY depth DESC",
-        &[&vec![1016_u32]],
-    );
-    let parts = parts.await.unwrap();
+         SELECT DISTINCT *, elem::regtype::text AS elem_name FROM tree ORDER BY depth DESC";
+    let parts = client.query(looked_for, &[&vec![1016_u32]]).await.unwrap();
     let kinds: Vec<&Type> = parts[0].columns().iter().map(tokio_postgres::Column::type_).collect();
     assert_eq!(kinds[..5], [&Type::OID, &Type::OID, &Type::OID_ARRAY, &Type::TEXT_ARRAY, &Type::OID]);
     let found: Vec<(u32, u32, Option<&str>)> = parts.iter().map(|row| (row.get(0), row.get(1), row.get(6))).collect();
