@@ -878,6 +878,8 @@ export interface operations {
             header?: {
                 /** @description waits, for some seconds at most, until the events of this epoch are visible */
                 "X-Streamgauge-Epoch"?: number | null;
+                /** @description the name that bounds of a user hold for; the client's address without it */
+                "X-Streamgauge-User"?: string | null;
             };
             path: {
                 name: string;
@@ -1002,6 +1004,15 @@ export interface operations {
                 };
             };
             400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description the statement was cancelled */
+            409: {
                 headers: {
                     [name: string]: unknown;
                 };
