@@ -8,6 +8,7 @@
 
 use std::error::Error;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use arrow::array::{Array, ArrayRef, AsArray, MapArray, RecordBatch, RecordBatchOptions, StructArray};
@@ -60,7 +61,14 @@ const SILENCES_MAX: u32 = 3;
 
 /// The reads of one question that wait for ClickHouse now; clones share them.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Waits(Arc<watch::Sender<Waiting>>);
+pub(crate) struct Waits(Arc<Reads>);
+
+#[derive(Debug, Default)]
+struct Reads {
+    waiting: watch::Sender<Waiting>,
+    /// Bytes that came.
+    bytes: AtomicU64,
+}
 
 #[derive(Clone, Copy, Debug, Default)]
 struct Waiting {
@@ -74,14 +82,14 @@ struct Wait<'a>(&'a Waits);
 
 impl Waits {
     fn begin(&self, upto: Epoch) -> Wait<'_> {
-        self.0.send_modify(|waiting| *waiting = Waiting { reads: waiting.reads + 1, upto });
+        self.0.waiting.send_modify(|waiting| *waiting = Waiting { reads: waiting.reads + 1, upto });
         Wait(self)
     }
 
     /// Returns as soon as, at `at` or later, a read waits: ClickHouse has not sent everything within `time`.
     pub(crate) async fn late(&self, at: Instant, time: Duration) -> HistoryError {
         tokio::time::sleep_until(at).await;
-        let mut changes = self.0.subscribe();
+        let mut changes = self.0.waiting.subscribe();
         let waiting = changes.wait_for(|waiting| waiting.reads > 0).await;
         let waiting = *waiting.expect("the sender is part of what waits here");
         HistoryError::late(time).up_to(waiting.upto)
@@ -89,14 +97,24 @@ impl Waits {
 
     /// The error of a question whose `time` is over, if it waits for ClickHouse.
     pub(crate) fn overdue(&self, time: Duration) -> Option<HistoryError> {
-        let waiting = *self.0.borrow();
+        let waiting = *self.0.waiting.borrow();
         (waiting.reads > 0).then(|| HistoryError::late(time).up_to(waiting.upto))
+    }
+
+    /// The bytes that came from ClickHouse, unpacked.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.0.bytes.load(Ordering::Relaxed)
+    }
+
+    fn came(&self, batch: &RecordBatch) {
+        let bytes = batch.columns().iter().filter_map(|column| column.to_data().get_slice_memory_size().ok());
+        self.0.bytes.fetch_add(bytes.sum::<usize>() as u64, Ordering::Relaxed);
     }
 }
 
 impl Drop for Wait<'_> {
     fn drop(&mut self) {
-        self.0.0.send_modify(|waiting| waiting.reads -= 1);
+        self.0.0.waiting.send_modify(|waiting| waiting.reads -= 1);
     }
 }
 
@@ -134,7 +152,10 @@ pub(crate) async fn read_with(
             let _wait = waits.begin(upto);
             match watched(history.as_ref(), batches.next()).await {
                 Ok(None) => None,
-                Ok(Some(Ok(batch))) => Some((Ok(batch), Some(batches))),
+                Ok(Some(Ok(batch))) => {
+                    waits.came(&batch);
+                    Some((Ok(batch), Some(batches)))
+                }
                 Ok(Some(Err(error))) | Err(error) => Some((Err(error.up_to(upto)), None)),
             }
         }

@@ -16,6 +16,7 @@ use datafusion::sql::parser::{DFParserBuilder, Statement as SqlStatement};
 use datafusion::sql::sqlparser::ast::{Expr, ObjectName, Set, Statement as Ast, Value};
 use streamgauge_schemas::Epoch;
 
+use crate::asker::OwnLimits;
 use crate::error::QueryError;
 use crate::options::AskOptions;
 use crate::postgres::dialect;
@@ -29,6 +30,8 @@ const PUSHDOWN: &str = "streamgauge.pushdown";
 pub(crate) struct Question {
     pub(crate) statement: SqlStatement,
     pub(crate) options: AskOptions,
+    /// The bounds that its text sets.
+    pub(crate) limits: OwnLimits,
     pub(crate) parameters: Parameters,
     /// The names that PostgreSQL gives to its columns, as far as they have none of their own.
     pub(crate) names: Vec<Option<String>>,
@@ -97,11 +100,11 @@ impl Question {
         let fail = |error| QueryError::from_datafusion(error, 0); // reading a text takes none of the bounded memory
         let parser = DFParserBuilder::new(sql).with_recursion_limit(recursion_limit).build();
         let mut statements = parser.and_then(|mut parser| parser.parse_statements()).map_err(fail)?;
-        let mut options = options;
+        let (mut options, mut limits) = (options, OwnLimits::default());
         while let Some(SqlStatement::Statement(first)) = statements.front()
             && let Ast::Set(set) = first.as_ref()
         {
-            apply(set, &mut options)?;
+            apply(set, &mut options, &mut limits)?;
             statements.pop_front();
         }
         let message = match (statements.pop_front(), statements.len()) {
@@ -109,7 +112,8 @@ impl Question {
                 check_question(&statement)?;
                 let names = dialect::names(&statement);
                 dialect::adapt(&mut statement);
-                return Ok(Question { statement, options, parameters: Parameters::default(), names });
+                let parameters = Parameters::default();
+                return Ok(Question { statement, options, limits, parameters, names });
             }
             (Some(_), more) => {
                 format!("a text asks a single question, after its settings; this one goes on with {more} more")
@@ -145,7 +149,7 @@ pub(crate) fn not_a_question(statement: &impl ToString) -> QueryError {
     QueryError::NotAQuestion { statement: text.split_whitespace().next().unwrap_or_default().to_uppercase() }
 }
 
-fn apply(set: &Set, options: &mut AskOptions) -> Result<(), QueryError> {
+fn apply(set: &Set, options: &mut AskOptions, limits: &mut OwnLimits) -> Result<(), QueryError> {
     let (name, value) = match set {
         Set::SingleAssignment { variable, values, .. } if values.len() == 1 => (name(variable), word(&values[0])),
         other => return Err(QueryError::UnknownSetting { name: other.to_string() }),
@@ -166,7 +170,16 @@ fn apply(set: &Set, options: &mut AskOptions) -> Result<(), QueryError> {
             let pushed: bool = value.to_lowercase().parse().map_err(|_| wrong(PUSHDOWN, "true or false"))?;
             options.unpushed = !pushed;
         }
-        _ => return Err(QueryError::UnknownSetting { name }),
+        own => match limits.set(own, Some(&value)) {
+            None => return Err(QueryError::UnknownSetting { name }),
+            Some(Ok(())) => {}
+            Some(Err(expected)) => {
+                return Err(QueryError::Parameter {
+                    parameter: "SET",
+                    reason: format!("{name} must be set to {expected}, and {value} is not"),
+                });
+            }
+        },
     }
     Ok(())
 }
@@ -209,6 +222,7 @@ mod tests {
             ("SET streamgauge.epoch = 123; SELECT 1", 123, false),
             ("set StreamGauge.Epoch TO '123';;\n-- now\nSELECT 1;", 123, false),
             ("SET streamgauge.partial = true; SET streamgauge.epoch = 18446744073709551615; SELECT 1", u64::MAX, true),
+            ("SET statement_timeout = '5s'; SET streamgauge.rows_max TO 10; SELECT 1", 7, false),
             ("SET streamgauge.partial = TRUE; SET streamgauge.partial = 'false'; SELECT 1", 7, false),
             ("SET SESSION \"streamgauge\".\"partial\" = true; SELECT 1", 7, true),
         ] {
@@ -226,6 +240,7 @@ mod tests {
             ("SET TIME ZONE 'UTC'; SELECT 1", "streamgauge.epoch, streamgauge.partial and streamgauge.pushdown"),
             ("SET streamgauge.epoch = 'now'; SELECT 1", "streamgauge.epoch must be set to an epoch"),
             ("SET streamgauge.epoch = -1; SELECT 1", "-1 is not"),
+            ("SET statement_timeout = soon; SELECT 1", "statement_timeout must be set to a time"),
             ("SET streamgauge.epoch = 1.5; SELECT 1", "1.5 is not"),
             ("SET streamgauge.partial = 1; SELECT 1", "true or false"),
             ("SET streamgauge.pushdown = 1; SELECT 1", "true or false"),

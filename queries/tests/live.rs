@@ -407,7 +407,7 @@ fn what_is_held_is_bounded() {
             let is_expected = |error: &QueryError| match what {
                 "groups" => matches!(error, QueryError::Groups { max: 3 }),
                 "text" => matches!(error, QueryError::FollowedBytes { max: 20 }),
-                _ => matches!(error, QueryError::Memory { bytes_max: 700 }),
+                _ => matches!(error, QueryError::Memory { bytes_max: 700, .. }),
             };
             world.append(&many).await;
             let error = client.live.next_change().await.expect_err(what);

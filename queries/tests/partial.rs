@@ -200,7 +200,7 @@ fn a_read_that_does_not_end() {
         let slow = "SELECT sum(sin(a.value * b.value)) FROM generate_series(1, 100000) a, generate_series(1, 100000) b";
         for options in [PARTIAL, AskOptions::default()] {
             let error = ask(&world, slow, options).await.unwrap_err();
-            assert!(matches!(error, QueryError::Time(_)), "{error:?}");
+            assert!(matches!(error, QueryError::Time { .. }), "{error:?}");
         }
         let epoch = Epoch(1);
         let options = AskOptions { min_epoch: Some(epoch), partial: true, ..AskOptions::default() };

@@ -47,8 +47,8 @@ pub use aside::{Aside, AsideFile};
 pub use client::ClickHouse;
 pub use error::{ErrorKind, SinkError};
 pub use flusher::{
-    BoxError, CATALOG_ITEM, FlushItem, FlushKind, FlushSource, FlushStatus, FlushUnit, Flusher, Hold, StreamTable,
-    stream_item, view_item,
+    BoxError, CATALOG_ITEM, FlushItem, FlushKind, FlushSource, FlushStatus, FlushUnit, Flusher, Hold, LastFlush,
+    StreamTable, stream_item, view_item,
 };
 pub use recovery::{Recovered, recover};
 pub use requests::{RecoveredRequest, RecoveredSequence, RequestWindow};

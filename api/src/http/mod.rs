@@ -2,11 +2,12 @@
 //!
 //! # Layout
 //!
-//! - `body`: request bodies; `bounds`: on open requests and on the bytes of bodies; `decoders`: threads; `problem`: errors.
+//! - `asker`: who asks; `body`: request bodies; `bounds`: on open requests and on the bytes of bodies; `decoders`: threads; `problem`: errors.
 //! - `ingest`, `streams`, `sql`, `metrics`, `live`: the interface, in the order of the path of the data.
 //! - `status`: health, readiness, the program's own metrics.
 //! - `page`: the web page; `openapi`: the description of all this.
 
+pub(crate) mod asker;
 mod body;
 mod bounds;
 mod decoders;

@@ -8,6 +8,7 @@ use streamgauge_queries::{AskOptions, Format, Parameters, Partial, format};
 use streamgauge_schemas::Epoch;
 use utoipa::ToSchema;
 
+use super::asker::AskedBy;
 use super::problem::Problem;
 use super::{Ready, body};
 
@@ -63,7 +64,7 @@ pub(crate) enum SqlFormat {
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct SqlRequest {
-    /// One statement that reads, or one about views (`CREATE`, `DROP`, `SHOW`, `EXPLAIN MATERIALIZED VIEW`). Before one that reads may stand `SET streamgauge.epoch = …;`, `SET streamgauge.partial = true;` and `SET streamgauge.pushdown = false;`.
+    /// One statement that reads, or one about views (`CREATE`, `DROP`, `SHOW`, `EXPLAIN MATERIALIZED VIEW`). Before one that reads may stand `SET streamgauge.epoch = …;`, `SET streamgauge.partial = true;` and `SET streamgauge.pushdown = false;`, and to lower its bounds `SET statement_timeout = '5s';`, `SET streamgauge.memory_bytes_max = …;` and `SET streamgauge.rows_max = …;`.
     #[schema(example = "SELECT name, count(*) FROM metrics GROUP BY name")]
     sql: String,
     /// Values for `$1`, `$2`, … of the statement, the first for `$1`.
@@ -121,13 +122,20 @@ pub(crate) struct SqlAnswer {
 /// Ask SQL over live events and history as one table, or make and drop views.
 #[utoipa::path(
     post, path = "/api/v1/sql", operation_id = "ask_sql", tag = "queries", request_body = SqlRequest,
-    params(("X-Streamgauge-Epoch" = Option<u64>, Header, description = "waits, for some seconds at most, until the events of this epoch are visible")),
+    params(("X-Streamgauge-Epoch" = Option<u64>, Header, description = "waits, for some seconds at most, until the events of this epoch are visible"),
+        ("X-Streamgauge-User" = Option<String>, Header, description = "the name that bounds of a user hold for; the client's address without it")),
     responses((status = 200, body = SqlAnswer, description = "JSON; the other formats are plain bodies",
             headers(("X-Streamgauge-Epoch" = u64, description = "the answer is exact up to this epoch"),
                 ("X-Streamgauge-Partial" = String, description = "what is missing; only of a partial answer"))),
-        (status = 400, body = Problem), (status = 422, body = Problem), (status = 429, body = Problem), (status = 503, body = Problem),
+        (status = 400, body = Problem), (status = 409, body = Problem, description = "the statement was cancelled"),
+        (status = 422, body = Problem), (status = 429, body = Problem), (status = 503, body = Problem),
         (status = 504, body = Problem, description = "ClickHouse did not send its part in time")))]
-pub(crate) async fn query(Ready(running): Ready, headers: HeaderMap, body: Body) -> Result<Response, Problem> {
+pub(crate) async fn query(
+    Ready(running): Ready,
+    AskedBy(asker): AskedBy,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, Problem> {
     let min_epoch = min_epoch(&headers)?;
     let body = body::read(body, &running).await?;
     let request: SqlRequest = serde_json::from_slice(body.bytes()).map_err(|error| {
@@ -142,7 +150,7 @@ pub(crate) async fn query(Ready(running): Ready, headers: HeaderMap, body: Body)
             Parameters::from_json(&request.params),
             AskOptions { min_epoch, partial: request.partial, ..AskOptions::default() },
         );
-        running.queries.sql_with(&request.sql, params, options).await?
+        running.queries.asked_by(asker).sql_with(&request.sql, params, options).await?
     };
     let (epoch, partial) = (answer.epoch, answer.partial.clone());
     let format = match request.format {

@@ -14,6 +14,8 @@
 //! - `aside`: what ClickHouse refuses.
 //! - `rejects`: events that were not accepted, listed and sent again.
 //! - `psql`: psql, browsing and asking; `postgres`: the same protocol with another client, and its bounds.
+//! - `protocol`: its messages, byte by byte.
+//! - `system`: the tables of schema `system`; `limits`: bounds of questions, and how one is ended; `read_only`: what cannot be done.
 //! - `restart`: SIGTERM, SIGKILL, and a ClickHouse that dies.
 //! - `views`: views of the user's own.
 //! - `surface`: health, the program's own metrics, the description of the interface, the page.
@@ -29,12 +31,15 @@ mod disk;
 mod extremes;
 mod fixtures;
 mod forms;
+mod limits;
 mod live;
 mod live_views;
 mod partial;
 mod postgres;
+mod protocol;
 mod psql;
 mod questions;
+mod read_only;
 mod reading;
 mod refusals;
 mod rejects;
@@ -42,4 +47,5 @@ mod requests;
 mod restart;
 mod streams;
 mod surface;
+mod system;
 mod views;

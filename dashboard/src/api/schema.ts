@@ -489,7 +489,7 @@ export interface components {
             /** @description Whether an answer from memory alone will do when ClickHouse is away or fails; it is marked. */
             partial?: boolean;
             /**
-             * @description One statement that reads, or one about views (`CREATE`, `DROP`, `SHOW`, `EXPLAIN MATERIALIZED VIEW`). Before one that reads may stand `SET streamgauge.epoch = …;`, `SET streamgauge.partial = true;` and `SET streamgauge.pushdown = false;`.
+             * @description One statement that reads, or one about views (`CREATE`, `DROP`, `SHOW`, `EXPLAIN MATERIALIZED VIEW`). Before one that reads may stand `SET streamgauge.epoch = …;`, `SET streamgauge.partial = true;` and `SET streamgauge.pushdown = false;`, and to lower its bounds `SET statement_timeout = '5s';`, `SET streamgauge.memory_bytes_max = …;` and `SET streamgauge.rows_max = …;`.
              * @example SELECT name, count(*) FROM metrics GROUP BY name
              */
             sql: string;
@@ -878,6 +878,8 @@ export interface operations {
             header?: {
                 /** @description waits, for some seconds at most, until the events of this epoch are visible */
                 "X-Streamgauge-Epoch"?: number | null;
+                /** @description the name that bounds of a user hold for; the client's address without it */
+                "X-Streamgauge-User"?: string | null;
             };
             path: {
                 name: string;
@@ -976,6 +978,8 @@ export interface operations {
             header?: {
                 /** @description waits, for some seconds at most, until the events of this epoch are visible */
                 "X-Streamgauge-Epoch"?: number | null;
+                /** @description the name that bounds of a user hold for; the client's address without it */
+                "X-Streamgauge-User"?: string | null;
             };
             path?: never;
             cookie?: never;
@@ -1000,6 +1004,15 @@ export interface operations {
                 };
             };
             400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description the statement was cancelled */
+            409: {
                 headers: {
                     [name: string]: unknown;
                 };

@@ -27,6 +27,7 @@ use crate::capture::Capture;
 use crate::history::{History, Waits};
 use crate::predicate::Predicate;
 use crate::pushdown::Parts;
+use crate::system::System;
 use crate::views::{Backfills, Readings};
 
 pub(crate) use catalog::{CATALOG, SCHEMA, StatementCatalog, table_names};
@@ -44,6 +45,7 @@ pub(crate) struct Statement {
     pub(crate) readings: Arc<Readings>,
     pub(crate) backfills: Arc<Backfills>,
     pub(crate) parts: Arc<Parts>,
+    pub(crate) system: Arc<System>,
     pub(crate) waits: Waits,
     pub(crate) time_max: Duration,
 }
