@@ -149,6 +149,20 @@ pub enum QueryError {
         /// The bound.
         max: usize,
     },
+    /// It is more than a sheet of Excel holds.
+    #[error("{reason}")]
+    Sheet {
+        /// What it has, what a sheet holds, and what to do.
+        reason: String,
+    },
+    /// A sheet is made on disk, and the disk failed.
+    #[error("the folder for temporary files, {folder}, failed: {reason}; make room there, or ask for parquet or csv")]
+    SheetDisk {
+        /// The folder.
+        folder: String,
+        /// Why.
+        reason: String,
+    },
     /// Too many questions at a time.
     #[error("{running} questions run, as many as may; retry in a moment")]
     Busy {
@@ -205,6 +219,8 @@ impl QueryError {
             QueryError::Series { .. } => ErrorKind::Limit { code: "series_exceeded" },
             QueryError::Groups { .. } => ErrorKind::Limit { code: "groups_exceeded" },
             QueryError::FollowedBytes { .. } => ErrorKind::Limit { code: "rows_exceeded" },
+            QueryError::Sheet { .. } => ErrorKind::Limit { code: "sheet_exceeded" },
+            QueryError::SheetDisk { .. } => ErrorKind::Limit { code: "sheet_disk" },
             QueryError::Busy { .. } => ErrorKind::Limit { code: "queries_busy" },
             QueryError::EpochNotReached { .. } => ErrorKind::Limit { code: "epoch_not_reached" },
             QueryError::Lagged => ErrorKind::Limit { code: "live_lagged" },
@@ -218,6 +234,7 @@ impl QueryError {
     pub fn is_retryable(&self) -> bool {
         match self {
             QueryError::Busy { .. }
+            | QueryError::SheetDisk { .. }
             | QueryError::EpochNotReached { .. }
             | QueryError::Backfilling { .. }
             | QueryError::Lagged
@@ -238,15 +255,16 @@ impl QueryError {
             return ours;
         }
         let message = || error.find_root().strip_backtrace();
+        let place = place(&error);
         match error.find_root() {
             DataFusionError::ResourcesExhausted(_) => QueryError::Memory { bytes_max: memory_bytes_max },
             DataFusionError::Plan(text)
             | DataFusionError::NotImplemented(text)
-            | DataFusionError::Configuration(text) => QueryError::Sql { message: without_backtrace(text) },
-            DataFusionError::SQL(..) | DataFusionError::SchemaError(..) | DataFusionError::Collection(_) => {
-                QueryError::Sql { message: message() }
-            }
-            DataFusionError::Diagnostic(..) => QueryError::Sql { message: message() },
+            | DataFusionError::Configuration(text) => QueryError::Sql { message: without_backtrace(text) + &place },
+            DataFusionError::SQL(..)
+            | DataFusionError::SchemaError(..)
+            | DataFusionError::Collection(_)
+            | DataFusionError::Diagnostic(..) => QueryError::Sql { message: message() + &place },
             DataFusionError::Execution(text) => QueryError::Evaluation { message: without_backtrace(text) },
             DataFusionError::ArrowError(arrow, _) => QueryError::Evaluation { message: arrow.to_string() },
             _ => QueryError::Bug(Arc::new(error)),
@@ -264,6 +282,12 @@ impl From<HistoryError> for DataFusionError {
     fn from(error: HistoryError) -> Self {
         DataFusionError::External(Box::new(error))
     }
+}
+
+/// Where in the statement an error is, as the parser says it; nothing if that is not known.
+fn place(error: &DataFusionError) -> String {
+    let span = error.diagnostic().and_then(|diagnostic| diagnostic.span);
+    span.map(|span| format!(" at Line: {}, Column: {}", span.start.line, span.start.column)).unwrap_or_default()
 }
 
 fn without_backtrace(text: &str) -> String {

@@ -8,6 +8,7 @@
 //! - `requests`: requests with a name, sent again; `disk`: a log disk that is full or fails.
 //! - `dataset`: events with a plain recomputation to compare with; `questions`: what is asked about them.
 //! - `reading`: SQL, the data endpoint, and ClickHouse itself, while data moves from memory to history.
+//! - `formats`: every form of an answer.
 //! - `live`: the WebSocket; `live_views`: views over it.
 //! - `fixtures`: data folders of earlier versions.
 //! - `partial`: a ClickHouse that hangs or fails to read, and questions that wait for an epoch.
@@ -28,6 +29,7 @@ mod dataset;
 mod disk;
 mod extremes;
 mod fixtures;
+mod formats;
 mod forms;
 mod live;
 mod live_views;
