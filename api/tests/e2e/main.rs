@@ -8,7 +8,7 @@
 //! - `requests`: requests with a name, sent again; `disk`: a log disk that is full or fails.
 //! - `dataset`: events with a plain recomputation to compare with; `questions`: what is asked about them.
 //! - `reading`: SQL, the data endpoint, and ClickHouse itself, while data moves from memory to history.
-//! - `formats`: every form of an answer.
+//! - `formats`: every form of an answer; `shell`: `streamgauge sql`, in a terminal and for programs.
 //! - `live`: the WebSocket; `live_views`: views over it.
 //! - `fixtures`: data folders of earlier versions.
 //! - `partial`: a ClickHouse that hangs or fails to read, and questions that wait for an epoch.
@@ -42,6 +42,7 @@ mod refusals;
 mod rejects;
 mod requests;
 mod restart;
+mod shell;
 mod streams;
 mod surface;
 mod views;
