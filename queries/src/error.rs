@@ -174,6 +174,20 @@ pub enum QueryError {
         /// The bound.
         max: usize,
     },
+    /// It is more than a sheet of Excel holds.
+    #[error("{reason}")]
+    Sheet {
+        /// What it has, what a sheet holds, and what to do.
+        reason: String,
+    },
+    /// A sheet is made on disk, and the disk failed.
+    #[error("the folder for temporary files, {folder}, failed: {reason}; make room there, or ask for parquet or csv")]
+    SheetDisk {
+        /// The folder.
+        folder: String,
+        /// Why.
+        reason: String,
+    },
     /// Too many questions at a time.
     #[error("{running} questions run, as many as may; retry in a moment, or raise queries_max")]
     Busy {
@@ -243,6 +257,8 @@ impl QueryError {
             QueryError::Groups { .. } => ErrorKind::Limit { code: "groups_exceeded" },
             QueryError::FollowedBytes { .. } => ErrorKind::Limit { code: "rows_exceeded" },
             QueryError::Busy { .. } | QueryError::UserBusy { .. } => ErrorKind::Limit { code: "queries_busy" },
+            QueryError::Sheet { .. } => ErrorKind::Limit { code: "sheet_exceeded" },
+            QueryError::SheetDisk { .. } => ErrorKind::Limit { code: "sheet_disk" },
             QueryError::EpochNotReached { .. } => ErrorKind::Limit { code: "epoch_not_reached" },
             QueryError::Lagged => ErrorKind::Limit { code: "live_lagged" },
             QueryError::History(_) | QueryError::Engine(_) => ErrorKind::Upstream,
@@ -256,6 +272,7 @@ impl QueryError {
         match self {
             QueryError::Busy { .. }
             | QueryError::UserBusy { .. }
+            | QueryError::SheetDisk { .. }
             | QueryError::EpochNotReached { .. }
             | QueryError::Backfilling { .. }
             | QueryError::Lagged
@@ -276,17 +293,18 @@ impl QueryError {
             return ours;
         }
         let message = || error.find_root().strip_backtrace();
+        let place = place(&error);
         match error.find_root() {
             DataFusionError::ResourcesExhausted(_) => {
                 QueryError::Memory { bytes_max: memory_bytes_max, of: MemoryOf::All }
             }
             DataFusionError::Plan(text)
             | DataFusionError::NotImplemented(text)
-            | DataFusionError::Configuration(text) => QueryError::Sql { message: without_backtrace(text) },
-            DataFusionError::SQL(..) | DataFusionError::SchemaError(..) | DataFusionError::Collection(_) => {
-                QueryError::Sql { message: message() }
-            }
-            DataFusionError::Diagnostic(..) => QueryError::Sql { message: message() },
+            | DataFusionError::Configuration(text) => QueryError::Sql { message: without_backtrace(text) + &place },
+            DataFusionError::SQL(..)
+            | DataFusionError::SchemaError(..)
+            | DataFusionError::Collection(_)
+            | DataFusionError::Diagnostic(..) => QueryError::Sql { message: message() + &place },
             DataFusionError::Execution(text) => QueryError::Evaluation { message: without_backtrace(text) },
             DataFusionError::ArrowError(arrow, _) => QueryError::Evaluation { message: arrow.to_string() },
             _ => QueryError::Bug(Arc::new(error)),
@@ -322,6 +340,12 @@ fn memory(of: MemoryOf) -> &'static str {
         }
         MemoryOf::All => "the bound for all that run; group or sort less, or raise query_memory_bytes_max",
     }
+}
+
+/// Where in the statement an error is, as the parser says it; nothing if that is not known.
+fn place(error: &DataFusionError) -> String {
+    let span = error.diagnostic().and_then(|diagnostic| diagnostic.span);
+    span.map(|span| format!(" at Line: {}, Column: {}", span.start.line, span.start.column)).unwrap_or_default()
 }
 
 fn without_backtrace(text: &str) -> String {

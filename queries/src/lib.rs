@@ -22,7 +22,7 @@
 //! - `threads`, `yielding`: where questions are computed, and how they can be ended.
 //! - `turns`: how many run at a time; [`memory`]: what they share; `activity`: those that run, and that ran.
 //! - [`session`]: one SQL statement from text to batches.
-//! - [`mod@format`]: batches as JSON, NDJSON, CSV and Arrow.
+//! - [`mod@format`]: batches as JSON, NDJSON, CSV, Arrow, Parquet and XLSX.
 //! - [`series`]: the series of a metric at a granularity.
 //! - [`live`]: following such series, and views.
 //! - [`metrics`]: which metrics and dimensions there are.

@@ -170,6 +170,7 @@ impl QueryEngine {
             .with_default_catalog_and_schema(CATALOG, SCHEMA)
             .with_create_default_catalog_and_schema(false);
         config.options_mut().execution.time_zone = Some("UTC".into());
+        config.options_mut().sql_parser.collect_spans = true; // errors say where
         let mut base = SessionStateBuilder::new()
             .with_default_features()
             .with_config(config)

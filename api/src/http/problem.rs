@@ -161,9 +161,10 @@ impl From<QueryError> for Problem {
             (_, QueryError::UnknownMetric { .. }) => {
                 Problem::new(StatusCode::NOT_FOUND, "unknown_metric", error.to_string())
             }
-            (ErrorKind::Limit { code }, QueryError::EpochNotReached { .. } | QueryError::Backfilling { .. }) => {
-                Problem::unavailable(code, error.to_string(), 1)
-            }
+            (
+                ErrorKind::Limit { code },
+                QueryError::EpochNotReached { .. } | QueryError::Backfilling { .. } | QueryError::SheetDisk { .. },
+            ) => Problem::unavailable(code, error.to_string(), 1),
             (ErrorKind::Limit { code }, QueryError::Cancelled { .. }) => {
                 Problem::new(StatusCode::CONFLICT, code, error.to_string())
             }

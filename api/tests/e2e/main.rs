@@ -8,6 +8,7 @@
 //! - `requests`: requests with a name, sent again; `disk`: a log disk that is full or fails.
 //! - `dataset`: events with a plain recomputation to compare with; `questions`: what is asked about them.
 //! - `reading`: SQL, the data endpoint, and ClickHouse itself, while data moves from memory to history.
+//! - `formats`: every form of an answer; `shell`: `streamgauge sql`, in a terminal and for programs.
 //! - `live`: the WebSocket; `live_views`: views over it.
 //! - `fixtures`: data folders of earlier versions.
 //! - `partial`: a ClickHouse that hangs or fails to read, and questions that wait for an epoch.
@@ -30,6 +31,7 @@ mod dataset;
 mod disk;
 mod extremes;
 mod fixtures;
+mod formats;
 mod forms;
 mod limits;
 mod live;
@@ -45,6 +47,7 @@ mod refusals;
 mod rejects;
 mod requests;
 mod restart;
+mod shell;
 mod streams;
 mod surface;
 mod system;

@@ -473,11 +473,10 @@ export interface components {
          * @description The form of an answer.
          * @enum {string}
          */
-        SqlFormat: "json" | "ndjson" | "csv" | "arrow";
+        SqlFormat: "json" | "ndjson" | "csv" | "arrow" | "parquet" | "xlsx";
         /** @description A statement. */
         SqlRequest: {
-            /** @description The form of the answer; JSON by default. */
-            format?: components["schemas"]["SqlFormat"];
+            format?: components["schemas"]["SqlFormat"] | null;
             /**
              * @description Values for `$1`, `$2`, … of the statement, the first for `$1`.
              * @example [
@@ -974,7 +973,10 @@ export interface operations {
     };
     ask_sql: {
         parameters: {
-            query?: never;
+            query?: {
+                /** @description The form of the answer; that of the body goes before it, and it before `Accept`. */
+                format?: "json" | "ndjson" | "csv" | "arrow" | "parquet" | "xlsx";
+            };
             header?: {
                 /** @description waits, for some seconds at most, until the events of this epoch are visible */
                 "X-Streamgauge-Epoch"?: number | null;
@@ -990,9 +992,11 @@ export interface operations {
             };
         };
         responses: {
-            /** @description JSON; the other formats are plain bodies */
+            /** @description JSON; the other formats are plain bodies, with the name of a file. One that fails on its way is broken off */
             200: {
                 headers: {
+                    /** @description the name of a file; not of JSON */
+                    "Content-Disposition"?: string;
                     /** @description the answer is exact up to this epoch */
                     "X-Streamgauge-Epoch"?: number;
                     /** @description what is missing; only of a partial answer */
@@ -1011,8 +1015,7 @@ export interface operations {
                     "application/json": components["schemas"]["Problem"];
                 };
             };
-            /** @description the statement was cancelled */
-            409: {
+            406: {
                 headers: {
                     [name: string]: unknown;
                 };
