@@ -249,6 +249,7 @@ impl QueryError {
             DataFusionError::Diagnostic(..) => QueryError::Sql { message: message() },
             DataFusionError::Execution(text) => QueryError::Evaluation { message: without_backtrace(text) },
             DataFusionError::ArrowError(arrow, _) => QueryError::Evaluation { message: arrow.to_string() },
+            DataFusionError::External(cause) if is_of_pattern(&error) => QueryError::Sql { message: cause.to_string() },
             _ => QueryError::Bug(Arc::new(error)),
         }
     }
@@ -263,6 +264,14 @@ impl From<QueryError> for DataFusionError {
 impl From<HistoryError> for DataFusionError {
     fn from(error: HistoryError) -> Self {
         DataFusionError::External(Box::new(error))
+    }
+}
+
+/// Whether an error is that of a regular expression, which has no kind of its own.
+fn is_of_pattern(error: &DataFusionError) -> bool {
+    match error {
+        DataFusionError::Context(context, inner) => context == "Invalid regex" || is_of_pattern(inner),
+        _ => false,
     }
 }
 
