@@ -307,6 +307,7 @@ impl QueryError {
             | DataFusionError::Diagnostic(..) => QueryError::Sql { message: message() + &place },
             DataFusionError::Execution(text) => QueryError::Evaluation { message: without_backtrace(text) },
             DataFusionError::ArrowError(arrow, _) => QueryError::Evaluation { message: arrow.to_string() },
+            DataFusionError::External(cause) if is_of_pattern(&error) => QueryError::Sql { message: cause.to_string() },
             _ => QueryError::Bug(Arc::new(error)),
         }
     }
@@ -346,6 +347,14 @@ fn memory(of: MemoryOf) -> &'static str {
 fn place(error: &DataFusionError) -> String {
     let span = error.diagnostic().and_then(|diagnostic| diagnostic.span);
     span.map(|span| format!(" at Line: {}, Column: {}", span.start.line, span.start.column)).unwrap_or_default()
+}
+
+/// Whether an error is that of a regular expression, which has no kind of its own.
+fn is_of_pattern(error: &DataFusionError) -> bool {
+    match error {
+        DataFusionError::Context(context, inner) => context == "Invalid regex" || is_of_pattern(inner),
+        _ => false,
+    }
 }
 
 fn without_backtrace(text: &str) -> String {
