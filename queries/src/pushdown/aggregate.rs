@@ -46,7 +46,7 @@ pub(super) fn aggregate(scope: &Scope<'_>, expr: &Expr) -> Option<String> {
     let is_float = argument_kind == DataType::Float64;
     let from = |least: u8, sql: String| format!("if(count({argument}) > {least}, {sql}, NULL)");
     Some(match (call.func.name(), rest) {
-        ("count", []) if params.distinct && !is_float => format!("toInt64(uniqExact({argument}))"),
+        ("count", []) if params.distinct && !is_float => format!("toInt64(ifNull(uniqExact({argument}), 0))"),
         ("count", []) if !params.distinct => format!("toInt64(count({argument}))"),
         ("sum", []) if kind == argument_kind => format!("sum({argument})"),
         ("avg", []) if is_float => from(0, format!("avg({argument})")),
@@ -65,7 +65,7 @@ pub(super) fn aggregate(scope: &Scope<'_>, expr: &Expr) -> Option<String> {
         ("percentile_cont", [level]) if is_float => {
             from(0, format!("quantileExactInclusive({})({argument})", ascending(call, level)?))
         }
-        ("approx_distinct", []) if !is_float => format!("toUInt64(uniqCombined64({argument}))"),
+        ("approx_distinct", []) if !is_float => format!("toUInt64(ifNull(uniqCombined64({argument}), 0))"),
         _ => return None,
     })
 }
