@@ -35,6 +35,13 @@ pub(crate) struct User {
     memory: Arc<Account>,
 }
 
+impl User {
+    /// Whether a question of the user has a turn or counts its memory.
+    fn is_asking(&self) -> bool {
+        Arc::strong_count(&self.turns) > 1 || Arc::strong_count(&self.memory) > 1
+    }
+}
+
 /// The right to run, and until when.
 pub(crate) struct Turn {
     _permits: Vec<OwnedSemaphorePermit>,
@@ -61,7 +68,7 @@ impl Turns {
     pub(crate) fn user(&self, name: &Arc<str>) -> Arc<User> {
         let mut users = self.users.lock();
         if users.len() >= USERS_MAX && !users.contains_key(name) {
-            users.retain(|_, user| Arc::strong_count(user) > 1);
+            users.retain(|_, user| user.is_asking() || Arc::strong_count(user) > 1);
         }
         let user = || User {
             turns: Arc::new(Semaphore::new(self.limits.user_concurrent_max)),
@@ -134,8 +141,12 @@ mod tests {
     fn users_who_ask_nothing_are_forgotten_when_there_are_many() {
         let turns = turns(16, 12);
         let asks = turns.user(&"asks".into());
+        let memory = turns.question_memory(&turns.user(&"counts".into()));
         (0..3 * USERS_MAX).for_each(|user| drop(turns.user(&user.to_string().into())));
         assert!(turns.users.lock().len() <= USERS_MAX);
         assert!(Arc::ptr_eq(&asks, &turns.user(&"asks".into())));
+        assert!(turns.user(&"counts".into()).is_asking());
+        drop(memory);
+        assert!(!turns.user(&"counts".into()).is_asking());
     }
 }

@@ -147,8 +147,12 @@ async fn clients_find_the_tables() {
 
     let psql = Psql::of(&program).await;
     let squeezed = |text: String| text.split_whitespace().collect::<Vec<_>>().join(" ");
-    let all = squeezed(psql.prints(&["\\d"]).await);
-    assert!(all.contains("system | queries | table | streamgauge"), "{all}");
+    let all = squeezed(psql.prints(&["\\d system.*"]).await);
+    assert!(names.iter().all(|name| all.contains(&format!("Table \"system.{name}\""))), "{all}");
+    let listed = squeezed(psql.prints(&["\\dt system.*"]).await);
+    assert!(listed.contains("system | queries | table | streamgauge"), "{listed}");
+    let found_without = squeezed(psql.prints(&["\\d"]).await);
+    assert!(!found_without.contains("system") && found_without.contains("public | metrics"), "{found_without}");
     let one = squeezed(psql.prints(&["\\d system.queries"]).await);
     for part in [
         "Table \"system.queries\"",

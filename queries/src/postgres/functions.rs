@@ -79,13 +79,15 @@ enum Answer {
     Nothing,
     /// A text.
     TextOf(Work),
+    /// A truth.
+    TruthOf(Work),
     /// A number.
     NumberOf(Work),
     /// A number of the catalogue.
     OidOf(Work),
 }
 
-use Answer::{Nothing, Number, NumberOf, OidOf, Text, TextOf, Truth};
+use Answer::{Nothing, Number, NumberOf, OidOf, Text, TextOf, Truth, TruthOf};
 
 const FUNCTIONS: &[(&str, Answer)] = &[
     ("version", TextOf(version)),
@@ -152,7 +154,7 @@ const FUNCTIONS: &[(&str, Answer)] = &[
     ("row_security_active", Truth(false)),
     ("pg_relation_is_updatable", Number(0)),
     ("pg_column_is_updatable", Truth(false)),
-    ("pg_table_is_visible", Truth(true)),
+    ("pg_table_is_visible", TruthOf(pg_table_is_visible)),
     ("pg_type_is_visible", Truth(true)),
     ("pg_function_is_visible", Truth(true)),
     ("pg_operator_is_visible", Truth(true)),
@@ -170,7 +172,7 @@ const FUNCTIONS: &[(&str, Answer)] = &[
 /// The functions, for a session.
 pub(crate) fn functions(engine: &Engine) -> Vec<Arc<ScalarUDF>> {
     let function = |(name, answer): &(&'static str, Answer)| {
-        let volatility = if matches!(answer, TextOf(_) | NumberOf(_) | OidOf(_)) {
+        let volatility = if matches!(answer, TextOf(_) | TruthOf(_) | NumberOf(_) | OidOf(_)) {
             Volatility::Stable
         } else {
             Volatility::Immutable
@@ -211,7 +213,7 @@ impl Answer {
     fn returns(&self) -> DataType {
         match self {
             Text(_) | Nothing | TextOf(_) => DataType::Utf8,
-            Truth(_) => DataType::Boolean,
+            Truth(_) | TruthOf(_) => DataType::Boolean,
             Number(_) | NumberOf(_) => DataType::Int64,
             OidOf(_) => types::OID,
         }
@@ -264,7 +266,7 @@ impl ScalarUDFImpl for Function {
             Nothing => return Ok(ColumnarValue::Scalar(ScalarValue::Utf8(None))),
             Truth(truth) => return Ok(ColumnarValue::Scalar(ScalarValue::Boolean(Some(truth)))),
             Number(number) => return Ok(ColumnarValue::Scalar(ScalarValue::Int64(Some(number)))),
-            TextOf(work) | NumberOf(work) | OidOf(work) => work,
+            TextOf(work) | TruthOf(work) | NumberOf(work) | OidOf(work) => work,
         };
         let scalar = |argument: &ColumnarValue| matches!(argument, ColumnarValue::Scalar(_));
         if arguments.args.iter().all(scalar) {
@@ -384,9 +386,16 @@ fn to_regclass(engine: &Engine, arguments: &[ScalarValue]) -> Result<ScalarValue
     let own = catalog::numbers().find(|(_, own)| *own == name && schema.is_none_or(|schema| schema == "pg_catalog"));
     let public = || {
         let relations = Relation::all(engine).into_iter();
-        relations.filter(|one| schema.is_none_or(|schema| schema == one.namespace)).find(|one| one.name == name)
+        relations.filter(|one| one.namespace == schema.unwrap_or(SCHEMA)).find(|one| one.name == name)
     };
     Ok(oid(own.map(|(oid, _)| oid).or_else(|| public().map(|relation| relation.oid))))
+}
+
+/// Whether a table is found without its schema: those of `system` are not.
+fn pg_table_is_visible(engine: &Engine, arguments: &[ScalarValue]) -> Result<ScalarValue> {
+    let oid = number(arguments, 0);
+    let hidden = |oid: i64| Relation::all(engine).iter().any(|one| one.oid == oid && one.namespace == SYSTEM);
+    Ok(ScalarValue::Boolean(oid.map(|oid| !hidden(oid))))
 }
 
 fn regclass_name(engine: &Engine, arguments: &[ScalarValue]) -> Result<ScalarValue> {
