@@ -18,6 +18,7 @@
 //! - `tables`: streams and views as tables of DataFusion.
 //! - [`views`]: from the statement of a view to its program.
 //! - `combine`: coarser questions over a view.
+//! - [`timeseries`]: buckets in zones, gap filling, counters, first and last values.
 //! - `threads`, `yielding`: where questions are computed, and how they can be ended.
 //! - [`session`]: one SQL statement from text to batches.
 //! - [`mod@format`]: batches as JSON, NDJSON, CSV and Arrow.
@@ -46,6 +47,7 @@ pub mod series;
 pub mod session;
 mod tables;
 mod threads;
+pub mod timeseries;
 pub mod views;
 mod wait;
 mod yielding;
