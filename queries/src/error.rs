@@ -154,6 +154,15 @@ pub enum QueryError {
         /// The bound.
         max: usize,
     },
+    /// Gap filling would make too many rows.
+    #[error(
+        "gap filling makes more than {max} rows, the bound; choose wider buckets, a shorter range of time in WHERE, or fewer \
+         groups"
+    )]
+    GapFill {
+        /// The bound.
+        max: usize,
+    },
     /// It would answer too many series.
     #[error("the answer has more than {max} series, the bound; group by fewer dimensions or filter")]
     Series {
@@ -253,6 +262,7 @@ impl QueryError {
             QueryError::Cancelled { .. } => ErrorKind::Limit { code: "query_cancelled" },
             QueryError::Memory { .. } => ErrorKind::Limit { code: "query_memory_exceeded" },
             QueryError::Points { .. } => ErrorKind::Limit { code: "points_exceeded" },
+            QueryError::GapFill { .. } => ErrorKind::Limit { code: "gapfill_exceeded" },
             QueryError::Series { .. } => ErrorKind::Limit { code: "series_exceeded" },
             QueryError::Groups { .. } => ErrorKind::Limit { code: "groups_exceeded" },
             QueryError::FollowedBytes { .. } => ErrorKind::Limit { code: "rows_exceeded" },

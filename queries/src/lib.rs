@@ -19,6 +19,7 @@
 //! - [`views`]: from the statement of a view to its program.
 //! - `combine`: coarser questions over a view.
 //! - `pushdown`: parts of a plan that ClickHouse computes.
+//! - [`timeseries`]: buckets in zones, gap filling, counters, first and last values.
 //! - `threads`, `yielding`: where questions are computed, and how they can be ended.
 //! - `turns`: how many run at a time; [`memory`]: what they share; `activity`: those that run, and that ran.
 //! - [`session`]: one SQL statement from text to batches.
@@ -54,6 +55,7 @@ pub mod session;
 pub mod system;
 mod tables;
 mod threads;
+pub mod timeseries;
 mod turns;
 pub mod views;
 mod wait;

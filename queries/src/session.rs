@@ -64,6 +64,7 @@ use crate::question::{Question, not_a_question};
 use crate::system::{self, Program, SYSTEM, System};
 use crate::tables::{CATALOG, SCHEMA, Statement, StatementCatalog, table_names};
 use crate::threads::{Task, Threads};
+use crate::timeseries;
 use crate::turns::{Turn, Turns};
 use crate::views::{Backfills, Readings, ViewStatement};
 use crate::wait;
@@ -171,13 +172,14 @@ impl QueryEngine {
             .with_create_default_catalog_and_schema(false);
         config.options_mut().execution.time_zone = Some("UTC".into());
         config.options_mut().sql_parser.collect_spans = true; // errors say where
-        let mut base = SessionStateBuilder::new()
+        let base = SessionStateBuilder::new()
             .with_default_features()
             .with_config(config)
             .with_runtime_env(runtime)
-            .with_physical_optimizer_rule(Arc::new(YieldInJoins))
-            .build();
+            .with_physical_optimizer_rule(Arc::new(YieldInJoins));
+        let mut base = timeseries::with_planner(base).build();
         datafusion_functions_json::register_all(&mut base).map_err(fail)?;
+        timeseries::register(&mut base).map_err(fail)?;
         base.register_udaf(combine::function()).map_err(fail)?;
         for function in postgres::functions::functions(&engine) {
             base.register_udf(function).map_err(fail)?;
@@ -392,7 +394,7 @@ impl QueryEngine {
         let fail = |error| QueryError::from_datafusion(error, self.inner.limits.memory_bytes_max);
         let plan = self.logical_plan(state, question.statement.clone()).await?;
         let plan = parameters::bound(plan, &question.parameters).map_err(fail)?;
-        let plan = combine::rewritten(plan).map_err(fail)?;
+        let plan = timeseries::rewritten(plan, state).and_then(combine::rewritten).map_err(fail)?;
         let plan = state.optimize(&plan).map_err(fail)?;
         let plan = if question.options.unpushed { plan } else { pushed(plan, statement).map_err(fail)? };
         state.query_planner().create_physical_plan(&plan, state).await.map_err(fail)

@@ -9,14 +9,14 @@ use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::coop::CooperativeExec;
 
-/// Makes each batch that a join or an unnest gives count against the budget of its task, so that it can be ended.
+/// Makes each batch that a join, an unnest or a gap-filling node gives count against the budget of its task, so that it can be ended.
 #[derive(Debug)]
 pub(crate) struct YieldInJoins;
 
 impl PhysicalOptimizerRule for YieldInJoins {
     fn optimize(&self, plan: Arc<dyn ExecutionPlan>, _config: &ConfigOptions) -> Result<Arc<dyn ExecutionPlan>> {
         let wrapped = plan.transform_up(|plan| {
-            let multiplies = plan.name().ends_with("JoinExec") || plan.name() == "UnnestExec";
+            let multiplies = plan.name().ends_with("JoinExec") || matches!(plan.name(), "UnnestExec" | "GapFillExec");
             Ok(if multiplies {
                 Transformed::yes(Arc::new(CooperativeExec::new(plan)) as _)
             } else {

@@ -100,3 +100,24 @@ fn the_rows_are_where_they_should_be() {
         }
     });
 }
+
+/// The examples of `docs/sql.md`, each with the answer that stands under it.
+#[test]
+fn the_documentation_is_true() {
+    support::run(async {
+        let (places, _) = places("slt_documentation").await;
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/sql.md");
+        let text = std::fs::read_to_string(path).unwrap();
+        let examples: Vec<&str> = text.split("```sql\n").skip(1).collect();
+        assert!(examples.len() >= 8, "{} examples", examples.len());
+        for example in examples {
+            let (sql, rest) = example.split_once("```\n").unwrap();
+            let answer = rest.strip_prefix("```text\n").and_then(|rest| rest.split_once("```")).expect(sql).0;
+            let words = |line: &str| line.split_whitespace().map(str::to_owned).collect::<Vec<String>>();
+            let wanted: Vec<Vec<String>> = answer.lines().map(words).collect();
+            for (asker, _) in &places {
+                assert_eq!(asker.rows(sql).await.unwrap(), wanted, "{sql} in {}", asker.place);
+            }
+        }
+    });
+}

@@ -6,7 +6,7 @@
 //! | `sum(x)`, `min(x)`, `max(x)` | itself and count | null when nothing was counted |
 //! | `avg(x)` | sum of floats and count | their quotient |
 //! | `stddev…`, `var…` | moments | the variance, or its root |
-//! | `min`, `max` of texts, `first_value`, `last_value` | itself | what it holds |
+//! | `min`, `max` of texts, `first_value`, `last_value`, `first`, `last` | itself | what it holds |
 //! | `count(DISTINCT x)`, quantiles and the like | sketches | see [`sketches`] |
 //!
 //! With a `FILTER`, the argument is null for the events that it leaves out; to a first or last value a null is a value, so
@@ -21,11 +21,11 @@ use streamgauge_schemas::view::Argument;
 
 use super::error::ViewError;
 use super::expression::{Scope, Typed, check_pure};
-use crate::combine;
+use crate::{combine, timeseries};
 
 pub(super) mod sketches;
 
-const KEPT: &str = "there are count, sum, avg, min, max, stddev, stddev_pop, var, var_pop, first_value, last_value, count(DISTINCT …), \
+const KEPT: &str = "there are count, sum, avg, min, max, stddev, stddev_pop, var, var_pop, first_value, last_value, first, last, count(DISTINCT …), \
                     approx_distinct, approx_percentile_cont, approx_median and approx_top_k";
 
 /// What the aggregates of a view need, as it grows.
@@ -43,7 +43,7 @@ impl Aggregates {
     /// [`ViewError::NotMaintained`] for a call whose result cannot be kept.
     pub(super) fn add(&mut self, name: &str, call: &Expr, scope: &Scope<'_>) -> Result<usize, ViewError> {
         check_pure(call)?;
-        let call = call.clone().unalias_nested().data;
+        let call = timeseries::in_order_of_time(call.clone().unalias_nested().data);
         let Expr::AggregateFunction(AggregateFunction { func, params }) = &call else {
             return Err(ViewError::not_maintained(&call, KEPT));
         };

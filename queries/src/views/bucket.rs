@@ -4,9 +4,9 @@
 //! |---|---|
 //! | `date_bin(interval, t)` of days and shorter; with an origin at a multiple of the interval since 1970 | the interval |
 //! | `date_trunc('second' …  'day', t)` in UTC | as it says |
-//! | `date_bin` of months, or with another origin; `date_trunc('week' …)`; either in another time zone | none |
+//! | `date_bin` of months, or with another origin; `date_trunc('week' …)`; any of them in another time zone | none |
 //!
-//! `t` is the time column, possibly in another time zone.
+//! `t` is the time column, possibly in another time zone. `time_bucket` in UTC is a `date_bin` in its normal form.
 
 use arrow::datatypes::{DataType, TimeUnit};
 use datafusion::common::ScalarValue;
@@ -37,6 +37,7 @@ pub(super) fn bucket_of(expr: &Expr, time_column: &str) -> Result<Option<Width>,
             None => None,
         },
         ("date_trunc", Expr::Literal(part, _), []) => truncated(part),
+        ("time_bucket", Expr::Literal(..), _) | ("date_bin", Expr::Literal(..), [_, _]) => None, // in a time zone
         _ => return Ok(None),
     };
     Ok(Some(Width(width.filter(|_| exact_outside && exact_inside))))

@@ -14,7 +14,7 @@ use streamgauge_schemas::{View, ViewId};
 
 use super::aggregates::sketches::top_k;
 use super::{GivenOptions, Planned, Reading, Tables, ViewError, plan_view, program_of};
-use crate::combine;
+use crate::{combine, timeseries};
 
 /// Makes the programs of views, for the engine.
 #[derive(Clone)]
@@ -30,6 +30,7 @@ impl ViewPlanner {
         config.options_mut().execution.time_zone = Some("UTC".into());
         let mut state = SessionStateBuilder::new().with_default_features().with_config(config).build();
         datafusion_functions_json::register_all(&mut state).expect("a session in memory takes any function");
+        timeseries::register_plain(&mut state).expect("a session in memory takes any function");
         for function in [top_k(), combine::function()] {
             state.register_udaf(function).expect("a session in memory takes any function");
         }

@@ -11,7 +11,7 @@ use datafusion::physical_plan::collect;
 use datafusion::prelude::SessionContext;
 use futures::TryStreamExt;
 use sqllogictest::{AsyncDB, ColumnType, DBOutput};
-use streamgauge_queries::{AskOptions, QueryEngine};
+use streamgauge_queries::{AskOptions, QueryEngine, timeseries};
 
 /// The significant digits of a float: a sum may differ in the last ones by the order of its rows.
 const DIGITS: usize = 12;
@@ -79,13 +79,20 @@ impl Asker {
             Of::Plain(context) => {
                 let answer = async {
                     let state = context.state();
-                    let plan = state.create_logical_plan(sql).await?;
+                    let plan = timeseries::rewritten(state.create_logical_plan(sql).await?, &state)?;
                     let plan = state.create_physical_plan(&plan).await?;
                     Ok((plan.schema(), collect(plan, context.task_ctx()).await?))
                 };
                 answer.await.map_err(|error: datafusion::error::DataFusionError| Failure(error.strip_backtrace()))
             }
         }
+    }
+}
+
+impl Asker {
+    /// The rows of an answer, as suites have them.
+    pub(crate) async fn rows(&self, sql: &str) -> Result<Vec<Vec<String>>, Failure> {
+        Ok(self.ask(sql).await?.1.iter().flat_map(rows).collect())
     }
 }
 

@@ -4,7 +4,7 @@ use arrow::array::RecordBatch;
 use datafusion::execution::session_state::SessionStateBuilder;
 use datafusion::prelude::{SessionConfig, SessionContext};
 use streamgauge_engine::decode::{DecodeLimits, Format, decode_metrics, decode_table};
-use streamgauge_queries::QueryLimits;
+use streamgauge_queries::{QueryLimits, timeseries};
 use streamgauge_schemas::stream::Stream;
 use streamgauge_schemas::time::wall_clock;
 use streamgauge_schemas::{Column, ColumnType, Epoch, EventBatch, StreamDefinition, StreamId};
@@ -42,12 +42,17 @@ const OWN: [(&str, &[(&str, ColumnType)]); 2] = [
 ];
 
 /// A view, by its name and `SELECT`; to DataFusion alone it is a view that keeps nothing.
-const VIEWS: [(&str, &str); 2] = [
+const VIEWS: [(&str, &str); 3] = [
     (
         "by_hour",
         "SELECT site, date_trunc('hour', at) AS hour, count(*) AS events, count(n) AS counted, sum(x) AS total, min(n) AS least, \
          max(word) AS latest, avg(x) AS mean, approx_percentile_cont(x, 0.5) AS half, count(DISTINCT word) AS words \
          FROM readings WHERE abs(x) < 1e9 GROUP BY site, date_trunc('hour', at)",
+    ),
+    (
+        "by_day_in_rome",
+        "SELECT time_bucket('1 day', at, 'Europe/Rome') AS day, site, count(*) AS events, first(id, at) AS earliest, \
+         last(id, at) FILTER (WHERE ok) AS latest FROM readings WHERE id > 30 GROUP BY time_bucket('1 day', at, 'Europe/Rome'), site",
     ),
     ("of_truth", "SELECT ok, count(*) AS events, max(at) AS newest FROM readings GROUP BY ok"),
 ];
@@ -124,8 +129,10 @@ async fn fill(place: &str, world: &World) {
 async fn plain() -> SessionContext {
     let mut config = SessionConfig::new().with_default_catalog_and_schema("streamgauge", "public");
     config.options_mut().execution.time_zone = Some("UTC".into());
-    let mut state = SessionStateBuilder::new().with_default_features().with_config(config).build();
+    let state = SessionStateBuilder::new().with_default_features().with_config(config);
+    let mut state = timeseries::with_planner(state).build();
     datafusion_functions_json::register_all(&mut state).unwrap();
+    timeseries::register(&mut state).unwrap();
     let context = SessionContext::new_with_state(state);
     for name in STREAMS {
         let id = if name == "metrics" { StreamId::METRICS } else { StreamId(Epoch(1_000).0) };

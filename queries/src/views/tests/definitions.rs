@@ -166,6 +166,11 @@ fn widths_of_buckets() {
         ("date_bin(INTERVAL '1 hour', at, TIMESTAMP '2020-01-01T05:00:01Z')", None),
         ("date_bin(INTERVAL '1 week', at, TIMESTAMP '1970-01-01T00:00:00')", Some("1w")),
         ("date_bin(INTERVAL '1 month', at)", None),
+        ("date_bin('1 day', at, TIMESTAMP '1970-01-01', 'Europe/Rome')", None),
+        ("time_bucket('5 minutes', at)", Some("5m")),
+        ("time_bucket('1 day', at, 'UTC')", Some("1d")),
+        ("time_bucket('1 day', at, 'Europe/Rome')", None),
+        ("time_bucket('1 week', at)", None), // from Monday on
         ("date_trunc('DAY', at)", Some("1d")),
         ("date_trunc('minute', at AT TIME ZONE 'UTC')", Some("1m")),
         ("date_trunc('day', at AT TIME ZONE 'Asia/Kathmandu')", None),
