@@ -342,11 +342,11 @@ pub fn rollup(name: &str, text: &str, secs: i64) -> ViewDefinition {
             Fold::of(Function::Max, 0, ValueType::F64),
         ],
         outputs: vec![
-            output("count", Finish::Count(0), ValueType::I64),
-            output("sum", Finish::Value { fold: 1, count: 0 }, ValueType::F64),
-            output("min", Finish::Value { fold: 2, count: 0 }, ValueType::F64),
-            output("max", Finish::Value { fold: 3, count: 0 }, ValueType::F64),
-            output("avg", Finish::Mean { sum: 1, count: 0 }, ValueType::F64),
+            output("count(*)", Finish::Count(0), ValueType::I64),
+            output("sum(metrics.value)", Finish::Value { fold: 1, count: 0 }, ValueType::F64),
+            output("min(metrics.value)", Finish::Value { fold: 2, count: 0 }, ValueType::F64),
+            output("max(metrics.value)", Finish::Value { fold: 3, count: 0 }, ValueType::F64),
+            output("avg(metrics.value)", Finish::Mean { sum: 1, count: 0 }, ValueType::F64),
         ],
         columns: vec![
             column("bucket", ValueType::Time, None),
