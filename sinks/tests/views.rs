@@ -72,8 +72,16 @@ fn everything(name: &str, bucketed: bool) -> ViewDefinition {
                         output(format!("{name}({kind:?})"), Finish::Spread { fold, sample, root }, ValueType::F64);
                     }
                 }
-                // The finished view has nothing of these.
-                Function::Distinct | Function::Quantiles | Function::Top { .. } => {}
+                Function::Distinct => {
+                    output(format!("Distinct({kind:?})"), Finish::Distinct(fold), ValueType::I64);
+                    output(format!("is_exact({kind:?})"), Finish::DistinctIsExact(fold), ValueType::Bool);
+                }
+                Function::Quantiles => {
+                    for q in [0.0, 0.5, 1.0] {
+                        output(format!("quantile {q}"), Finish::Quantile { fold, q }, ValueType::F64);
+                    }
+                }
+                Function::Top { .. } => {} // the finished view has nothing of it
                 _ => output(format!("{function:?}({kind:?})"), Finish::Held(fold), kind),
             }
             folds.push(Fold::of(function, at as u16, kind));
