@@ -281,3 +281,72 @@ async fn events_that_a_view_could_not_be_computed_of_are_counted_exactly_through
     assert_eq!(program.client().sql("SELECT sum(n) FROM failing").await, json!([[8.0 * 49.0]]));
     assert_eq!(program.client().sql("SELECT * FROM never").await, json!([]));
 }
+
+/// What a view has in memory alone, asked for by key: `EXPLAIN ANALYZE` says how many rows came to the filter.
+#[tokio::test]
+async fn a_question_for_one_group_reads_that_group() {
+    let data = DataDir::new();
+    let program = Program::start(&data).await;
+    let client = program.client();
+    make_stream(client).await;
+    let options = "WITH (backfill = false, flush_interval = '1m')";
+    for (view, groups) in [("by_both", "page, took"), ("by_hour", "page, date_bin(INTERVAL '1 hour', at)")] {
+        client.sql(&format!("CREATE MATERIALIZED VIEW {view} {options} AS SELECT {groups} AS part, count(*) AS n FROM visits GROUP BY {groups}")).await;
+    }
+    post(client, 0, 700).await;
+    let read = async |sql: &str| {
+        let plan = client.sql(&format!("EXPLAIN ANALYZE {sql}")).await;
+        let plan = plan.to_string();
+        let counts = plan.split("selectivity=").nth(1).and_then(|rest| rest.split(['(', ')']).nth(1));
+        let counts = counts.unwrap_or_else(|| panic!("{sql} has no filter: {plan}"));
+        let (passed, read) = counts.split_once('/').unwrap();
+        (passed.to_owned(), read.to_owned())
+    };
+    let is = |passed: &str, read: &str| (passed.to_owned(), read.to_owned());
+    assert_eq!(read("SELECT n FROM by_both WHERE page = '/3' AND part = 17").await, is("1", "1"));
+    assert_eq!(read("SELECT n FROM by_both WHERE page IN ('/3', '/4') AND part = 17").await, is("2", "2"));
+    let (passed, all) = read("SELECT n FROM by_both WHERE page = '/3'").await;
+    assert!(
+        passed.parse::<u32>().unwrap() < 100 && all.parse::<u32>().unwrap() > 400,
+        "{passed} of {all}: half of a key is none"
+    );
+    // Of the hours of one page, all or those of a range.
+    let (passed, all) = read("SELECT n FROM by_hour WHERE page = '/3'").await;
+    assert_eq!((passed.as_str(), all.as_str()), ("3", "3"));
+}
+
+#[tokio::test]
+async fn a_hundred_views_on_one_stream_and_ten_dimensions_in_one_view() {
+    let data = DataDir::new();
+    let program = Program::start(&data).await;
+    let client = program.client();
+    make_stream(client).await;
+    post(client, 0, 200).await;
+    // Of ten kinds, so that many are fed from others and some are not.
+    let select = |n: usize| {
+        let (minutes, condition) = (1 + n / 10, ["took > 3", "page IS NOT NULL", "true"][n % 3]);
+        let dimension = ["page", "took % 5", "upper(page)", "coalesce(page, 'none')", "took > 50"][n % 5];
+        format!(
+            "SELECT {dimension} AS d, date_bin(INTERVAL '{minutes} minutes', at) AS since, count(*) AS n, sum(took) AS s \
+             FROM visits WHERE {condition} GROUP BY 1, 2"
+        )
+    };
+    for n in 0..99 {
+        client.sql(&format!("CREATE MATERIALIZED VIEW v{n} AS {}", select(n))).await;
+    }
+    let bits: Vec<String> = (0..10).map(|bit| format!("took / {} % 2 AS b{bit}", 1 << bit)).collect();
+    let places: Vec<String> = (1..=10).map(|place| place.to_string()).collect();
+    let ten = format!("SELECT {}, count(*) AS n FROM visits GROUP BY {}", bits.join(", "), places.join(", "));
+    client.sql(&format!("CREATE MATERIALIZED VIEW ten AS {ten}")).await;
+    post(client, 100, 400).await;
+    until_backfilled(client).await;
+    for n in 0..99 {
+        let found = client.sql(&format!("SELECT count(*), sum(n), sum(s) FROM v{n}")).await;
+        let expected = client.sql(&format!("SELECT count(*), sum(n), sum(s) FROM ({})", select(n))).await;
+        assert_eq!(found, expected, "{}", select(n));
+    }
+    let found = client.sql(&format!("SELECT * FROM ten ORDER BY {}", places.join(", "))).await;
+    let expected = client.sql(&format!("SELECT * FROM ({ten}) ORDER BY {}", places.join(", "))).await;
+    assert!(expected.as_array().unwrap().len() > 60);
+    assert_eq!(found, expected);
+}
