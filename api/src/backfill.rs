@@ -85,8 +85,9 @@ impl Backfilling {
             return Ok(()); // the last events before the view are not in ClickHouse yet
         }
         let Some(source) = self.source(view) else { return Ok(()) }; // the stream is no more, nor then the view
-        let mut progress =
-            BackfillProgress { upto: backfill::progress(&self.clickhouse, view).await?, ..BackfillProgress::default() };
+        let (upto, mut all_failed) = backfill::progress(&self.clickhouse, view).await?;
+        self.engine.note_backfill_failed(view.id, &all_failed); // also those of a commit whose answer was lost
+        let mut progress = BackfillProgress { upto, ..BackfillProgress::default() };
         if progress.upto < created {
             let Some(hold) = self.flusher.hold(view).await else { return Ok(()) }; // also: the tables are there
             backfill::discard_above(&self.clickhouse, view, progress.upto).await?;
@@ -103,10 +104,9 @@ impl Backfilling {
             let Some(hold) = self.flusher.hold(view).await else { return Ok(()) };
             states::write_states(&self.clickhouse, view, &Arc::new(rows), &Arc::new(keys)).await?;
             drop(hold);
-            backfill::commit(&self.clickhouse, view, upto).await?;
-            if let Some(failed) = failed {
-                self.engine.note_failed(view.id, failed);
-            }
+            all_failed.add(&failed.unwrap_or_default());
+            backfill::commit(&self.clickhouse, view, upto, all_failed.clone()).await?;
+            self.engine.note_backfill_failed(view.id, &all_failed);
             progress.upto = upto;
         }
         self.backfills.set(view.id, progress.clone());

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use streamgauge_engine::{Engine, EngineError};
+use streamgauge_schemas::view::Failed;
 use streamgauge_schemas::{Epoch, StreamId, View};
 use streamgauge_sinks::{
     BoxError, CATALOG_ITEM, FlushItem, FlushKind, FlushSource, FlushUnit, StreamTable, stream_item, view_item,
@@ -46,12 +47,14 @@ impl EngineFlushes {
     }
 
     /// How far an item is flushed in memory: without changes it moves on there by itself.
-    fn flushed(&self, item: &Item) -> Option<Epoch> {
-        let flushed = self.engine.flushed();
+    fn nothing(&self, item: &Item) -> Option<FlushUnit> {
+        let of_events = |upto| FlushUnit::Nothing { upto, failed: Failed::default() };
         match item {
-            Item::Catalog => Some(flushed.catalog),
-            Item::Stream(id) => flushed.streams.get(id).copied(),
-            Item::View(view) => flushed.views.get(&view.id).copied(),
+            Item::Catalog => Some(of_events(self.engine.flushed().catalog)),
+            Item::Stream(id) => self.engine.flushed().streams.get(id).copied().map(of_events),
+            Item::View(view) => {
+                self.engine.view_flushed(view.id).map(|(upto, failed)| FlushUnit::Nothing { upto, failed })
+            }
         }
     }
 
@@ -76,6 +79,7 @@ impl EngineFlushes {
             upto: flush.upto,
             rows: flush.rows,
             keys: flush.keys,
+            failed: flush.failed,
         };
         Ok(flush.map(unit))
     }
@@ -109,7 +113,7 @@ impl FlushSource for EngineFlushes {
             Item::Stream(id) => self.stream(id),
             Item::View(ref view) => self.view(view).await?,
         };
-        Ok(unit.or_else(|| self.flushed(&found).map(|upto| FlushUnit::Nothing { upto })))
+        Ok(unit.or_else(|| self.nothing(&found)))
     }
 
     fn confirm(&self, item: &FlushItem, upto: Epoch) {

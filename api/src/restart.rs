@@ -10,7 +10,7 @@ use arrow::datatypes::{Float64Type, TimestampMicrosecondType};
 use streamgauge_engine::requests::ForgottenSequence;
 use streamgauge_engine::{Engine, KnownRequest, Recovered, RequestName};
 use streamgauge_schemas::{EventTime, Key, Series, StreamId, View};
-use streamgauge_sinks::{CATALOG_ITEM, ClickHouse, RecoveredRequest, SinkError, stream_item};
+use streamgauge_sinks::{CATALOG_ITEM, ClickHouse, RecoveredRequest, SinkError, backfill, stream_item, view_item};
 
 /// How long the last values of metrics may take to find; they are a convenience.
 const LAST_VALUES_TIMEOUT: Duration = Duration::from_secs(10);
@@ -20,6 +20,9 @@ pub(crate) fn recovered(found: streamgauge_sinks::Recovered) -> anyhow::Result<R
     let mut recovered = Recovered { catalog_flushed: found.flushed(CATALOG_ITEM), ..Recovered::default() };
     for view in &found.catalog.views {
         recovered.views_flushed.insert(view.id, found.view_flushed(view));
+        recovered.views_failed.extend(found.failed.get(&view_item(view)).map(|failed| (view.id, failed.clone())));
+        let of_backfill = found.failed.get(&backfill::item(view));
+        recovered.backfills_failed.extend(of_backfill.map(|failed| (view.id, failed.clone())));
     }
     let prefix = stream_item(StreamId::METRICS);
     let prefix = prefix.trim_end_matches(char::is_numeric);

@@ -50,6 +50,8 @@ pub struct ViewFlush {
     pub rows: Rows,
     /// The dimension values of each group in `rows`.
     pub keys: HashMap<SeriesId, Key>,
+    /// All events from the view's creation to `upto` that it could not be computed of.
+    pub failed: Failed,
 }
 
 /// The changes of the catalogue to flush.
@@ -121,9 +123,9 @@ pub struct ViewStatus {
     pub rows: usize,
     /// Bytes that they and their keys take, about.
     pub bytes: usize,
-    /// Events since start that its expressions could not be computed of; it does not count them.
+    /// Events that its expressions could not be computed of, all that it should count; it does not count them.
     pub failed_events: u64,
-    /// Why, of the newest of them; or why it is not maintained at all.
+    /// Why, of one of the newest of them; or why it is not maintained at all.
     pub failure: Option<String>,
 }
 
@@ -399,11 +401,11 @@ impl Engine {
         })
     }
 
-    /// Counts events that a back-fill of a view could not compute, with those that the flow could not.
-    pub fn note_failed(&self, view: ViewId, failed: Failed) {
+    /// Says how many events in all a back-fill of a view could not compute; they are counted with those that the flow could not.
+    pub fn note_backfill_failed(&self, view: ViewId, failed: &Failed) {
         self.inner.sequencer.with(|ordered| {
             if let Some(view) = ordered.views.get(&view) {
-                view.counters.fail(failed);
+                view.counters.set_before(failed);
             }
         });
     }
@@ -426,7 +428,8 @@ impl Engine {
                 flushed: view.flushed,
                 rows: view.counters.rows.load(Ordering::Relaxed),
                 bytes: view.counters.bytes.load(Ordering::Relaxed),
-                failed_events: view.counters.failed_events.load(Ordering::Relaxed),
+                failed_events: view.counters.failed_events.load(Ordering::Relaxed)
+                    + view.counters.failed_before.load(Ordering::Relaxed),
                 failure: view.keys.as_ref().err().cloned().or_else(|| view.counters.failure.lock().clone()),
             })
         })

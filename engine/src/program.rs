@@ -14,6 +14,8 @@ use std::sync::{Arc, OnceLock};
 
 use arrow::array::{ArrayRef, RecordBatch, StringBuilder};
 use arrow::datatypes::{DataType, Field, Schema};
+pub use streamgauge_schemas::view::Failed;
+
 use streamgauge_schemas::event::{append_dimensions, dimensions_builder};
 use streamgauge_schemas::stream::{Catalog, dimensions_type};
 use streamgauge_schemas::{EventBatch, MetricsBatch, SeriesId, View};
@@ -129,15 +131,6 @@ impl Keys {
         let begin = if index == 0 { 0 } else { self.ends[index - 1] };
         Some(&self.bytes[begin..end])
     }
-}
-
-/// Events whose expressions could not be computed; the view does not count them.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Failed {
-    /// How many.
-    pub events: u64,
-    /// Why, of the first.
-    pub reason: String,
 }
 
 /// See the module.

@@ -15,6 +15,7 @@ use streamgauge_schemas::{Epoch, EventBatch, Key, Rows, Series, SeriesId, Stream
 
 use crate::error::EngineError;
 use crate::log::{Log, Record, Request, Submission};
+use crate::program::Failed;
 use crate::registry::SeriesRegistry;
 use crate::requests::{ForgottenSequence, KnownRequest};
 use crate::sequencer::{Sequencer, ViewAtStart};
@@ -26,6 +27,10 @@ use crate::workers::Command;
 pub struct Recovered {
     /// `F` of each view; that of its creation when missing.
     pub views_flushed: HashMap<ViewId, Epoch>,
+    /// Per view, the events up to `F` that it could not be computed of,
+    pub views_failed: HashMap<ViewId, Failed>,
+    /// and those of its back-fill.
+    pub backfills_failed: HashMap<ViewId, Failed>,
     /// Per view, its rows with a version above the horizon, and their dimension values.
     pub rows: HashMap<ViewId, (Rows, HashMap<SeriesId, Key>)>,
     /// All series that history knows of.
@@ -55,6 +60,7 @@ pub(crate) fn replay(
         return Err(EngineError::HistoryLost { truncated: log.truncated_epoch(), flushed: newest }); // invariant 2
     }
     let Recovered { views_flushed, mut rows, series, streams_flushed, mut catalog, catalog_flushed, .. } = recovered;
+    let (mut views_failed, mut backfills_failed) = (recovered.views_failed, recovered.backfills_failed);
     recovered.sequences.iter().for_each(|forgotten| sequencer.requests.restore_forgotten(forgotten));
     recovered.requests.into_iter().for_each(|known| sequencer.requests.restore(known));
     series.into_iter().for_each(|series| registry.restore(series));
@@ -65,7 +71,9 @@ pub(crate) fn replay(
         for view in catalog.views.iter().filter(|view| built_in_views || !view.id.is_built_in()) {
             let flushed = views_flushed.get(&view.id).copied().unwrap_or_default();
             let (rows, keys) = rows.remove(&view.id).unwrap_or_default();
-            sequencer.add_view(ordered, view, ViewAtStart { flushed, rows, keys });
+            let failed = views_failed.remove(&view.id).unwrap_or_default();
+            let failed_before = backfills_failed.remove(&view.id).unwrap_or_default();
+            sequencer.add_view(ordered, view, ViewAtStart { flushed, rows, keys, failed, failed_before });
         }
         let ids = catalog.streams.iter().map(|stream| stream.id).chain([StreamId::METRICS]);
         let flushed = |id: StreamId| streams_flushed.get(&id).copied().unwrap_or_default();

@@ -25,7 +25,7 @@ use crate::error::EngineError;
 use crate::keys::{KeyRegistry, ViewKeys};
 use crate::log::{Sequence, Submission};
 use crate::pending::Pending;
-use crate::program::{Planner, Prepared, Program, Rollup};
+use crate::program::{Failed, Planner, Prepared, Program, Rollup};
 use crate::registry::SeriesRegistry;
 use crate::requests::Requests;
 use crate::snapshot::{SnapshotRequest, StreamSnapshot};
@@ -60,6 +60,12 @@ pub(crate) struct OrderedView {
     /// `F`.
     pub(crate) flushed: Epoch,
     pub(crate) counters: Arc<ViewCounters>,
+    /// Events that it could not be computed of, which belong to epochs as its rows do: up to what ClickHouse had at start;
+    pub(crate) failed_at_start: Failed,
+    /// up to `F`;
+    pub(crate) failed_flushed: Failed,
+    /// up to where its last flush was begun.
+    pub(crate) failed_begun: Failed,
     /// Its keys; `Err` with the reason why it is not maintained.
     pub(crate) keys: Result<ViewKeys, String>,
 }
@@ -70,6 +76,17 @@ pub(crate) struct ViewAtStart {
     pub(crate) flushed: Epoch,
     pub(crate) rows: Rows,
     pub(crate) keys: HashMap<streamgauge_schemas::SeriesId, streamgauge_schemas::Key>,
+    /// Events up to `flushed` that it could not be computed of,
+    pub(crate) failed: Failed,
+    /// and those of its back-fill.
+    pub(crate) failed_before: Failed,
+}
+
+impl OrderedView {
+    fn new(flushed: Epoch, failed: Failed, counters: Arc<ViewCounters>, keys: Result<ViewKeys, String>) -> Self {
+        let (failed_at_start, failed_flushed, failed_begun) = (failed.clone(), failed.clone(), failed);
+        OrderedView { flushed, counters, failed_at_start, failed_flushed, failed_begun, keys }
+    }
 }
 
 /// See the module.
@@ -165,9 +182,11 @@ impl Sequencer {
 
     /// Maintains a view from now on, beginning with what ClickHouse had of it.
     pub(crate) fn add_view(&self, ordered: &mut Ordered, view: &Arc<View>, at_start: ViewAtStart) {
-        let ViewAtStart { flushed, rows, keys } = at_start;
+        let ViewAtStart { flushed, rows, keys, failed, failed_before } = at_start;
         let flushed = flushed.max(view.id.created());
         let counters: Arc<ViewCounters> = Arc::default();
+        counters.set_before(&failed_before);
+        counters.fail(&failed);
         let program: Result<Arc<dyn Program>, String> = match (Rollup::of(view), &self.planner) {
             (Some(rollup), _) => Ok(Arc::new(rollup)),
             (None, Some(planner)) => planner.program(view, &ordered.catalog).map_err(|error| error.to_string()),
@@ -178,7 +197,7 @@ impl Sequencer {
             Err(reason) => {
                 let name = &view.definition.name;
                 tracing::error!(view = name, reason, "a view is not maintained; drop it and make it again");
-                ordered.views.insert(view.id, OrderedView { flushed, counters, keys: Err(reason) });
+                ordered.views.insert(view.id, OrderedView::new(flushed, failed, counters, Err(reason)));
                 return;
             }
         };
@@ -194,7 +213,7 @@ impl Sequencer {
         }
         self.pending.watch(view, &counters);
         let (view, rows, keys) = (view.clone(), Arc::new(rows), view_keys.clone());
-        ordered.views.insert(view.id, OrderedView { flushed, counters: counters.clone(), keys: Ok(view_keys) });
+        ordered.views.insert(view.id, OrderedView::new(flushed, failed, counters.clone(), Ok(view_keys)));
         ordered.broadcast(&Command::AddView(AddView { view, program, keys, counters, rows, flushed }));
     }
 

@@ -62,17 +62,31 @@ pub(crate) struct ViewCounters {
     pub(crate) rows: AtomicUsize,
     /// About how many bytes these and their keys take.
     pub(crate) bytes: AtomicUsize,
-    /// Events that its expressions could not be computed of.
+    /// Events that its expressions could not be computed of, since its creation.
     pub(crate) failed_events: AtomicU64,
-    /// Why, of the newest of them.
+    /// Such events of the time before, as its back-fill counted them.
+    pub(crate) failed_before: AtomicU64,
+    /// Why, of one of the newest of them.
     pub(crate) failure: Mutex<Option<String>>,
 }
 
 impl ViewCounters {
     /// Counts events that the view does not.
-    pub(crate) fn fail(&self, failed: Failed) {
+    pub(crate) fn fail(&self, failed: &Failed) {
         self.failed_events.fetch_add(failed.events, Ordering::Relaxed);
-        *self.failure.lock() = Some(failed.reason);
+        self.explain(failed);
+    }
+
+    /// Says how many events of the time before its creation the view does not count.
+    pub(crate) fn set_before(&self, failed: &Failed) {
+        self.failed_before.store(failed.events, Ordering::Relaxed);
+        self.explain(failed);
+    }
+
+    fn explain(&self, failed: &Failed) {
+        if failed.events > 0 {
+            *self.failure.lock() = Some(failed.reason.clone());
+        }
     }
 }
 
@@ -83,6 +97,8 @@ pub(crate) struct Part {
     pub(crate) rows: Rows,
     /// The keys of `rows`.
     pub(crate) keys: std::collections::HashMap<SeriesId, Key>,
+    /// Of a flush: what of the worker's batches the view could not be computed of, since the start.
+    pub(crate) failed: Failed,
 }
 
 /// The running workers.
@@ -216,6 +232,8 @@ struct Maintained {
     /// `F`.
     flushed: Epoch,
     counted: Counted,
+    /// What of this worker's batches it could not be computed of.
+    failed: Failed,
 }
 
 /// What this worker holds of a view, as part of what all workers hold.
@@ -353,7 +371,10 @@ impl WorkerState {
             };
             plan.run(epoch, events, &mut give, &mut |view, failed| failures.push((view, failed)));
             for (view, failed) in failures {
-                views[&view].counted.view.fail(failed);
+                if let Some(view) = views.get_mut(&view) {
+                    view.counted.view.fail(&failed);
+                    view.failed.add(&failed);
+                }
             }
         }
         let streams: std::collections::BTreeSet<_> = batches.iter().map(|events| events.batch().stream()).collect();
@@ -371,7 +392,7 @@ impl WorkerState {
         let id = view.id;
         let feeding = Feeding { view, layout, program, keys, skip: flushed };
         let counted = Counted { bytes: 0, rows: 0, view: counters, all_bytes: self.all_bytes.clone() };
-        self.views.insert(id, Maintained { feeding, flow, flushed, counted });
+        self.views.insert(id, Maintained { feeding, flow, flushed, counted, failed: Failed::default() });
         self.plan_anew();
     }
 
@@ -414,7 +435,7 @@ impl WorkerState {
             view.flow.followers.borrow_mut().add(read.filter.clone(), sender.clone(), view.feeding.keys.clone());
         }
         let keys = view.keys(&rows);
-        Part { horizon, rows, keys }
+        Part { horizon, rows, keys, failed: Failed::default() }
     }
 
     fn flush(&mut self, view: ViewId) -> Part {
@@ -427,6 +448,6 @@ impl WorkerState {
         view.feeding.keys.forget(self.index, horizon);
         let name = view.feeding.view.definition.name.clone();
         metrics::gauge!("streamgauge_view_rows", "view" => name, "worker" => self.index.to_string()).set(held as f64);
-        Part { horizon, rows, keys }
+        Part { horizon, rows, keys, failed: view.failed.clone() }
     }
 }

@@ -27,7 +27,7 @@ use streamgauge_schemas::{Epoch, EventTime, GroupKey, Key, Layout, Series, Serie
 
 use crate::clickhouse;
 use crate::history::conform_column;
-use crate::predicate::{Predicate, bucket_range};
+use crate::predicate::{Predicate, bucket_range, series_filter};
 use crate::views::Reading;
 
 /// So many groups are asked for by their identities at most.
@@ -42,6 +42,9 @@ pub(crate) struct GroupReader {
     /// How the folds that are read lie in a state.
     pub(crate) layout: Layout,
     kinds: Vec<ValueType>,
+    /// The places of the dimensions that are wanted, in order, and whether the bucket is.
+    dimensions: Vec<usize>,
+    bucket: bool,
     /// How all folds lie, and the places of those that are read, in order.
     whole: Layout,
     folds: Vec<usize>,
@@ -56,16 +59,22 @@ impl GroupReader {
     pub(crate) fn new(view: Arc<View>, reading: Arc<Reading>) -> Self {
         let (layout, kinds) = (view.layout(), view.definition.dimension_kinds());
         let (outputs, folds) = (view.definition.outputs.clone(), (0..layout.folds().len()).collect());
-        GroupReader { view, reading, kinds, whole: layout.clone(), folds, layout, outputs, states: Vec::new() }
+        let (dimensions, bucket) = ((0..kinds.len()).collect(), view.definition.bucket.is_some());
+        let (whole, states) = (layout.clone(), Vec::new());
+        GroupReader { view, reading, layout, kinds, dimensions, bucket, whole, folds, outputs, states }
     }
 
-    /// One of some columns of a table that has those of the view and then `states`, with their schema; it reads the folds that
-    /// these and `HAVING` are made of.
+    /// One of some columns of a table that has those of the view and then `states`, with their schema; it reads the dimensions
+    /// and folds that these and `HAVING` are made of.
     pub(crate) fn narrowed(&self, columns: &[usize], states: &[StateColumn], schema: &SchemaRef) -> Result<Self> {
         let (definition, whole) = (&self.view.definition, self.view.layout());
         let listed = self.reading.columns.len();
         let (visible, shown): (Vec<usize>, Vec<usize>) = columns.iter().partition(|column| **column < listed);
-        let (part, results) = self.reading.part(&visible, self.named())?;
+        let (part, kept) = self.reading.part(&visible)?;
+        let dimensions: Vec<usize> = kept.iter().copied().filter(|place| *place < self.kinds.len()).collect();
+        let bucket = self.has_bucket() && kept.contains(&self.kinds.len());
+        let results = kept.iter().filter_map(|place| place.checked_sub(self.named()));
+        let results: Vec<usize> = results.collect();
         let shown: Vec<StateColumn> = shown.iter().map(|column| states[column - listed]).collect();
         let outputs = || results.iter().map(|result| &definition.outputs[*result]);
         let used = outputs().flat_map(|output| output.finish.folds()).chain(shown.iter().map(|state| state.fold));
@@ -88,7 +97,8 @@ impl GroupReader {
         let base = Arc::new(Schema::new(base));
         let reading = Arc::new(Reading { base, columns, schema: schema.clone(), ..part });
         let (view, kinds) = (self.view.clone(), self.kinds.clone());
-        Ok(GroupReader { view, reading, layout: whole.of(&folds), kinds, whole, folds, outputs, states })
+        let layout = whole.of(&folds);
+        Ok(GroupReader { view, reading, layout, kinds, dimensions, bucket, whole, folds, outputs, states })
     }
 
     /// The folds of a whole state that are read.
@@ -99,9 +109,9 @@ impl GroupReader {
         }
     }
 
-    /// How many columns of the base name a group: the dimensions, and the bucket if there is one.
+    /// How many columns of the base name a group: the dimensions and the bucket, as far as they are wanted.
     pub(crate) fn named(&self) -> usize {
-        self.kinds.len() + usize::from(self.has_bucket())
+        self.dimensions.len() + usize::from(self.bucket)
     }
 
     pub(crate) fn has_bucket(&self) -> bool {
@@ -110,10 +120,13 @@ impl GroupReader {
 
     /// A filter on what names a group, with the names of ClickHouse's columns; `None` when it is on anything else.
     pub(crate) fn stored(&self, predicate: &Predicate) -> Option<Predicate> {
+        let definition = &self.view.definition;
+        if predicate.has_entries() && !definition.by_series {
+            return None;
+        }
         predicate.renamed(&|name| {
             let place = self.reading.schema.index_of(name).ok()?;
             let column = self.reading.columns[place].0.downcast_ref::<Column>()?.index();
-            let definition = &self.view.definition;
             match definition.dimensions.get(column) {
                 Some(dimension) => Some(dimension.name.clone()),
                 None => definition.bucket.as_ref().filter(|_| column == self.kinds.len()).map(|b| b.name.clone()),
@@ -121,21 +134,23 @@ impl GroupReader {
         })
     }
 
-    /// What of a conjunction of `stored` filters memory can be asked: a range of buckets, and groups by their identity when
-    /// every dimension is one of a few values.
+    /// What of a conjunction of `stored` filters memory can be asked: a range of buckets; of a view by series those that
+    /// pass; of any other groups by their identity when every dimension is one of a few values.
     pub(crate) fn row_filter(&self, stored: &[Predicate]) -> RowFilter {
         let mut filter = RowFilter::default();
-        if let Some(bucket) = &self.view.definition.bucket {
+        let definition = &self.view.definition;
+        if let Some(bucket) = &definition.bucket {
             bucket_range(stored, &bucket.name, &mut filter);
         }
-        if let Some(ids) = self.identities(stored) {
-            filter.keys = KeyFilter::Only(ids.into());
-        }
+        filter.keys = match &definition.dimensions[..] {
+            [name, dimensions] if definition.by_series => series_filter(stored, &name.name, &dimensions.name),
+            _ => self.identities(stored).map_or(KeyFilter::All, |ids| KeyFilter::Only(ids.into())),
+        };
         filter
     }
 
     fn identities(&self, stored: &[Predicate]) -> Option<Vec<SeriesId>> {
-        if self.view.definition.by_series || self.kinds.is_empty() {
+        if self.kinds.is_empty() {
             return None;
         }
         let mut keys: Vec<Vec<u8>> = vec![Vec::new()];
@@ -172,7 +187,8 @@ impl GroupReader {
         let series = column(&self.view.hidden("series"));
         let bucket = definition.bucket.as_ref().map(|bucket| column(&bucket.name));
         let dimensions = definition.dimensions.iter();
-        let mut selected: Vec<String> = dimensions.clone().map(|dimension| column(&dimension.name)).collect();
+        let wanted = self.dimensions.iter().map(|place| &definition.dimensions[*place]);
+        let mut selected: Vec<String> = wanted.map(|dimension| column(&dimension.name)).collect();
         selected.push(series.clone());
         selected.extend(bucket.clone());
         let states = self.view.state_columns().into_iter().zip(self.whole.columns());
@@ -194,7 +210,7 @@ impl GroupReader {
 
     /// The groups of rows of history.
     pub(crate) fn history_keys(&self, batch: &RecordBatch) -> Result<Vec<GroupKey>> {
-        let at = self.kinds.len();
+        let at = self.dimensions.len();
         let series = series_ids(batch.column(at)).ok_or_else(|| unexpected("the series", batch))?;
         if !self.has_bucket() {
             let key = |row| GroupKey { series: series(row), bucket: GroupKey::NO_BUCKET };
@@ -206,15 +222,17 @@ impl GroupReader {
         Ok((0..batch.num_rows()).map(key).collect())
     }
 
-    /// The dimension values of rows of history, one column a dimension.
+    /// The wanted dimension values of rows of history, one column a dimension.
     pub(crate) fn history_dimensions(&self, batch: &RecordBatch) -> Result<Vec<ArrayRef>> {
-        let columns = batch.columns()[..self.kinds.len()].iter().zip(&self.kinds);
-        Ok(columns.map(|(column, kind)| conform_column(column, &kind.arrow())).collect::<Result<_, _>>()?)
+        let columns = batch.columns().iter().zip(&self.dimensions);
+        let columns = columns.map(|(column, place)| conform_column(column, &self.kinds[*place].arrow()));
+        Ok(columns.collect::<Result<_, _>>()?)
     }
 
     /// The states of rows of history.
     pub(crate) fn history_states(&self, batch: &RecordBatch) -> Result<Vec<State>> {
-        let columns = batch.columns()[self.named() + 1..].iter();
+        let at = self.dimensions.len() + 1 + usize::from(self.has_bucket());
+        let columns = batch.columns()[at..].iter();
         let columns = columns.zip(self.layout.columns()).map(|(column, of)| conform_column(column, &of.kind.arrow()));
         let columns = columns.collect::<Result<Vec<ArrayRef>, _>>()?;
         if columns.is_empty() {
@@ -223,24 +241,31 @@ impl GroupReader {
         self.layout.read(&columns).map_err(|error| DataFusionError::External(Box::new(error)))
     }
 
-    /// The dimension values of keys, one column a dimension.
+    /// The wanted dimension values of keys, one column a dimension.
     pub(crate) fn dimensions<'a>(&self, keys: impl Iterator<Item = &'a Key>) -> Result<Vec<ArrayRef>> {
+        if self.dimensions.is_empty() {
+            return Ok(Vec::new());
+        }
         let other = || DataFusionError::Internal("a key is of another kind than its view's".into());
         if self.view.definition.by_series {
             let (mut names, mut dimensions) = (StringBuilder::new(), dimensions_builder());
+            let [of_names, of_dimensions] = [0, 1].map(|place| self.dimensions.contains(&place));
             for key in keys {
                 let Key::Series(series) = key else { return Err(other()) };
-                names.append_value(series.name());
-                append_dimensions(&mut dimensions, series);
+                of_names.then(|| names.append_value(series.name()));
+                of_dimensions.then(|| append_dimensions(&mut dimensions, series));
             }
-            return Ok(vec![Arc::new(names.finish()), Arc::new(dimensions.finish())]);
+            let names = of_names.then(|| Arc::new(names.finish()) as ArrayRef);
+            let dimensions = of_dimensions.then(|| Arc::new(dimensions.finish()) as ArrayRef);
+            return Ok(names.into_iter().chain(dimensions).collect());
         }
         let bytes = keys.map(|key| match key {
             Key::Values(bytes) => Ok(&bytes[..]),
             Key::Series(_) => Err(other()),
         });
         let bytes = bytes.collect::<Result<Vec<&[u8]>>>()?;
-        read_keys(bytes, &self.kinds).map_err(|error| DataFusionError::External(Box::new(error)))
+        let all = read_keys(bytes, &self.kinds).map_err(|error| DataFusionError::External(Box::new(error)))?;
+        Ok(self.dimensions.iter().map(|place| all[*place].clone()).collect())
     }
 
     /// The key of a row of dimension values; the inverse of `dimensions`.
@@ -264,7 +289,7 @@ impl GroupReader {
         groups: &[GroupKey],
     ) -> Result<RecordBatch> {
         let mut columns = dimensions;
-        columns.extend(self.has_bucket().then(|| buckets(groups)));
+        columns.extend(self.bucket.then(|| buckets(groups)));
         batch(schema, columns, groups.len())
     }
 
@@ -276,7 +301,7 @@ impl GroupReader {
         states: impl Iterator<Item = &'a State> + Clone,
     ) -> Result<RecordBatch> {
         let mut columns = dimensions;
-        columns.extend(self.has_bucket().then(|| buckets(groups)));
+        columns.extend(self.bucket.then(|| buckets(groups)));
         columns.extend(self.outputs.iter().map(|output| self.layout.finish(output, states.clone())));
         let state = |state: &StateColumn| self.layout.write_some(|column| column == state, states.clone());
         columns.extend(self.states.iter().flat_map(state));

@@ -17,7 +17,7 @@ use arrow::datatypes::{DataType, Schema, TimeUnit};
 use datafusion::common::ScalarValue;
 use datafusion::logical_expr::{BinaryExpr, Expr, Like, Operator};
 use streamgauge_engine::{KeyFilter, RowFilter};
-use streamgauge_schemas::stream::timestamp_type;
+use streamgauge_schemas::stream::{dimensions_type, timestamp_type};
 use streamgauge_schemas::{EventTime, Series, ValueType};
 
 use crate::clickhouse;
@@ -43,7 +43,11 @@ pub(crate) enum Predicate {
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Operand {
     Column(String),
-    Dimension(String),
+    /// What a map has at a key.
+    Entry {
+        map: String,
+        key: String,
+    },
 }
 
 /// How.
@@ -85,12 +89,13 @@ impl Value {
 
 impl Predicate {
     /// The values that it lets a column have, if it is about nothing else and they are few.
-    pub(crate) fn values_of(&self, name: &str) -> Option<&[Value]> {
+    pub(crate) fn values_of(&self, name: &str) -> Option<Vec<&Value>> {
         match self {
             Predicate::Compare(Operand::Column(column), Comparison::Equal, value) if column == name => {
-                Some(std::slice::from_ref(value))
+                Some(vec![value])
             }
-            Predicate::In(Operand::Column(column), values) if column == name => Some(values),
+            Predicate::In(Operand::Column(column), values) if column == name => Some(values.iter().collect()),
+            Predicate::Or(left, right) => Some([left.values_of(name)?, right.values_of(name)?].concat()),
             _ => None,
         }
     }
@@ -147,12 +152,8 @@ impl Predicate {
             Predicate::StartsWith(operand, prefix) => {
                 out.push_str(&format!("startsWith({}, {})", of(operand), clickhouse::text(prefix)));
             }
-            Predicate::IsNull(Operand::Dimension(key)) => {
-                out.push_str(&format!(
-                    "NOT mapContains({}, {})",
-                    column_sql(alias, "dimensions"),
-                    clickhouse::text(key)
-                ));
+            Predicate::IsNull(Operand::Entry { map, key }) => {
+                out.push_str(&format!("NOT mapContains({}, {})", column_sql(alias, map), clickhouse::text(key)));
             }
             Predicate::IsNull(operand) => out.push_str(&format!("{} IS NULL", of(operand))),
             Predicate::Truth(operand) => out.push_str(&of(operand)),
@@ -166,16 +167,25 @@ impl Predicate {
         }
     }
 
-    /// Whether every column named is one of `columns`; a dimension counts as the column `dimensions`.
-    pub(crate) fn only(&self, columns: &[&str]) -> bool {
+    /// Whether every column named is one of `columns`.
+    fn only(&self, columns: &[&str]) -> bool {
+        self.all(&|operand| columns.contains(&operand.column()))
+    }
+
+    /// Whether it is about what a map has at a key.
+    pub(crate) fn has_entries(&self) -> bool {
+        !self.all(&|operand| matches!(operand, Operand::Column(_)))
+    }
+
+    fn all(&self, test: &impl Fn(&Operand) -> bool) -> bool {
         match self {
             Predicate::Compare(operand, ..)
             | Predicate::In(operand, _)
             | Predicate::StartsWith(operand, _)
             | Predicate::IsNull(operand)
-            | Predicate::Truth(operand) => columns.contains(&operand.column()),
-            Predicate::Not(inner) => inner.only(columns),
-            Predicate::And(left, right) | Predicate::Or(left, right) => left.only(columns) && right.only(columns),
+            | Predicate::Truth(operand) => test(operand),
+            Predicate::Not(inner) => inner.all(test),
+            Predicate::And(left, right) | Predicate::Or(left, right) => left.all(test) && right.all(test),
         }
     }
 
@@ -183,7 +193,7 @@ impl Predicate {
     pub(crate) fn renamed(&self, name: &dyn Fn(&str) -> Option<String>) -> Option<Predicate> {
         let of = |operand: &Operand| match operand {
             Operand::Column(column) => Some(Operand::Column(name(column)?)),
-            Operand::Dimension(_) => None,
+            Operand::Entry { map, key } => Some(Operand::Entry { map: name(map)?, key: key.clone() }),
         };
         let both =
             |left: &Predicate, right: &Predicate| Some((Box::new(left.renamed(name)?), Box::new(right.renamed(name)?)));
@@ -207,10 +217,10 @@ impl Predicate {
         })
     }
 
-    /// Whether it holds of a series; `None` is null. Asked only of filters on `name` and `dimensions`.
+    /// Whether it holds of a series; `None` is null. Asked only of filters on its name and dimensions.
     fn holds(&self, series: &Series) -> Option<bool> {
         let of = |operand: &Operand| match operand {
-            Operand::Dimension(key) => series.dimension(key).map(str::to_owned),
+            Operand::Entry { key, .. } => series.dimension(key).map(str::to_owned),
             Operand::Column(_) => Some(series.name().to_owned()),
         };
         match self {
@@ -238,32 +248,28 @@ impl Predicate {
     }
 }
 
-/// What memory can do with the conjunction of `predicates` on a rollup: buckets by range, series by test.
-pub(crate) fn row_filter(predicates: &[Predicate]) -> RowFilter {
-    let mut filter = RowFilter::default();
-    let mut name = None;
+/// The series that pass the conjunction of `predicates`; `name` and `dimensions` are their columns.
+pub(crate) fn series_filter(predicates: &[Predicate], name: &str, dimensions: &str) -> KeyFilter {
+    let mut of_name = None;
     let mut tests = Vec::new();
-    bucket_range(predicates, "bucket", &mut filter);
     for predicate in predicates {
         match predicate {
             Predicate::Compare(Operand::Column(column), Comparison::Equal, Value::Text(text))
-                if column == "name" && name.is_none() =>
+                if column == name && of_name.is_none() =>
             {
-                name = Some(text.clone());
+                of_name = Some(text.clone());
             }
-            other if other.only(&["name", "dimensions"]) => tests.push(other.clone()),
+            other if other.only(&[name, dimensions]) => tests.push(other.clone()),
             _ => {}
         }
     }
+    let none = tests.is_empty();
     let test = move |series: &Series| tests.iter().all(|test| test.holds(series) == Some(true));
-    filter.keys = match name {
+    match of_name {
         Some(name) => KeyFilter::NameAnd(name, Arc::new(test)),
-        None if predicates.iter().any(|predicate| predicate.only(&["name", "dimensions"])) => {
-            KeyFilter::Predicate(Arc::new(test))
-        }
-        None => KeyFilter::All,
-    };
-    filter
+        None if none => KeyFilter::All,
+        None => KeyFilter::Predicate(Arc::new(test)),
+    }
 }
 
 /// Narrows the range of buckets by a conjunction of `predicates`; `bucket` is their column.
@@ -311,7 +317,7 @@ impl Operand {
     fn column(&self) -> &str {
         match self {
             Operand::Column(name) => name,
-            Operand::Dimension(_) => "dimensions",
+            Operand::Entry { map, .. } => map,
         }
     }
 
@@ -319,8 +325,8 @@ impl Operand {
         match self {
             Operand::Column(name) => column_sql(alias, name),
             // ClickHouse answers a missing key with an empty text; here it is null.
-            Operand::Dimension(key) => {
-                let (map, key) = (column_sql(alias, "dimensions"), clickhouse::text(key));
+            Operand::Entry { map, key } => {
+                let (map, key) = (column_sql(alias, map), clickhouse::text(key));
                 format!("if(mapContains({map}, {key}), {map}[{key}], NULL)")
             }
         }
@@ -385,7 +391,7 @@ impl Value {
     }
 }
 
-/// A column or a dimension, with its type.
+/// A column or an entry of a map, with its type.
 fn operand(expr: &Expr, schema: &Schema) -> Option<(Operand, DataType)> {
     match expr {
         Expr::Alias(alias) => operand(&alias.expr, schema),
@@ -394,9 +400,10 @@ fn operand(expr: &Expr, schema: &Schema) -> Option<(Operand, DataType)> {
             Some((Operand::Column(column.name.clone()), field.data_type().clone()))
         }
         Expr::ScalarFunction(call) if call.name() == "get_field" => match call.args.as_slice() {
-            [Expr::Column(column), Expr::Literal(key, _)] if column.name == "dimensions" => {
-                schema.field_with_name("dimensions").ok()?;
-                Some((Operand::Dimension(key.try_as_str().flatten()?.to_owned()), DataType::Utf8))
+            [Expr::Column(column), Expr::Literal(key, _)] => {
+                let is_map = *schema.field_with_name(&column.name).ok()?.data_type() == dimensions_type();
+                let key = key.try_as_str().flatten().filter(|_| is_map)?.to_owned();
+                Some((Operand::Entry { map: column.name.clone(), key }, DataType::Utf8))
             }
             _ => None,
         },

@@ -231,7 +231,7 @@ fn what_clickhouse_is_asked() {
             ),
             (
                 "SELECT sum(count) FROM metrics_1m WHERE bucket >= '2024-05-01' AND count > 1",
-                vec!["s.bucket AS g_bucket, s.series AS g_series, sum(s.count) AS g_count FROM", "s.`bucket` >= from"],
+                vec!["SELECT s.`series`, s.`bucket`, s.`count` FROM", "s.`bucket` >= from"],
             ),
             (
                 "SELECT * FROM (SELECT name, max FROM metrics_1h) WHERE name IN ('a', 'b')",

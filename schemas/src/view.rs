@@ -94,6 +94,25 @@ pub struct ViewOptions {
     pub memory_bytes_max: Option<u64>,
 }
 
+/// Events that a view's expressions could not be computed of; it does not count them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Failed {
+    /// How many.
+    pub events: u64,
+    /// Why, of one of them; empty of none.
+    pub reason: String,
+}
+
+impl Failed {
+    /// Adds later ones, which say why.
+    pub fn add(&mut self, later: &Failed) {
+        if later.events > 0 {
+            self.events += later.events;
+            self.reason.clone_from(&later.reason);
+        }
+    }
+}
+
 /// How long ClickHouse keeps rows of a view that does not say: two years after their last change.
 pub const DEFAULT_VIEW_RETENTION: Duration = Duration::from_secs(2 * 365 * 86_400);
 
@@ -342,11 +361,11 @@ pub fn rollup(name: &str, text: &str, secs: i64) -> ViewDefinition {
             Fold::of(Function::Max, 0, ValueType::F64),
         ],
         outputs: vec![
-            output("count", Finish::Count(0), ValueType::I64),
-            output("sum", Finish::Value { fold: 1, count: 0 }, ValueType::F64),
-            output("min", Finish::Value { fold: 2, count: 0 }, ValueType::F64),
-            output("max", Finish::Value { fold: 3, count: 0 }, ValueType::F64),
-            output("avg", Finish::Mean { sum: 1, count: 0 }, ValueType::F64),
+            output("count(*)", Finish::Count(0), ValueType::I64),
+            output("sum(metrics.value)", Finish::Value { fold: 1, count: 0 }, ValueType::F64),
+            output("min(metrics.value)", Finish::Value { fold: 2, count: 0 }, ValueType::F64),
+            output("max(metrics.value)", Finish::Value { fold: 3, count: 0 }, ValueType::F64),
+            output("avg(metrics.value)", Finish::Mean { sum: 1, count: 0 }, ValueType::F64),
         ],
         columns: vec![
             column("bucket", ValueType::Time, None),

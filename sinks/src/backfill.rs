@@ -13,9 +13,10 @@
 //! 2. `commit` comes after the rows it speaks of. Rows of a step that was not committed are discarded before the step is
 //!    made again, since it may then be cut in another way.
 
+use streamgauge_schemas::view::Failed;
 use streamgauge_schemas::{Epoch, View};
 
-use crate::flushed::{read_flushed, write_flushed};
+use crate::flushed::{Commit, read_flushed, write_flushed};
 use crate::repair::{delete_rows, end_writes};
 use crate::sql::sql_name;
 use crate::{ClickHouse, SinkError};
@@ -26,21 +27,23 @@ pub fn item(view: &View) -> String {
     format!("backfill/{}", view.id.0)
 }
 
-/// Up to which epoch events are counted by back-filled rows; zero when nothing is, the view's creation when all are.
+/// Up to which epoch events are counted by back-filled rows (zero when nothing is, the view's creation when all are), and
+/// those of them that the view could not be computed of.
 ///
 /// # Errors
 /// Any error of the query.
-pub async fn progress(clickhouse: &ClickHouse, view: &View) -> Result<Epoch, SinkError> {
-    Ok(read_flushed(clickhouse).await?.get(&item(view)).copied().unwrap_or_default())
+pub async fn progress(clickhouse: &ClickHouse, view: &View) -> Result<(Epoch, Failed), SinkError> {
+    let commit = read_flushed(clickhouse).await?.remove(&item(view)).unwrap_or_default();
+    Ok((commit.epoch, commit.failed))
 }
 
-/// Says that the events up to `epoch` are counted by back-filled rows (invariant 2).
+/// Says that the events up to `epoch` are counted by back-filled rows, but those that failed (invariant 2).
 ///
 /// # Errors
 /// Any error of the insert.
-pub async fn commit(clickhouse: &ClickHouse, view: &View, epoch: Epoch) -> Result<(), SinkError> {
+pub async fn commit(clickhouse: &ClickHouse, view: &View, epoch: Epoch, failed: Failed) -> Result<(), SinkError> {
     debug_assert!(epoch <= view.id.created(), "what is later is the flow's to count");
-    write_flushed(clickhouse, &[(item(view), epoch)]).await
+    write_flushed(clickhouse, &[Commit { item: item(view), epoch, failed }]).await
 }
 
 /// Deletes the back-filled rows above `epoch`, also those of a write that still runs; returns how many there were.

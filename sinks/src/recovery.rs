@@ -22,6 +22,7 @@ use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use streamgauge_schemas::stream::{Catalog, EPOCH_COLUMN, METRICS};
+use streamgauge_schemas::view::Failed;
 use streamgauge_schemas::{Epoch, Key, Rows, SeriesId, StreamId, View, ViewId};
 
 use crate::catalog::read_stored;
@@ -37,6 +38,8 @@ use crate::{Aside, ClickHouse, SinkError};
 pub struct Recovered {
     /// The flushed epoch `F` of each item that has one.
     pub flushed: HashMap<String, Epoch>,
+    /// Of the items of views and of their back-fills: the events up to `F` that the view could not be computed of.
+    pub failed: HashMap<String, Failed>,
     /// The streams and views as of the flushed epoch of the catalog, built-in ones first.
     pub catalog: Catalog,
     /// Per view of the catalog, in its order: its rows above the horizon, and their dimensions.
@@ -71,7 +74,11 @@ pub async fn recover(
     aside: &Arc<Aside>,
 ) -> Result<Recovered, SinkError> {
     end_writes(clickhouse, None).await?;
-    let mut recovered = Recovered { flushed: read_flushed(clickhouse).await?, ..Recovered::default() };
+    let mut recovered = Recovered::default();
+    for (item, commit) in read_flushed(clickhouse).await? {
+        recovered.failed.extend((commit.failed.events > 0).then(|| (item.clone(), commit.failed)));
+        recovered.flushed.insert(item, commit.epoch);
+    }
     let stored = read_stored(clickhouse, recovered.flushed(CATALOG_ITEM)).await?;
     recovered.catalog = stored.catalog;
     let streams = recovered.catalog.streams.iter().map(|stream| (stream.id, stream.definition.name.as_str()));

@@ -17,6 +17,8 @@ use streamgauge_schemas::state::{Finish, Function, Output};
 use streamgauge_schemas::view::Dimension;
 use streamgauge_schemas::{Layout, ValueType, View};
 
+mod sketches;
+
 use crate::catalog::RETENTION_SECS_MAX;
 use crate::sql::sql_name;
 
@@ -153,8 +155,12 @@ impl<'a> Finisher<'a> {
                 Some(format!("if(sum({count}) > {}, {spread}, NULL)", u8::from(sample)))
             }
             Finish::Held(fold) => self.held(fold, output.kind),
-            // Their bytes are of our own form, which ClickHouse cannot merge.
-            Finish::Distinct(_) | Finish::DistinctIsExact(_) | Finish::Quantile { .. } | Finish::Top { .. } => None,
+            Finish::Distinct(fold) => Some(sketches::distinct(&self.column(fold, "")?)),
+            Finish::DistinctIsExact(fold) => {
+                Some(format!("toBool({})", sketches::distinct_is_exact(&self.column(fold, "")?)))
+            }
+            Finish::Quantile { fold, q } => Some(sketches::quantile(&self.column(fold, "")?, q)),
+            Finish::Top { .. } => None, // its texts have to be read one after the other
         }
     }
 
@@ -256,16 +262,21 @@ mod tests {
     }
 
     #[test]
-    fn what_sketches_answer_is_left_out_of_the_finished_view_and_the_rest_keeps_its_names() {
+    fn the_most_frequent_texts_are_left_out_of_the_finished_view_and_the_rest_keeps_its_names() {
         let built_in = built_in_rollups().remove(0);
         let mut definition = ViewDefinition { name: "v".into(), by_series: false, ..built_in.definition.clone() };
-        definition.select = "SELECT bucket, count(DISTINCT value) AS values, count(*) AS total FROM metrics".into();
+        definition.select =
+            "SELECT bucket, count(DISTINCT value) AS values, count(*) AS total, approx_top_k(name, 3) AS often \
+                             FROM metrics"
+                .into();
         definition.folds.truncate(1);
         definition.folds.push(Fold::of(Function::Distinct, 0, ValueType::F64));
+        definition.folds.push(Fold::of(Function::Top { k: 3 }, 0, ValueType::Text));
         let output = |name: &str, finish, kind| Output { name: name.into(), finish, kind, nullable: false };
         definition.outputs = vec![
             output("count(DISTINCT value)", Finish::Distinct(1), ValueType::I64),
             output("count(*)", Finish::Count(0), ValueType::I64),
+            output("approx_top_k(name, 3)", Finish::Top { fold: 2, k: 3 }, ValueType::Text),
             output("count(DISTINCT value)_is_exact", Finish::DistinctIsExact(1), ValueType::Bool),
         ];
         let column = |name: &str, kind, output| ViewColumn { name: name.into(), kind, nullable: false, output };
@@ -273,12 +284,15 @@ mod tests {
             column("bucket", ValueType::Time, None),
             column("values", ValueType::I64, Some(0)),
             column("total", ValueType::I64, Some(1)),
-            column("values_is_exact", ValueType::Bool, Some(2)),
+            column("often", ValueType::Text, Some(2)),
+            column("values_is_exact", ValueType::Bool, Some(3)),
         ];
         let view = View { id: ViewId(7_000), definition };
         assert!(plain(&create_states("d.v_states", &view)).contains("_1_distinct String"));
         let finished = plain(&create_finished("d.v", "d.v_states", &view).unwrap());
-        assert!(finished.contains("AS total FROM"), "{finished}");
-        assert!(!finished.contains("distinct") && !finished.contains("values"), "{finished}");
+        for column in ["AS values,", "AS total,", "AS values_is_exact FROM"] {
+            assert!(finished.contains(column), "{finished}");
+        }
+        assert!(!finished.contains("top") && !finished.contains("often"), "{finished}");
     }
 }

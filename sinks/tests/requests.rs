@@ -11,7 +11,7 @@ use std::time::Duration;
 use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray};
 use streamgauge_schemas::stream::requests;
 use streamgauge_schemas::{Epoch, EventBatch, StreamId, TableBatch};
-use streamgauge_sinks::flushed::write_flushed;
+use streamgauge_sinks::flushed::{Commit, write_flushed};
 use streamgauge_sinks::raw::RawFlush;
 use streamgauge_sinks::{
     Aside, ClickHouse, Flusher, RecoveredRequest, RequestWindow, StreamTable, recover, stream_item,
@@ -83,7 +83,7 @@ fn the_window_comes_back_and_older_sequence_numbers_in_short() {
         ];
         let table = StreamTable::User(requests());
         RawFlush::new(table, batches, "t".into()).write(&clickhouse).await.unwrap();
-        write_flushed(&clickhouse, &[(stream_item(StreamId::REQUESTS), epoch(3))]).await.unwrap();
+        write_flushed(&clickhouse, &[Commit::new(stream_item(StreamId::REQUESTS), epoch(3))]).await.unwrap();
 
         assert_eq!(read(Epoch::ZERO, 0).await, " | "); // nothing is asked for
         let all = "a@1 p5@1 q1@1 b@2 p4@2 p6@3 p7@3";

@@ -16,12 +16,12 @@ use streamgauge_schemas::state::accumulator::Events;
 use streamgauge_schemas::state::{Accumulator, Finish, Fold, Function, Output};
 use streamgauge_schemas::stream::CatalogChange;
 use streamgauge_schemas::value::{append_key, key_id};
-use streamgauge_schemas::view::{Argument, Bucket, Dimension, ViewColumn, ViewOptions, rollup};
+use streamgauge_schemas::view::{Argument, Bucket, Dimension, Failed, ViewColumn, ViewOptions, rollup};
 use streamgauge_schemas::{
     Duration as Span, Epoch, EventTime, GroupKey, Key, Row, Rows, Series, SeriesId, State, StreamId, ValueType, View,
     ViewDefinition, ViewId,
 };
-use streamgauge_sinks::flushed::write_flushed;
+use streamgauge_sinks::flushed::{Commit, write_flushed};
 use streamgauge_sinks::states::{read_states, write_states};
 use streamgauge_sinks::{
     CATALOG_ITEM, ClickHouse, Flusher, Recovered, RequestWindow, backfill, catalog, recover, view_item,
@@ -72,8 +72,16 @@ fn everything(name: &str, bucketed: bool) -> ViewDefinition {
                         output(format!("{name}({kind:?})"), Finish::Spread { fold, sample, root }, ValueType::F64);
                     }
                 }
-                // The finished view has nothing of these.
-                Function::Distinct | Function::Quantiles | Function::Top { .. } => {}
+                Function::Distinct => {
+                    output(format!("Distinct({kind:?})"), Finish::Distinct(fold), ValueType::I64);
+                    output(format!("is_exact({kind:?})"), Finish::DistinctIsExact(fold), ValueType::Bool);
+                }
+                Function::Quantiles => {
+                    for q in [0.0, 0.5, 1.0] {
+                        output(format!("quantile {q}"), Finish::Quantile { fold, q }, ValueType::F64);
+                    }
+                }
+                Function::Top { .. } => {} // the finished view has nothing of it
                 _ => output(format!("{function:?}({kind:?})"), Finish::Held(fold), kind),
             }
             folds.push(Fold::of(function, at as u16, kind));
@@ -308,7 +316,7 @@ fn views_are_made_replaced_and_dropped_however_often_and_wherever_it_is_cut_off(
         };
         let rows = async || ask(&clickhouse, "SELECT count() FROM views_catalog.v_states").await;
         let own = |found: &Recovered| found.catalog.own_views().cloned().collect::<Vec<_>>();
-        let commit = async |at: u64| write_flushed(&clickhouse, &[(CATALOG_ITEM.into(), epoch(at))]).await.unwrap();
+        let commit = async |at: u64| write_flushed(&clickhouse, &[Commit::new(CATALOG_ITEM, epoch(at))]).await.unwrap();
 
         let changes = [(epoch(1), create(&first.definition, None))];
         for _ in 0..2 {
@@ -377,7 +385,7 @@ fn backfilled_rows_stay_below_memory_and_are_discarded_down_to_what_was_committe
         let view = view(1_000_000, rolled("v"));
         let change = (view.id.created(), create(&view.definition, None));
         catalog::apply_changes(&clickhouse, &[change]).await.unwrap();
-        write_flushed(&clickhouse, &[(CATALOG_ITEM.into(), view.id.created())]).await.unwrap();
+        write_flushed(&clickhouse, &[Commit::new(CATALOG_ITEM, view.id.created())]).await.unwrap();
         let series = Arc::new(Series::new("cpu", [("host", "a")]));
         let mut rows = Rows::default();
         for at in [1, 2, 3, 1_000_000, 1_000_001] {
@@ -389,7 +397,7 @@ fn backfilled_rows_stay_below_memory_and_are_discarded_down_to_what_was_committe
         // Without a flushed epoch the horizon is the creation, and so it stays while F − K is before it.
         for flushed in [None, Some(view.id.created()), Some(epoch(1_000_005))] {
             if let Some(epoch) = flushed {
-                write_flushed(&clickhouse, &[(view_item(&view), epoch)]).await.unwrap();
+                write_flushed(&clickhouse, &[Commit::new(view_item(&view), epoch)]).await.unwrap();
             }
             let found = recover_all(&clickhouse).await;
             assert_eq!(found.view_flushed(&view), flushed.unwrap_or(view.id.created()));
@@ -397,10 +405,17 @@ fn backfilled_rows_stay_below_memory_and_are_discarded_down_to_what_was_committe
             assert_eq!((*id, &rows.version), (view.id, &vec![epoch(1_000_001)]));
         }
 
-        assert_eq!(backfill::progress(&clickhouse, &view).await.unwrap(), Epoch::ZERO);
-        backfill::commit(&clickhouse, &view, epoch(2)).await.unwrap();
-        let progress = backfill::progress(&clickhouse, &view).await.unwrap();
-        assert_eq!(progress, epoch(2));
+        let none = Failed::default();
+        assert_eq!(backfill::progress(&clickhouse, &view).await.unwrap(), (Epoch::ZERO, none.clone()));
+        let failed = Failed { events: 3, reason: format!("it's \\ {}", "ü".repeat(1_000)) };
+        for (at, failed) in [(1, none), (2, failed)] {
+            backfill::commit(&clickhouse, &view, epoch(at), failed).await.unwrap();
+        }
+        let (progress, failed) = backfill::progress(&clickhouse, &view).await.unwrap();
+        assert_eq!((progress, failed.events), (epoch(2), 3));
+        assert_eq!(failed.reason, format!("it's \\ {}", "ü".repeat(508)), "1,024 bytes of whole characters");
+        let found = recover_all(&clickhouse).await;
+        assert_eq!(found.failed.get(&backfill::item(&view)), Some(&failed));
         for discarded in [2, 0] {
             assert_eq!(backfill::discard_above(&clickhouse, &view, progress).await.unwrap(), discarded);
             let left = "SELECT count() FROM views_backfill.v_states";

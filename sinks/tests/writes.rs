@@ -16,7 +16,7 @@ use streamgauge_schemas::{
     Epoch, EventBatch, EventTime, GroupKey, Key, Row, Rows, Series, StreamDefinition, StreamId, TableBatch,
 };
 use streamgauge_sinks::error::PASSING_CODES;
-use streamgauge_sinks::flushed::write_flushed;
+use streamgauge_sinks::flushed::{Commit, write_flushed};
 use streamgauge_sinks::raw::RawFlush;
 use streamgauge_sinks::states::{read_states, write_states};
 use streamgauge_sinks::{
@@ -155,7 +155,7 @@ fn a_crash_between_insert_and_commit_is_repaired() {
             RawFlush::new(StreamTable::Metrics, batches, token).write(&clickhouse).await.unwrap();
         };
         write(1, 4, "boot1").await;
-        write_flushed(&clickhouse, &[(stream_item(StreamId::METRICS), epoch(3))]).await.unwrap();
+        write_flushed(&clickhouse, &[Commit::new(stream_item(StreamId::METRICS), epoch(3))]).await.unwrap();
         write(4, 9, "boot1").await; // and no commit
         assert_eq!(count(&clickhouse, "metrics").await, "800");
         for _ in 0..2 {
@@ -165,7 +165,7 @@ fn a_crash_between_insert_and_commit_is_repaired() {
         }
         write(4, 9, "boot2").await; // the log is flushed again
         assert_eq!(count(&clickhouse, "metrics").await, "800");
-        write_flushed(&clickhouse, &[(stream_item(StreamId::METRICS), epoch(8))]).await.unwrap();
+        write_flushed(&clickhouse, &[Commit::new(stream_item(StreamId::METRICS), epoch(8))]).await.unwrap();
         recover_all(&clickhouse).await.unwrap();
         assert_eq!(count(&clickhouse, "metrics").await, "800");
     });
@@ -185,7 +185,7 @@ fn recovery_loads_rows_above_each_views_horizon() {
         }
         let known = Arc::new(keys([series.clone()]));
         write_states(&clickhouse, &view, &Arc::new(rows), &known).await.unwrap();
-        write_flushed(&clickhouse, &[(view_item(&view), epoch(10_000_000))]).await.unwrap();
+        write_flushed(&clickhouse, &[Commit::new(view_item(&view), epoch(10_000_000))]).await.unwrap();
         let recovered = recover_all(&clickhouse).await.unwrap();
         let (id, rows, known) = &recovered.rows[0];
         assert_eq!((*id, recovered.rows.len()), (view.id, 4));
@@ -241,7 +241,9 @@ fn a_stream_is_made_filled_and_dropped_however_often_its_changes_are_applied() {
 
         // Recovery knows the stream from the catalog's flushed epoch on, and not before.
         assert!(recover_all(&clickhouse).await.unwrap().catalog.own().next().is_none());
-        write_flushed(&clickhouse, &[("catalog".into(), epoch(1)), (stream_item(stream.id), epoch(2))]).await.unwrap();
+        write_flushed(&clickhouse, &[Commit::new("catalog", epoch(1)), Commit::new(stream_item(stream.id), epoch(2))])
+            .await
+            .unwrap();
         let recovered = recover_all(&clickhouse).await.unwrap();
         assert_eq!(recovered.catalog.epoch, epoch(1));
         assert_eq!(own(&recovered), std::slice::from_ref(&stream));
@@ -257,7 +259,7 @@ fn a_stream_is_made_filled_and_dropped_however_often_its_changes_are_applied() {
         assert_eq!(own(&recover_all(&clickhouse).await.unwrap()), [stream]); // as of its flushed epoch
         catalog::apply_changes(&clickhouse, &changes).await.unwrap();
         assert_eq!(count(&clickhouse, "flights").await, "0");
-        write_flushed(&clickhouse, &[("catalog".into(), epoch(11))]).await.unwrap();
+        write_flushed(&clickhouse, &[Commit::new("catalog", epoch(11))]).await.unwrap();
         let streams = own(&recover_all(&clickhouse).await.unwrap());
         assert_eq!(streams, [Arc::new(Stream { id: StreamId(epoch(11).0), definition: again })]);
     });
@@ -284,7 +286,7 @@ fn built_in_streams_are_repaired_like_others_and_no_change_touches_them() {
             let batches = (1..=3).map(|at| (epoch(at), blank_rows(&stream, 5))).collect();
             let table = StreamTable::User(stream.clone());
             RawFlush::new(table, batches, format!("boot1/{name}")).write(&clickhouse).await.unwrap();
-            write_flushed(&clickhouse, &[(stream_item(stream.id), epoch(2))]).await.unwrap();
+            write_flushed(&clickhouse, &[Commit::new(stream_item(stream.id), epoch(2))]).await.unwrap();
             let changes = [
                 (epoch(1), CatalogChange::CreateStream(StreamDefinition { name: name.clone(), ..flights() })),
                 (epoch(2), CatalogChange::DropStream(stream.id)),

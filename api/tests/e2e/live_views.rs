@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 use serde_json::{Value, json};
 
 use crate::live::Socket;
+use crate::partial::Stopped;
 use crate::support::client::accepted;
-use crate::support::{Client, DataDir, Program, eventually};
+use crate::support::{Client, DataDir, PATIENCE, Program, eventually};
 
 /// A group has a row while its total is above zero.
 const PROFIT: &str = "CREATE MATERIALIZED VIEW profit WITH (idle = '1s', flush_interval = '200ms') AS \
@@ -96,14 +97,18 @@ async fn until_backfilled(client: &Client) {
     eventually("the view is back-filled", json!("done"), is_done).await;
 }
 
+async fn make_stream(client: &Client) {
+    let columns = json!([{"name": "country", "type": "text"}, {"name": "amount", "type": "i64"}]);
+    let definition = json!({"name": "orders", "time_column": "at", "columns": columns});
+    client.post_json("/api/v1/streams", &definition).await.expect(201);
+}
+
 #[tokio::test]
 async fn a_view_is_followed_from_its_history_on_until_it_is_dropped() {
     let data = DataDir::new();
     let program = Program::start(&data).await;
     let client = program.client();
-    let columns = json!([{"name": "country", "type": "text"}, {"name": "amount", "type": "i64"}]);
-    let definition = json!({"name": "orders", "time_column": "at", "columns": columns});
-    client.post_json("/api/v1/streams", &definition).await.expect(201);
+    make_stream(client).await;
     post(client, 0).await;
     client.sql(PROFIT).await; // what came before it is back-filled, into ClickHouse alone
     until_backfilled(client).await;
@@ -191,4 +196,82 @@ async fn a_view_is_followed_from_its_history_on_until_it_is_dropped() {
     );
     let change = socket.next().await;
     assert_eq!((&change["keys"], &change["rows"][0][7]), (&snapshot["keys"], &json!(3.0)), "{change}");
+}
+
+/// While ClickHouse hangs, a back-fill waits, and a followed view lacks what ClickHouse has.
+#[tokio::test]
+async fn a_view_that_is_not_whole_is_refused_or_marked_and_followed_whole_later() {
+    let data = DataDir::new();
+    let program = Program::start(&data).await;
+    let client = program.client();
+    make_stream(client).await;
+    post(client, 0).await;
+    let mut socket = Socket::connect(client).await;
+    let subscribe = |id: &str| json!({"type": "subscribe", "id": id, "view": "totals", "where": "country <> 'mark'", "partial": true});
+    let by_country = "SELECT country, count(*) AS n, sum(amount) AS total FROM orders GROUP BY country";
+    let expected =
+        async || client.sql(&format!("SELECT * FROM ({by_country}) WHERE country <> 'mark' ORDER BY country")).await;
+
+    let stopped = Stopped::new(program.children());
+    let options = "WITH (idle = '1s', flush_interval = '200ms')";
+    client.sql(&format!("CREATE MATERIALIZED VIEW totals {options} AS {by_country}")).await;
+    for _ in 0..2 {
+        socket.send(subscribe("early")).await;
+        let refused = socket.next().await;
+        assert_eq!((&refused["type"], &refused["code"]), (&json!("error"), &json!("view_backfilling")), "{refused}");
+        let detail = refused["detail"].as_str().unwrap();
+        assert!(detail.contains("totals") && detail.contains("% of"), "{detail}");
+    }
+    drop(stopped);
+    until_backfilled(client).await;
+    socket.send(subscribe("early")).await;
+    let snapshot = socket.next().await;
+    assert!(snapshot["type"] == "snapshot" && snapshot.get("partial").is_none(), "{snapshot}");
+    assert_eq!(sorted(&snapshot["rows"]), expected().await, "a subscription after the back-fill");
+
+    // The back-filled rows are in ClickHouse alone.
+    let stopped = Stopped::new(program.children());
+    post(client, 1).await;
+    let change = socket.next().await;
+    assert_eq!(change["type"], "change", "who follows already lacks nothing: {change}");
+    socket.send(subscribe("late")).await;
+    let frame = until(&mut socket, "late").await;
+    let missing = frame["partial"]["missing"].as_str().unwrap_or_else(|| panic!("not marked: {frame}"));
+    assert!(missing.contains("history in ClickHouse up to epoch"), "{frame}");
+    let count =
+        |frame: &Value| frame["rows"].as_array().unwrap().iter().map(|row| row[1].as_f64().unwrap()).sum::<f64>();
+    let lacking = count(&frame);
+    assert!(lacking > 0.0 && lacking <= 50.0, "rows of memory alone: {frame}");
+    post(client, 2).await;
+    let change = until(&mut socket, "late").await;
+    assert_eq!(change["type"], "change", "a partial snapshot is followed too: {change}");
+
+    drop(stopped);
+    let began = std::time::Instant::now();
+    let whole = loop {
+        let frame = until(&mut socket, "late").await;
+        if frame["type"] == "snapshot" && frame.get("partial").is_none() {
+            break frame;
+        }
+        assert!(began.elapsed() < PATIENCE, "no whole snapshot came: {frame}");
+    };
+    assert_eq!(sorted(&whole["rows"]), expected().await, "whole again");
+    assert!(count(&whole) > lacking);
+}
+
+/// The next frame of a subscription.
+async fn until(socket: &mut Socket, id: &str) -> Value {
+    loop {
+        let frame = socket.next().await;
+        if frame["id"] == id {
+            return frame;
+        }
+    }
+}
+
+/// Rows in the order of their first column.
+fn sorted(rows: &Value) -> Value {
+    let mut rows = rows.as_array().unwrap().clone();
+    rows.sort_by_key(|row| row[0].to_string());
+    json!(rows)
 }

@@ -38,10 +38,10 @@ fn is_partial(answer: &Answer, what: &str) -> Value {
 }
 
 /// Stops the processes, and lets them go on at the end, whatever comes.
-struct Stopped(Vec<u32>);
+pub(crate) struct Stopped(Vec<u32>);
 
 impl Stopped {
-    fn new(processes: Vec<u32>) -> Self {
+    pub(crate) fn new(processes: Vec<u32>) -> Self {
         processes.iter().for_each(|id| signal("STOP", *id));
         Stopped(processes)
     }

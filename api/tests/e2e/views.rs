@@ -225,15 +225,94 @@ async fn views_are_shown_replaced_and_dropped() {
         assert_eq!(text.status, 400, "{sql}: {}", text.text());
         assert!(text.text().contains(says), "{sql}: {}", text.text());
     }
-    let failing = "CREATE MATERIALIZED VIEW failing AS SELECT sum(100 / (took - 21)) AS s, count(*) AS n FROM visits";
-    client.sql(failing).await;
-    until_backfilled(client).await;
-    post(client, 0, 50).await;
+}
+
+/// How many events a view says that it could not be computed of, and that it says why.
+async fn failed(client: &Client, view: &str) -> f64 {
     let status = client.sql("SHOW MATERIALIZED VIEWS").await;
-    let row = status.as_array().unwrap().iter().find(|row| row[0] == "failing").unwrap().clone();
-    // One visit in each round took 21, two of them before the view.
-    assert!(row[7] == 3.0 && row[8].as_str().unwrap().to_lowercase().contains("zero"), "{row}");
-    assert_eq!(client.sql("SELECT n > 0 FROM failing").await, json!([[true]]));
+    let row = status.as_array().unwrap().iter().find(|row| row[0] == view).unwrap().clone();
+    assert!(row[8].as_str().is_some_and(|why| why.to_lowercase().contains("zero")), "{row}");
+    let explained = client.sql(&format!("EXPLAIN MATERIALIZED VIEW {view}")).await;
+    let told = explained.as_array().unwrap().iter().find(|row| row[0] == "failed events").unwrap()[1].clone();
+    assert_eq!(told, json!(row[7].to_string().trim_end_matches(".0")), "{row}");
+    row[7].as_f64().unwrap()
+}
+
+#[tokio::test]
+async fn events_that_a_view_could_not_be_computed_of_are_counted_exactly_through_kills() {
+    let data = DataDir::new();
+    let mut program = Program::start(&data).await;
+    make_stream(program.client()).await;
+    post(program.client(), 0, 50).await; // one of 50 took 21
+    let options = "WITH (idle = '1s', flush_interval = '200ms')";
+    for (name, page) in [("failing", "page"), ("failing_fed", "1")] {
+        let select =
+            format!("SELECT {page} AS page, sum(100 / (took - 21)) AS s, count(*) AS n FROM visits GROUP BY 1");
+        program.client().sql(&format!("CREATE MATERIALIZED VIEW {name} {options} AS {select}")).await;
+    }
+    // Of no event is anything counted: its rows never change, and what failed does.
+    let never = "CREATE MATERIALIZED VIEW never AS SELECT sum(1 / (took - took)) AS s FROM visits WHERE took = 21";
+    program.client().sql(&never.replace(" AS SELECT", &format!(" {options} AS SELECT"))).await;
+    until_backfilled(program.client()).await;
+    for round in 1..8 {
+        post(program.client(), 0, 50).await;
+        let counted = f64::from(round) + 1.0;
+        for view in ["failing", "failing_fed", "never"] {
+            assert_eq!(failed(program.client(), view).await, counted, "{view}, round {round}");
+        }
+        if round % 2 == 0 {
+            // Flushed and confirmed, so that the log no longer has them.
+            let epoch =
+                accepted(&program.client().post_json("/v1/metrics", &json!({"name": "x", "value": 1})).await, 1);
+            eventually("flushed", true, || async {
+                let status = program.client().get("/api/v1/status").await.expect(200);
+                let mut flushes = status["flush"].as_array().unwrap().iter();
+                flushes.all(|flush| flush["epoch"].as_u64().unwrap() > epoch)
+            })
+            .await;
+        }
+        program.kill();
+        program = Program::start_with(&data, &["--workers", if round % 3 == 0 { "2" } else { "1" }]).await;
+        for view in ["failing", "failing_fed", "never"] {
+            assert_eq!(failed(program.client(), view).await, counted, "{view}, after the kill of round {round}");
+        }
+    }
+    until_backfilled(program.client()).await;
+    assert_eq!(program.client().sql("SELECT sum(n) FROM failing").await, json!([[8.0 * 49.0]]));
+    assert_eq!(program.client().sql("SELECT * FROM never").await, json!([]));
+}
+
+/// What a view has in memory alone, asked for by key: `EXPLAIN ANALYZE` says how many rows came to the filter.
+#[tokio::test]
+async fn a_question_for_one_group_reads_that_group() {
+    let data = DataDir::new();
+    let program = Program::start(&data).await;
+    let client = program.client();
+    make_stream(client).await;
+    let options = "WITH (backfill = false, flush_interval = '1m')";
+    for (view, groups) in [("by_both", "page, took"), ("by_hour", "page, date_bin(INTERVAL '1 hour', at)")] {
+        client.sql(&format!("CREATE MATERIALIZED VIEW {view} {options} AS SELECT {groups} AS part, count(*) AS n FROM visits GROUP BY {groups}")).await;
+    }
+    post(client, 0, 700).await;
+    let read = async |sql: &str| {
+        let plan = client.sql(&format!("EXPLAIN ANALYZE {sql}")).await;
+        let plan = plan.to_string();
+        let counts = plan.split("selectivity=").nth(1).and_then(|rest| rest.split(['(', ')']).nth(1));
+        let counts = counts.unwrap_or_else(|| panic!("{sql} has no filter: {plan}"));
+        let (passed, read) = counts.split_once('/').unwrap();
+        (passed.to_owned(), read.to_owned())
+    };
+    let is = |passed: &str, read: &str| (passed.to_owned(), read.to_owned());
+    assert_eq!(read("SELECT n FROM by_both WHERE page = '/3' AND part = 17").await, is("1", "1"));
+    assert_eq!(read("SELECT n FROM by_both WHERE page IN ('/3', '/4') AND part = 17").await, is("2", "2"));
+    let (passed, all) = read("SELECT n FROM by_both WHERE page = '/3'").await;
+    assert!(
+        passed.parse::<u32>().unwrap() < 100 && all.parse::<u32>().unwrap() > 400,
+        "{passed} of {all}: half of a key is none"
+    );
+    // Of the hours of one page, all or those of a range.
+    let (passed, all) = read("SELECT n FROM by_hour WHERE page = '/3'").await;
+    assert_eq!((passed.as_str(), all.as_str()), ("3", "3"));
 }
 
 #[tokio::test]

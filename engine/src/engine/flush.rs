@@ -7,11 +7,13 @@ use streamgauge_schemas::{Epoch, Rows, StreamId, ViewId};
 
 use super::{CatalogFlush, Engine, Flushed, ViewFlush};
 use crate::error::EngineError;
+use crate::program::Failed;
 use crate::tail::StreamFlush;
 use crate::workers::{Command, Part};
 
 impl Engine {
-    /// Begins a flush of a view; `None` when nothing changed, and then its flushed epoch has moved on by itself.
+    /// Begins a flush of a view; `None` when nothing changed, and then its flushed epoch has moved on by itself. An event that
+    /// the view could not be computed of is a change too.
     ///
     /// One flush of an item at a time.
     ///
@@ -24,16 +26,25 @@ impl Engine {
             ordered.broadcast(&Command::Flush { view, reply });
             Ok::<_, EngineError>(ordered.last)
         })?;
-        let (mut rows, mut keys) = (Rows::default(), HashMap::new());
+        let (mut rows, mut keys, mut later) = (Rows::default(), HashMap::new(), Failed::default());
         for mut part in self.gather::<Part>(parts).await? {
             rows.append(&mut part.rows);
             keys.extend(part.keys);
+            later.add(&part.failed);
         }
-        if rows.is_empty() {
+        let begun = self.inner.sequencer.with(|ordered| {
+            let known = ordered.views.get_mut(&view)?;
+            let mut failed = known.failed_at_start.clone();
+            failed.add(&later);
+            known.failed_begun = failed.clone();
+            Some((failed.events == known.failed_flushed.events, failed))
+        });
+        let (same, failed) = begun.unwrap_or_default(); // it was dropped meanwhile
+        if rows.is_empty() && same {
             self.confirm_view_flush(view, upto);
             return Ok(None);
         }
-        Ok(Some(ViewFlush { upto, rows, keys }))
+        Ok(Some(ViewFlush { upto, rows, keys, failed }))
     }
 
     /// ClickHouse has the view up to `upto`.
@@ -41,9 +52,19 @@ impl Engine {
         self.inner.sequencer.with(|ordered| {
             let Some(known) = ordered.views.get_mut(&view) else { return }; // it was dropped meanwhile
             known.flushed = known.flushed.max(upto);
+            known.failed_flushed = known.failed_begun.clone();
             ordered.broadcast(&Command::Flushed { view, epoch: upto });
         });
         self.truncate_log();
+    }
+
+    /// The flushed epoch of a view, with the events up to it that the view could not be computed of.
+    #[must_use]
+    pub fn view_flushed(&self, view: ViewId) -> Option<(Epoch, Failed)> {
+        self.inner.sequencer.with(|ordered| {
+            let known = ordered.views.get(&view)?;
+            Some((known.flushed, known.failed_flushed.clone()))
+        })
     }
 
     /// Begins a flush of a stream; `None` when there is nothing to write.

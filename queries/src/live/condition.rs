@@ -20,7 +20,7 @@ use streamgauge_engine::RowFilter;
 use crate::depth::too_deep;
 use crate::error::QueryError;
 use crate::groups::GroupReader;
-use crate::predicate::{Predicate, row_filter};
+use crate::predicate::Predicate;
 use crate::views::{ViewError, check_pure, coerced, conjuncts, without_nulls};
 
 /// The longest text.
@@ -71,8 +71,8 @@ impl Condition {
             return Err(wrong(format!("is of type {of}; write a condition, such as column = 'value'")));
         }
         let parts = conjuncts(&expr);
-        let understood = parts.iter().filter_map(|part| Predicate::of(part, schema));
-        let (stored, filter) = narrowing(understood.collect(), reader);
+        let understood: Vec<Predicate> = parts.iter().filter_map(|part| Predicate::of(part, schema)).collect();
+        let (stored, filter) = narrowing(&understood, reader);
         let of_groups = parts.into_iter().filter(|part| is_of_groups(part, reader)).cloned();
         let groups = conjunction(of_groups).map(|test| GroupTest::plan(test, reader, state)).transpose()?;
         let rows = state.create_physical_expr(expr, &named).map_err(unplanned)?;
@@ -126,13 +126,7 @@ fn evaluate(test: &Arc<dyn PhysicalExpr>, rows: &RecordBatch) -> Result<BooleanA
 }
 
 /// What of a condition ClickHouse and the engine can be asked, so that less is read.
-fn narrowing(understood: Vec<Predicate>, reader: &GroupReader) -> (Vec<Predicate>, RowFilter) {
-    if reader.view.id.is_built_in() {
-        let names_a_group = |predicate: &Predicate| predicate.only(&["bucket", "name", "dimensions"]);
-        let stored: Vec<Predicate> = understood.into_iter().filter(names_a_group).collect();
-        let filter = row_filter(&stored);
-        return (stored, filter);
-    }
+fn narrowing(understood: &[Predicate], reader: &GroupReader) -> (Vec<Predicate>, RowFilter) {
     let stored: Vec<Predicate> = understood.iter().filter_map(|predicate| reader.stored(predicate)).collect();
     let filter = reader.row_filter(&stored);
     (stored, filter)

@@ -5,7 +5,6 @@ use datafusion::prelude::col;
 use std::sync::Arc;
 
 use streamgauge_schemas::Key;
-use streamgauge_schemas::stream::dimensions_type;
 
 use super::*;
 
@@ -82,8 +81,8 @@ fn what_is_sent_to_clickhouse() {
 
 #[test]
 fn what_memory_is_asked_for() {
-    let filter =
-        |exprs: &[Expr]| row_filter(&exprs.iter().filter_map(|e| Predicate::of(e, &schema())).collect::<Vec<_>>());
+    let understood = |exprs: &[Expr]| exprs.iter().filter_map(|e| Predicate::of(e, &schema())).collect::<Vec<_>>();
+    let filter = |exprs: &[Expr]| series_filter(&understood(exprs), "name", "dimensions");
     let series = Series::new("cpu", [("host", "a")]);
     let bare = Series::new("cpu", Vec::<(String, String)>::new());
     let other = Series::new("mem", [("host", "a")]);
@@ -102,15 +101,15 @@ fn what_memory_is_asked_for() {
     for (expr, expected) in cases {
         let filter = filter(std::slice::from_ref(&expr));
         assert_eq!(
-            [&series, &bare, &other].map(|series| filter.keys.matches(&Key::Series(Arc::new((*series).clone())))),
+            [&series, &bare, &other].map(|series| filter.matches(&Key::Series(Arc::new((*series).clone())))),
             expected,
             "{expr}"
         );
     }
     let both = filter(&[col("name").eq(lit("cpu")), host().eq(lit("a"))]);
-    assert!(matches!(&both.keys, KeyFilter::NameAnd(name, _) if name == "cpu"));
+    assert!(matches!(&both, KeyFilter::NameAnd(name, _) if name == "cpu"));
     assert_eq!(
-        [&series, &bare, &other].map(|series| both.keys.matches(&Key::Series(Arc::new((*series).clone())))),
+        [&series, &bare, &other].map(|series| both.matches(&Key::Series(Arc::new((*series).clone())))),
         [true, false, false]
     );
 }
@@ -118,7 +117,9 @@ fn what_memory_is_asked_for() {
 #[test]
 fn buckets_that_memory_is_asked_for() {
     let bounds = |exprs: &[Expr]| {
-        let filter = row_filter(&exprs.iter().filter_map(|e| Predicate::of(e, &schema())).collect::<Vec<_>>());
+        let mut filter = RowFilter::default();
+        let predicates: Vec<Predicate> = exprs.iter().filter_map(|e| Predicate::of(e, &schema())).collect();
+        bucket_range(&predicates, "bucket", &mut filter);
         (filter.lower.map(|t| t.0), filter.upper.map(|t| t.0))
     };
     let bucket = || col("bucket");

@@ -14,7 +14,6 @@ use streamgauge_schemas::{StreamDefinition, StreamId};
 use super::Statement;
 use super::groups::GroupsTable;
 use super::stream::StreamTable;
-use super::view::ViewTable;
 use crate::postgres::catalog::{PG_CATALOG, PgCatalog};
 use crate::postgres::information::{INFORMATION_SCHEMA, Information, InformationEngine};
 use crate::system::{SYSTEM, SystemSchema};
@@ -85,9 +84,6 @@ impl SchemaProvider for StatementCatalog {
             return Ok(Some(Arc::new(StreamTable::new(statement.clone(), StreamId::METRICS, METRICS, schema))));
         }
         if let Some(view) = statement.engine.view(name) {
-            if view.id.is_built_in() {
-                return Ok(Some(Arc::new(ViewTable::new(statement.clone(), view))));
-            }
             statement.backfills.check(&view)?;
             let reading = statement.readings.of(&view, &statement.engine.catalog());
             let reading = reading.map_err(|error| DataFusionError::External(Box::new(error)))?;

@@ -1,4 +1,4 @@
-//! A view of the user's own as a table: its groups, whole, whatever part of each is in memory and in ClickHouse, and then
+//! A view as a table: its groups, whole, whatever part of each is in memory and in ClickHouse, and then
 //! `HAVING` and the select list.
 //!
 //! ```text
@@ -7,32 +7,30 @@
 //!                                                  then the groups that only memory has ─▶
 //! ```
 //!
-//! Only those folds are read that `HAVING` and the columns that are asked for are made of: sketches are large.
+//! Only those dimensions and folds are read that `HAVING` and the columns that are asked for are made of: maps and sketches
+//! are large. A group has several pieces (generations), some in memory and others in ClickHouse, so only filters on what
+//! names a group narrow what is read.
 //!
 //! For [`combine`](crate::combine) a table shows states themselves, as columns after those of the view.
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, RecordBatch};
-use arrow::compute::{concat_batches, take};
 use arrow::datatypes::{Field, Schema, SchemaRef};
 use async_trait::async_trait;
 use datafusion::catalog::{Session, TableProvider};
 use datafusion::error::{DataFusionError, Result};
-use datafusion::execution::memory_pool::{MemoryConsumer, MemoryReservation};
+use datafusion::execution::memory_pool::MemoryConsumer;
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableType};
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::streaming::{PartitionStream, StreamingTableExec};
 use futures::{StreamExt, TryStreamExt, stream};
-use hashbrown::HashMap;
-use hashbrown::hash_map::Entry;
 use streamgauge_engine::ViewRead;
-use streamgauge_engine::snapshot::ViewSnapshot;
+use streamgauge_schemas::View;
 use streamgauge_schemas::state::columns::StateColumn;
-use streamgauge_schemas::{GroupKey, State, View};
 
+use super::merge::GroupMerge;
 use super::{Statement, predicates, pushdown, write_conjuncts};
 use crate::capture::ViewPlace;
 use crate::clickhouse;
@@ -41,14 +39,7 @@ use crate::history;
 use crate::predicate::Predicate;
 use crate::views::Reading;
 
-/// About how many bytes of memory a captured row takes while it is merged, besides what its state holds.
-const GROUP_BYTES: usize = 224;
-/// Groups of a batch that memory makes.
-const BATCH_GROUPS: usize = 8_192;
-/// After so many bytes that the states of captured rows hold, their memory is asked for.
-const RESERVED_AT_ONCE: usize = 1 << 20;
-
-/// A view of the user's own as a table of one statement.
+/// A view as a table of one statement.
 #[derive(Debug)]
 pub(super) struct GroupsTable {
     statement: Statement,
@@ -174,95 +165,5 @@ impl PartitionStream for Groups {
         });
         let rows = groups.map(move |groups| reading.rows(&groups?));
         Box::pin(RecordBatchStreamAdapter::new(self.schema.clone(), rows))
-    }
-}
-
-/// Merges the rows of groups, those of history as they come and those of memory.
-struct GroupMerge {
-    reader: Arc<GroupReader>,
-    snapshot: Arc<ViewSnapshot>,
-    /// What memory has of the groups that history has not brought yet.
-    memory: HashMap<GroupKey, State>,
-    left: Vec<(GroupKey, State)>,
-    /// The rows of the last group of history so far, which may go on.
-    open: Option<RecordBatch>,
-}
-
-impl GroupMerge {
-    /// Takes what is wanted of the rows in memory, as far as the reservation may grow.
-    fn new(reader: Arc<GroupReader>, snapshot: &Arc<ViewSnapshot>, reservation: &MemoryReservation) -> Result<Self> {
-        reservation.try_grow(snapshot.rows.len() * GROUP_BYTES)?;
-        let mut memory: HashMap<GroupKey, State> = HashMap::with_capacity(snapshot.rows.len());
-        let mut bytes = 0;
-        for index in 0..snapshot.rows.len() {
-            let state = reader.wanted(&snapshot.rows.state[index]);
-            bytes += state.heap_bytes();
-            if bytes > RESERVED_AT_ONCE {
-                reservation.try_grow(std::mem::take(&mut bytes))?;
-            }
-            match memory.entry(snapshot.rows.key(index)) {
-                Entry::Occupied(mut group) => reader.layout.merge(group.get_mut(), &state),
-                Entry::Vacant(group) => {
-                    group.insert(state);
-                }
-            }
-        }
-        reservation.try_grow(bytes)?;
-        Ok(GroupMerge { reader, snapshot: snapshot.clone(), memory, left: Vec::new(), open: None })
-    }
-
-    /// The groups of a batch of history that are whole.
-    fn take(&mut self, batch: &RecordBatch) -> Result<RecordBatch> {
-        let batch = match self.open.take() {
-            Some(open) => concat_batches(&batch.schema(), [&open, batch])?,
-            None => batch.clone(),
-        };
-        let keys = self.reader.history_keys(&batch)?;
-        let closed = keys.iter().rposition(|key| Some(key) != keys.last()).map_or(0, |last| last + 1);
-        self.open = (batch.num_rows() > closed).then(|| batch.slice(closed, batch.num_rows() - closed));
-        self.finish_rows(&batch.slice(0, closed), &keys[..closed])
-    }
-
-    /// The next groups after the last batch of history, or `None` when there are no more.
-    fn rest(&mut self) -> Option<Result<RecordBatch>> {
-        if let Some(open) = self.open.take() {
-            return Some(self.reader.history_keys(&open).and_then(|keys| self.finish_rows(&open, &keys)));
-        }
-        self.left.extend(self.memory.drain());
-        if self.left.is_empty() {
-            return None;
-        }
-        let (groups, states): (Vec<GroupKey>, Vec<State>) =
-            self.left.split_off(self.left.len().saturating_sub(BATCH_GROUPS)).into_iter().unzip();
-        let dimensions = self.reader.dimensions(groups.iter().map(|group| &self.snapshot.keys[&group.series]));
-        Some(dimensions.and_then(|dimensions| self.reader.finish(dimensions, &groups, states.iter())))
-    }
-
-    /// Merges rows of history that are ordered by group, and what memory has of these groups.
-    fn finish_rows(&mut self, batch: &RecordBatch, keys: &[GroupKey]) -> Result<RecordBatch> {
-        let layout = &self.reader.layout;
-        let mut states = self.reader.history_states(batch)?;
-        let mut firsts: Vec<u32> = Vec::new();
-        let (mut groups, mut merged): (Vec<GroupKey>, Vec<State>) = (Vec::new(), Vec::new());
-        for (row, key) in keys.iter().enumerate() {
-            match merged.last_mut() {
-                Some(state) if groups.last() == Some(key) => layout.merge(state, &states[row]),
-                _ => {
-                    firsts.push(row as u32);
-                    groups.push(*key);
-                    merged.push(std::mem::take(&mut states[row]));
-                }
-            }
-        }
-        for (key, state) in groups.iter().zip(&mut merged) {
-            if let Some(partner) = self.memory.remove(key) {
-                layout.merge(state, &partner);
-            }
-        }
-        let firsts = arrow::array::UInt32Array::from(firsts);
-        let dimensions = self.reader.history_dimensions(batch)?;
-        let dimensions = dimensions.iter().map(|column| take(column, &firsts, None));
-        let dimensions = dimensions.collect::<Result<Vec<ArrayRef>, _>>()?;
-        self.reader.finish(dimensions, &groups, merged.iter())
     }
 }

@@ -1,219 +1,204 @@
 //! Joins the pieces of a group: each group of history takes in what memory has of it; then the rest of memory follows.
+//!
+//! # Invariants
+//!
+//! 1. History comes in the order of groups, and of a group in that of generations; so the last group of a batch may go on
+//!    in the next one, and no other.
+//! 2. A group of memory is given once: with its part of history, or with the rest.
 
 use std::sync::Arc;
 
-use arrow::array::{
-    ArrayRef, AsArray, Float64Array, Int64Array, RecordBatch, RecordBatchOptions, StringBuilder,
-    TimestampMicrosecondArray,
-};
-use arrow::datatypes::{DataType, Float64Type, SchemaRef, TimestampMicrosecondType, UInt64Type};
-use datafusion::error::Result;
+use arrow::array::{ArrayRef, RecordBatch, UInt32Array};
+use arrow::compute::{concat_batches, take};
+use datafusion::error::{DataFusionError, Result};
+use datafusion::execution::memory_pool::MemoryReservation;
 use hashbrown::HashMap;
+use hashbrown::hash_map::Entry;
 use streamgauge_engine::snapshot::ViewSnapshot;
-use streamgauge_schemas::event::{append_dimensions, dimensions_builder};
-use streamgauge_schemas::{EventTime, GroupKey, Key, Series, SeriesId, Summary};
+use streamgauge_schemas::{Epoch, GroupKey, State};
 
-use crate::groups::{series_ids, unexpected};
-use crate::history::conform_column;
+use crate::groups::GroupReader;
+use crate::history::HistoryError;
 
-/// Rows of a batch that memory makes.
-const BATCH_ROWS: usize = 8_192;
+/// About how many bytes of memory a captured row takes while it is merged, besides what its state holds.
+const GROUP_BYTES: usize = 224;
+/// Groups of a batch that memory makes.
+const BATCH_GROUPS: usize = 8_192;
+/// After so many bytes that the states of captured rows hold, their memory is asked for.
+const RESERVED_AT_ONCE: usize = 1 << 20;
 
-/// A column of a rollup.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum ViewColumn {
-    Bucket,
-    Name,
-    Dimensions,
-    Count,
-    Sum,
-    Min,
-    Max,
-    Avg,
+/// The last row of its group.
+const LAST: u32 = u32::MAX;
+
+/// Merges the rows of groups, those of history as they come and those of memory.
+pub(super) struct GroupMerge {
+    reader: Arc<GroupReader>,
+    memory: MemoryGroups,
+    /// The rows of the last group of history so far (invariant 1).
+    open: Option<RecordBatch>,
 }
 
-impl ViewColumn {
-    /// In the order of the table.
-    pub(super) const ALL: [ViewColumn; 8] = [
-        ViewColumn::Bucket,
-        ViewColumn::Name,
-        ViewColumn::Dimensions,
-        ViewColumn::Count,
-        ViewColumn::Sum,
-        ViewColumn::Min,
-        ViewColumn::Max,
-        ViewColumn::Avg,
-    ];
-}
-
-/// What to select from the states `s` to fill `columns`; `partners` when memory has rows to find the groups of.
-pub(super) fn history_columns(columns: &[ViewColumn], partners: bool) -> String {
-    use ViewColumn::{Avg, Count, Dimensions, Max, Min, Name, Sum};
-    let any = |wanted: &[ViewColumn]| columns.iter().any(|column| wanted.contains(column));
-    let mut selected = vec!["s.bucket AS g_bucket"];
-    let mut select = |wanted: bool, sql| {
-        if wanted {
-            selected.push(sql);
-        }
-    };
-    select(any(&[Name]), "s.name AS g_name");
-    select(any(&[Dimensions]), "any(s.dimensions) AS g_dimensions");
-    select(partners, "s.series AS g_series");
-    select(any(&[Count, Avg]), "sum(s.count) AS g_count");
-    select(any(&[Sum, Avg]), "sum(s.sum) AS g_sum");
-    select(any(&[Min]), "min(s.min) AS g_min");
-    select(any(&[Max]), "max(s.max) AS g_max");
-    selected.join(", ")
-}
-
-/// The groups of memory that history has not brought yet.
-pub(super) struct MemoryGroups {
+/// The rows that memory has, by group.
+struct MemoryGroups {
     snapshot: Arc<ViewSnapshot>,
-    groups: HashMap<GroupKey, Summary>,
-    /// Those left when history has ended.
-    rest: Vec<(GroupKey, Summary)>,
-    columns: Vec<ViewColumn>,
-    schema: SchemaRef,
+    /// The first row and the last one of each group.
+    groups: HashMap<GroupKey, (u32, u32)>,
+    /// After each row the next one of its group.
+    next: Vec<u32>,
+    /// The rows with which a group begins that was not given yet.
+    begins: Vec<bool>,
+    /// All groups that begin before were given.
+    at: usize,
+}
+
+/// Rows of history, in the order of groups.
+struct HistoryRows {
+    keys: Vec<GroupKey>,
+    dimensions: Vec<ArrayRef>,
+    states: Vec<State>,
+}
+
+impl GroupMerge {
+    /// Takes what memory has, as far as the reservation may grow.
+    pub(super) fn new(
+        reader: Arc<GroupReader>,
+        snapshot: &Arc<ViewSnapshot>,
+        reservation: &MemoryReservation,
+    ) -> Result<Self> {
+        Ok(GroupMerge { reader, memory: MemoryGroups::new(snapshot.clone(), reservation)?, open: None })
+    }
+
+    /// The groups of a batch of history that are whole.
+    pub(super) fn take(&mut self, batch: &RecordBatch) -> Result<RecordBatch> {
+        let unusable = unusable(self.memory.snapshot.horizon);
+        let batch = match self.open.take() {
+            Some(open) => concat_batches(&batch.schema(), [&open, batch])?,
+            None => batch.clone(),
+        };
+        let keys = self.reader.history_keys(&batch).map_err(&unusable)?;
+        let closed = keys.iter().rposition(|key| Some(key) != keys.last()).map_or(0, |last| last + 1);
+        self.open = (batch.num_rows() > closed).then(|| batch.slice(closed, batch.num_rows() - closed));
+        let rows = HistoryRows::of(&self.reader, &batch.slice(0, closed)).map_err(unusable)?;
+        self.finish(rows)
+    }
+
+    /// The next groups after the last batch of history, or `None` when there are no more.
+    pub(super) fn rest(&mut self) -> Option<Result<RecordBatch>> {
+        if let Some(open) = self.open.take() {
+            let rows = HistoryRows::of(&self.reader, &open).map_err(unusable(self.memory.snapshot.horizon));
+            return Some(rows.and_then(|rows| self.finish(rows)));
+        }
+        let (groups, states) = self.memory.rest(&self.reader)?;
+        let keys = &self.memory.snapshot.keys;
+        let dimensions = self.reader.dimensions(groups.iter().map(|group| &keys[&group.series]));
+        Some(dimensions.and_then(|dimensions| self.reader.finish(dimensions, &groups, states.iter())))
+    }
+
+    /// Merges rows of history, and what memory has of their groups.
+    fn finish(&mut self, rows: HistoryRows) -> Result<RecordBatch> {
+        let layout = &self.reader.layout;
+        let HistoryRows { keys, dimensions, mut states } = rows;
+        let mut firsts: Vec<u32> = Vec::with_capacity(keys.len());
+        let (mut groups, mut merged): (Vec<GroupKey>, Vec<State>) = (Vec::new(), Vec::new());
+        for (row, key) in keys.iter().enumerate() {
+            match merged.last_mut() {
+                Some(state) if groups.last() == Some(key) => layout.merge(state, &states[row]),
+                _ => {
+                    firsts.push(row as u32);
+                    groups.push(*key);
+                    merged.push(std::mem::take(&mut states[row]));
+                }
+            }
+        }
+        for (key, state) in groups.iter().zip(&mut merged) {
+            self.memory.give(key, |partner| layout.merge(state, &self.reader.wanted(partner)));
+        }
+        let dimensions = match firsts.len() == keys.len() {
+            true => dimensions,
+            false => {
+                let firsts = UInt32Array::from(firsts);
+                let firsts = dimensions.iter().map(|column| take(column, &firsts, None));
+                firsts.collect::<Result<_, _>>()?
+            }
+        };
+        self.reader.finish(dimensions, &groups, merged.iter())
+    }
 }
 
 impl MemoryGroups {
-    /// Merges the generations that memory holds of each group.
-    pub(super) fn new(snapshot: Arc<ViewSnapshot>, columns: Vec<ViewColumn>, schema: SchemaRef) -> Self {
-        let mut groups: HashMap<GroupKey, Summary> = HashMap::with_capacity(snapshot.rows.len());
-        for (index, state) in snapshot.rows.state.iter().enumerate() {
-            groups.entry(snapshot.rows.key(index)).or_default().merge(&Summary::of_rollup(state));
-        }
-        MemoryGroups { snapshot, groups, rest: Vec::new(), columns, schema }
-    }
-
-    pub(super) fn is_empty(&self) -> bool {
-        self.groups.is_empty()
-    }
-
-    /// The groups of a batch of history, each with what memory has of it.
-    pub(super) fn merge(&mut self, batch: &RecordBatch) -> Result<RecordBatch> {
-        let history = HistoryGroups::of(batch)?;
-        let mut states = history.states();
-        if let (Some(series), false) = (&history.series, self.groups.is_empty()) {
-            for (index, state) in states.iter_mut().enumerate() {
-                let bucket = EventTime(history.bucket.value(index));
-                if let Some(partner) = self.groups.remove(&GroupKey { series: series(index), bucket }) {
-                    state.merge(&partner);
+    fn new(snapshot: Arc<ViewSnapshot>, reservation: &MemoryReservation) -> Result<Self> {
+        let rows = &snapshot.rows;
+        reservation.try_grow(rows.len() * GROUP_BYTES)?;
+        let mut groups: HashMap<GroupKey, (u32, u32)> = HashMap::with_capacity(rows.len());
+        let (mut next, mut begins) = (vec![LAST; rows.len()], vec![true; rows.len()]);
+        let mut bytes = 0;
+        for (row, state) in rows.state.iter().enumerate() {
+            bytes += state.heap_bytes();
+            if bytes > RESERVED_AT_ONCE {
+                reservation.try_grow(std::mem::take(&mut bytes))?;
+            }
+            match groups.entry(rows.key(row)) {
+                Entry::Occupied(mut group) => {
+                    let (_, last) = group.get_mut();
+                    next[*last as usize] = row as u32;
+                    *last = row as u32;
+                    begins[row] = false;
+                }
+                Entry::Vacant(group) => {
+                    group.insert((row as u32, row as u32));
                 }
             }
         }
-        self.batch(&states, |column| match column {
-            ViewColumn::Bucket => conform_column(&batch.columns()[0], self.field_type(column)),
-            ViewColumn::Name => conform_column(named(batch, "g_name")?, self.field_type(column)),
-            _ => conform_column(named(batch, "g_dimensions")?, self.field_type(column)),
+        reservation.try_grow(bytes)?;
+        Ok(MemoryGroups { groups, next, begins, at: 0, snapshot })
+    }
+
+    /// Visits the states of a group, in order of age (invariant 2).
+    fn give(&mut self, key: &GroupKey, visit: impl FnMut(&State)) {
+        if let Some((first, _)) = self.groups.get(key) {
+            self.begins[*first as usize] = false;
+            self.each(*first, visit);
+        }
+    }
+
+    fn each(&self, first: u32, mut visit: impl FnMut(&State)) {
+        let mut row = first;
+        while row != LAST {
+            visit(&self.snapshot.rows.state[row as usize]);
+            row = self.next[row as usize];
+        }
+    }
+
+    /// The next groups of those that were not given, with what is wanted of their states.
+    fn rest(&mut self, reader: &GroupReader) -> Option<(Vec<GroupKey>, Vec<State>)> {
+        let (mut groups, mut states) = (Vec::new(), Vec::new());
+        while self.at < self.begins.len() && groups.len() < BATCH_GROUPS {
+            if self.begins[self.at] {
+                let mut merged: Option<State> = None;
+                self.each(self.at as u32, |state| match &mut merged {
+                    Some(merged) => reader.layout.merge(merged, &reader.wanted(state)),
+                    None => merged = Some(reader.wanted(state)),
+                });
+                groups.push(self.snapshot.rows.key(self.at));
+                states.extend(merged);
+            }
+            self.at += 1;
+        }
+        (!groups.is_empty()).then_some((groups, states))
+    }
+}
+
+impl HistoryRows {
+    fn of(reader: &GroupReader, batch: &RecordBatch) -> Result<Self> {
+        Ok(HistoryRows {
+            keys: reader.history_keys(batch)?,
+            dimensions: reader.history_dimensions(batch)?,
+            states: reader.history_states(batch)?,
         })
     }
-
-    /// The next groups that only memory has, or `None` when there are no more.
-    pub(super) fn rest(&mut self) -> Option<Result<RecordBatch>> {
-        self.rest.extend(self.groups.drain());
-        if self.rest.is_empty() {
-            return None;
-        }
-        let (keys, states): (Vec<GroupKey>, Vec<Summary>) =
-            self.rest.split_off(self.rest.len().saturating_sub(BATCH_ROWS)).into_iter().unzip();
-        let series = |key: &GroupKey| -> &Series {
-            match &self.snapshot.keys[&key.series] {
-                Key::Series(series) => series,
-                Key::Values(_) => unreachable!("the groups of a rollup by series are series"),
-            }
-        };
-        Some(self.batch(&states, |column| {
-            Ok(match column {
-                ViewColumn::Bucket => {
-                    let buckets = TimestampMicrosecondArray::from_iter_values(keys.iter().map(|key| key.bucket.0));
-                    Arc::new(buckets.with_timezone("UTC")) as ArrayRef
-                }
-                ViewColumn::Name => {
-                    let mut names = StringBuilder::new();
-                    keys.iter().for_each(|key| names.append_value(series(key).name()));
-                    Arc::new(names.finish())
-                }
-                _ => {
-                    let mut dimensions = dimensions_builder();
-                    keys.iter().for_each(|key| append_dimensions(&mut dimensions, series(key)));
-                    Arc::new(dimensions.finish())
-                }
-            })
-        }))
-    }
-
-    fn field_type(&self, column: ViewColumn) -> &DataType {
-        let place =
-            self.columns.iter().position(|other| *other == column).expect("only columns of the schema are made");
-        self.schema.field(place).data_type()
-    }
-
-    /// A batch of the table's columns: aggregates from `states`, and what names a group from `key_column`.
-    fn batch(
-        &self,
-        states: &[Summary],
-        key_column: impl Fn(ViewColumn) -> Result<ArrayRef, arrow::error::ArrowError>,
-    ) -> Result<RecordBatch> {
-        let floats =
-            |of: fn(&Summary) -> f64| Arc::new(Float64Array::from_iter_values(states.iter().map(of))) as ArrayRef;
-        let columns = self.columns.iter().map(|column| match column {
-            ViewColumn::Count => {
-                Ok(Arc::new(Int64Array::from_iter_values(states.iter().map(|state| state.count as i64))) as _)
-            }
-            ViewColumn::Sum => Ok(floats(|state| state.sum)),
-            ViewColumn::Min => Ok(floats(|state| state.min)),
-            ViewColumn::Max => Ok(floats(|state| state.max)),
-            ViewColumn::Avg => Ok(floats(|state| state.sum / state.count as f64)),
-            key => key_column(*key),
-        });
-        let columns = columns.collect::<Result<Vec<ArrayRef>, _>>()?;
-        let options = RecordBatchOptions::new().with_row_count(Some(states.len()));
-        Ok(RecordBatch::try_new_with_options(self.schema.clone(), columns, &options)?)
-    }
 }
 
-/// The columns of a batch of history, as far as they were selected.
-struct HistoryGroups<'a> {
-    bucket: arrow::array::PrimitiveArray<TimestampMicrosecondType>,
-    series: Option<Box<dyn Fn(usize) -> SeriesId + 'a>>,
-    count: Option<&'a arrow::array::UInt64Array>,
-    sum: Option<&'a Float64Array>,
-    min: Option<&'a Float64Array>,
-    max: Option<&'a Float64Array>,
-}
-
-impl<'a> HistoryGroups<'a> {
-    fn of(batch: &'a RecordBatch) -> Result<Self> {
-        let bucket = named(batch, "g_bucket")?.as_primitive_opt::<TimestampMicrosecondType>();
-        let floats =
-            |name: &str| batch.column_by_name(name).and_then(|column| column.as_primitive_opt::<Float64Type>());
-        Ok(HistoryGroups {
-            bucket: bucket.ok_or_else(|| unexpected("g_bucket", batch))?.clone(),
-            series: match batch.column_by_name("g_series") {
-                Some(column) => Some(series_ids(column).ok_or_else(|| unexpected("g_series", batch))?),
-                None => None,
-            },
-            count: batch.column_by_name("g_count").and_then(|column| column.as_primitive_opt::<UInt64Type>()),
-            sum: floats("g_sum"),
-            min: floats("g_min"),
-            max: floats("g_max"),
-        })
-    }
-
-    /// The states; what was not selected is as in [`Summary::EMPTY`].
-    fn states(&self) -> Vec<Summary> {
-        let state = |index: usize| Summary {
-            count: self.count.map_or(Summary::EMPTY.count, |count| count.value(index)),
-            sum: self.sum.map_or(Summary::EMPTY.sum, |sum| sum.value(index)),
-            min: self.min.map_or(Summary::EMPTY.min, |min| min.value(index)),
-            max: self.max.map_or(Summary::EMPTY.max, |max| max.value(index)),
-        };
-        (0..self.bucket.len()).map(state).collect()
-    }
-}
-
-fn named<'a>(batch: &'a RecordBatch, name: &str) -> Result<&'a ArrayRef, arrow::error::ArrowError> {
-    let missing = || arrow::error::ArrowError::SchemaError(format!("ClickHouse answered without {name}"));
-    batch.column_by_name(name).ok_or_else(missing)
+/// The error of what ClickHouse sent up to an epoch, when it is of no use.
+fn unusable(upto: Epoch) -> impl Fn(DataFusionError) -> DataFusionError {
+    move |error| HistoryError::lasting(error).up_to(upto).into()
 }

@@ -1,11 +1,10 @@
-//! Streams and rollups as tables of one statement.
+//! Streams and views as tables of one statement.
 //!
 //! # Layout
 //!
 //! - [`stream`]: the events of a stream, from memory and from history.
-//! - [`groups`]: the rows of a view of the user's own.
-//! - [`view`]: the rows of a built-in rollup; `merge` joins the pieces of a group that memory and history hold.
-//! - [`kept`]: the states behind the rows of either, for [`combine`](crate::combine).
+//! - [`groups`]: the rows of a view; `merge` joins the pieces of a group that memory and history hold.
+//! - [`kept`]: the states behind these rows, for [`combine`](crate::combine).
 //! - [`catalog`]: which table a name means.
 
 mod catalog;
@@ -13,7 +12,6 @@ mod groups;
 mod kept;
 mod merge;
 mod stream;
-mod view;
 
 use std::fmt;
 use std::sync::Arc;

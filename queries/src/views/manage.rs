@@ -41,12 +41,18 @@ impl Management<'_> {
                 Err(EngineError::UnknownView(_)) if if_exists => Ok(said("is not there", &name)),
                 Err(error) => Err(error.into()),
             },
-            ViewStatement::Show => Ok(self.show()),
+            ViewStatement::Show => {
+                self.engine.settled().await?; // what is acknowledged is counted
+                Ok(self.show())
+            }
             ViewStatement::ShowCreate { name } => {
                 let view = self.view(&name)?;
                 Ok(table(vec![("view", texts([name])), ("statement", texts([self.statement(&view)]))]))
             }
-            ViewStatement::Explain { name } => Ok(self.explain(&*self.view(&name)?)),
+            ViewStatement::Explain { name } => {
+                self.engine.settled().await?;
+                Ok(self.explain(&*self.view(&name)?))
+            }
             ViewStatement::Describe { name } => Ok(describe(&self.view(&name)?.definition)),
         }
     }

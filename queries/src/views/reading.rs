@@ -1,6 +1,6 @@
 //! From finished groups to the rows of a view: `HAVING` and the select list, over dimensions, bucket and results.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use arrow::array::{
@@ -47,18 +47,15 @@ pub(crate) struct BucketAt {
 }
 
 impl Reading {
-    /// The reading of some columns, in that order, over what these and `HAVING` need; and the places of the results
-    /// that these are. Dimensions and bucket, which are the first `keys` columns of the base, stay.
+    /// The reading of some columns, in that order, over the columns of the base that these and `HAVING` need; and the
+    /// places that these had.
     ///
     /// # Errors
     /// [`DataFusionError`] when an expression is not over the base, which none is.
-    pub fn part(&self, columns: &[usize], keys: usize) -> Result<(Reading, Vec<usize>), DataFusionError> {
-        let exprs = || columns.iter().map(|column| &self.columns[*column].0).chain(&self.having);
-        let needed: HashSet<usize> =
-            exprs().flat_map(collect_columns).filter_map(|column| column.index().checked_sub(keys)).collect();
-        let results: Vec<usize> =
-            (0..self.base.fields().len() - keys).filter(|result| needed.contains(result)).collect();
-        let kept: Vec<usize> = (0..keys).chain(results.iter().map(|result| keys + result)).collect();
+    pub fn part(&self, columns: &[usize]) -> Result<(Reading, Vec<usize>), DataFusionError> {
+        let exprs = columns.iter().map(|column| &self.columns[*column].0).chain(&self.having);
+        let needed: BTreeSet<usize> = exprs.flat_map(collect_columns).map(|column| column.index()).collect();
+        let kept: Vec<usize> = needed.into_iter().collect();
         let base: SchemaRef = Arc::new(self.base.project(&kept)?);
         let over = |expr: &Arc<dyn PhysicalExpr>| reassign_expr_columns(expr.clone(), &base);
         let named = |column: &usize| Ok((over(&self.columns[*column].0)?, self.columns[*column].1.clone()));
@@ -70,7 +67,7 @@ impl Reading {
             bucket: self.bucket.clone(),
             base,
         };
-        Ok((reading, results))
+        Ok((reading, kept))
     }
 
     /// The rows of the view that these groups are; fewer than groups when there is a `HAVING`.

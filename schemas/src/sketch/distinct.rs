@@ -18,9 +18,12 @@ use crate::SchemaError;
 /// How many distinct values are counted exactly.
 pub const EXACT_MAX: usize = 1_024;
 
-const INDEX_BITS: u32 = 14;
-const REGISTERS: usize = 1 << INDEX_BITS;
-const RANK_MAX: u8 = (64 - INDEX_BITS) as u8 + 1;
+/// The upper bits of a hash that say its register.
+pub const INDEX_BITS: u32 = 14;
+/// How many registers there are.
+pub const REGISTERS: usize = 1 << INDEX_BITS;
+/// The highest rank.
+pub const RANK_MAX: u8 = (64 - INDEX_BITS) as u8 + 1;
 const RANK_BITS: usize = 6;
 /// Up to here the occupied registers are encoded one by one, beyond it all of them, packed.
 const LISTED_MAX: usize = REGISTERS / 4;

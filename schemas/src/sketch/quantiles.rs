@@ -31,11 +31,13 @@ pub const BINS_MAX: usize = 4_096;
 pub const COUNT_MAX: u64 = (1 << COUNT_BITS) - 1;
 
 const COUNT_BITS: u32 = 46;
-const BINS_PER_OCTAVE: i32 = 35;
+/// How many bins an octave has.
+pub const BINS_PER_OCTAVE: i32 = 35;
 const MANTISSA_BITS: u32 = 52;
 /// The exponent of the smallest subnormal.
-const EXPONENT_MIN: i32 = -1_074;
-const KEY_INFINITY: i32 = (1_024 - EXPONENT_MIN) * BINS_PER_OCTAVE + 1;
+pub const EXPONENT_MIN: i32 = -1_074;
+/// The key of the bin of infinity, and the number of bins on each side of that of zero.
+pub const KEY_INFINITY: i32 = (1_024 - EXPONENT_MIN) * BINS_PER_OCTAVE + 1;
 /// A dense window begins and ends at a multiple of this.
 const WINDOW_STEP: i32 = 64;
 const DENSE_BINS_MIN: usize = 64;
@@ -73,7 +75,7 @@ const fn slots() -> [(u64, u8); 64] {
 }
 
 /// The values of the bins of the octave from 1 to 2: the harmonic mean of the ends, equally far from both in relation.
-const MIDDLES: [f64; BINS_PER_OCTAVE as usize] = middles();
+pub const MIDDLES: [f64; BINS_PER_OCTAVE as usize] = middles();
 
 const fn middles() -> [f64; BINS_PER_OCTAVE as usize] {
     let mut middles = [0.0; BINS_PER_OCTAVE as usize];

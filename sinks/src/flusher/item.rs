@@ -5,12 +5,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use streamgauge_schemas::stream::CatalogChange;
+use streamgauge_schemas::view::Failed;
 use streamgauge_schemas::{Epoch, Key, Rows, SeriesId, View, time};
 
 use super::narrow::{Narrowing, Whole};
 use super::source::{FlushItem, FlushKind, FlushUnit, StreamTable};
 use super::{ASIDE_AFTER, FlushStatus, LastFlush, Shared};
 use crate::backoff::Backoff;
+use crate::flushed::Commit;
 use crate::raw::RawFlush;
 use crate::states::write_states;
 use crate::{SinkError, catalog};
@@ -22,7 +24,7 @@ const WAIT_MAX: Duration = Duration::from_secs(15);
 
 /// Flushes an item at its pace until the flusher stops; then once more.
 pub(super) async fn run(shared: Arc<Shared>, item: FlushItem) {
-    let mut item_loop = ItemLoop { shared, item, committed: None };
+    let mut item_loop = ItemLoop { shared, item, committed: None, failed: Failed::default() };
     let mut stopping = item_loop.shared.stopping.subscribe();
     while !*stopping.borrow_and_update() {
         tokio::select! {
@@ -56,6 +58,8 @@ struct ItemLoop {
     shared: Arc<Shared>,
     item: FlushItem,
     committed: Option<Instant>,
+    /// What was committed with it.
+    failed: Failed,
 }
 
 impl ItemLoop {
@@ -71,25 +75,30 @@ impl ItemLoop {
             tokio::time::sleep(backoff.next()).await;
         };
         let (rows, upto) = (unit.rows(), unit.upto());
-        let idle = rows == 0 && self.committed.is_some_and(|at| at.elapsed() < IDLE_COMMIT);
+        let nothing = rows == 0 && unit.failed() == self.failed;
+        let idle = nothing && self.committed.is_some_and(|at| at.elapsed() < IDLE_COMMIT);
         if idle && !last {
             return;
         }
         let began = Instant::now();
-        match self.persist(unit, upto).await {
-            Outcome::Committed => self.succeeded(rows, upto, began.elapsed()),
+        let commit = Commit { item: self.item.name.clone(), epoch: upto, failed: unit.failed() };
+        match self.persist(unit, &commit).await {
+            Outcome::Committed => {
+                self.failed = commit.failed;
+                self.succeeded(rows, upto, began.elapsed());
+            }
             Outcome::Gone => {}
         }
     }
 
     /// Attempts a unit until it is committed. Each wait has jitter, so that items do not come back in step.
-    async fn persist(&self, unit: FlushUnit, upto: Epoch) -> Outcome {
+    async fn persist(&self, unit: FlushUnit, commit: &Commit) -> Outcome {
         let mut work = self.prepare(unit);
         let mut healing = Backoff::new(Duration::from_millis(100), WAIT_MAX);
         let mut lasting = Backoff::new(Duration::from_millis(500), WAIT_MAX);
         let mut refused = 0;
         loop {
-            let error = match self.attempt(&mut work, upto).await {
+            let error = match self.attempt(&mut work, commit).await {
                 Ok(outcome) => return outcome,
                 Err(error) => error,
             };
@@ -97,7 +106,7 @@ impl ItemLoop {
             if error.refuses_rows() && work.can_be_cut() {
                 refused += 1;
                 if refused >= ASIDE_AFTER && !self.shared.aside.is_full() {
-                    work = self.narrow(work, upto, &error);
+                    work = self.narrow(work, commit.epoch, &error);
                     continue;
                 }
                 if refused == ASIDE_AFTER {
@@ -129,12 +138,12 @@ impl ItemLoop {
     }
 
     /// Writes and commits (invariant 1 of the flusher).
-    async fn attempt(&self, work: &mut Work, upto: Epoch) -> Result<Outcome, Arc<SinkError>> {
+    async fn attempt(&self, work: &mut Work, commit: &Commit) -> Result<Outcome, Arc<SinkError>> {
         if !self.write(work).await? {
             return Ok(Outcome::Gone);
         }
         *work = Work::Written;
-        self.shared.committer.commit(&self.item.name, upto).await?;
+        self.shared.committer.commit(commit.clone()).await?;
         Ok(Outcome::Committed)
     }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use streamgauge_schemas::stream::{Catalog, CatalogChange, Stream};
+use streamgauge_schemas::view::Failed;
 use streamgauge_schemas::{Epoch, EventBatch, Key, Rows, SeriesId, StreamId, View};
 
 /// Any error of a source.
@@ -76,6 +77,8 @@ pub enum FlushUnit {
         rows: Rows,
         /// The dimensions of every group that `rows` names.
         keys: HashMap<SeriesId, Key>,
+        /// All events up to `upto` that the view could not be computed of; without `rows`, these have changed.
+        failed: Failed,
     },
     /// The events of a stream in `(after, upto]`.
     Stream {
@@ -101,6 +104,8 @@ pub enum FlushUnit {
     Nothing {
         /// The flushed epoch to be.
         upto: Epoch,
+        /// Of a view: all events up to the flushed epoch that it could not be computed of.
+        failed: Failed,
     },
 }
 
@@ -112,7 +117,7 @@ impl FlushUnit {
             FlushUnit::View { upto, .. }
             | FlushUnit::Stream { upto, .. }
             | FlushUnit::Catalog { upto, .. }
-            | FlushUnit::Nothing { upto } => *upto,
+            | FlushUnit::Nothing { upto, .. } => *upto,
         }
     }
 
@@ -126,14 +131,23 @@ impl FlushUnit {
             FlushUnit::Nothing { .. } => 0,
         }
     }
+
+    /// What of the item's events failed, as far as it is a view.
+    #[must_use]
+    pub fn failed(&self) -> Failed {
+        match self {
+            FlushUnit::View { failed, .. } | FlushUnit::Nothing { failed, .. } => failed.clone(),
+            FlushUnit::Stream { .. } | FlushUnit::Catalog { .. } => Failed::default(),
+        }
+    }
 }
 
 /// Where flushes come from; the engine, behind a small adapter.
 ///
 /// # Contract
 ///
-/// - A unit that was begun is either confirmed, or begun again: then with everything that was not confirmed. (A unit
-///   without rows may be left unconfirmed, since an empty commit is not worth an insert each time.)
+/// - A unit that was begun is either confirmed, or begun again: then with everything that was not confirmed. (A unit without
+///   rows or new failures may be left unconfirmed, since an empty commit is not worth an insert each time.)
 /// - For one item there is one `begin` at a time, and no `begin` between a `begin` and its `confirm`.
 /// - `confirm` is called after ClickHouse has both the unit and its epoch, on disk.
 #[async_trait]

@@ -8,6 +8,7 @@ use arrow::array::{RecordBatch, TimestampMicrosecondArray};
 use async_trait::async_trait;
 use parking_lot::Mutex;
 use streamgauge_schemas::stream::{CatalogChange, Stream, requests};
+use streamgauge_schemas::view::Failed;
 use streamgauge_schemas::{
     Epoch, EventBatch, EventTime, GroupKey, Row, Rows, Series, StreamDefinition, StreamId, TableBatch, View, ViewId,
 };
@@ -121,7 +122,8 @@ impl Source {
                         rows.push(key, Row { generation: epoch(0), version, state: state(count, 1.0, 1.0, 1.0) });
                     }
                 }
-                FlushUnit::View { view: self.view(&item.name), upto, rows, keys: keys([series]) }
+                let (view, keys) = (self.view(&item.name), keys([series]));
+                FlushUnit::View { view, upto, rows, keys, failed: Failed::default() }
             }
         }
     }

@@ -289,6 +289,10 @@ fn the_text_that_is_stored_gives_the_same_again() {
 fn the_built_in_rollups_are_what_their_texts_say() {
     for view in built_in_rollups() {
         let (_, reading) = program_of(&view, &catalog(), &state()).unwrap();
+        let outputs = |definition: &ViewDefinition| -> Vec<String> {
+            definition.outputs.iter().map(|output| output.name.clone()).collect()
+        };
+        assert_eq!(outputs(&view.definition), outputs(&plan(&view.definition.select).unwrap()));
         let columns: Vec<(&str, bool)> =
             view.definition.columns.iter().map(|column| (column.name.as_str(), column.nullable)).collect();
         let read: Vec<(&str, bool)> =
