@@ -1,6 +1,8 @@
 //! `.slt` suites: each question of `slt/*.slt` is asked of the same rows in memory only, in history only, and across the
 //! seam, and of DataFusion alone over the same rows. All of them must say what the file says.
 //!
+//! What is answered must have the columns that a question is said to have before it is asked.
+//!
 //! `UPDATE_SLT=1` writes the answers of DataFusion alone into the files, never ours; `SLT=name` runs one file. A record
 //! under `onlyif datafusion` is the same question in the words that DataFusion has.
 

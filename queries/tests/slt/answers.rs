@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
-use arrow::datatypes::{DataType, Float32Type, Float64Type, SchemaRef};
+use arrow::datatypes::{DataType, Float32Type, Float64Type, Schema, SchemaRef};
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 use async_trait::async_trait;
 use datafusion::physical_plan::collect;
@@ -67,14 +67,25 @@ fn letter(of: &DataType) -> Letter {
     })
 }
 
+/// Names and types.
+fn columns(schema: &Schema) -> Vec<(&str, &DataType)> {
+    schema.fields().iter().map(|field| (field.name().as_str(), field.data_type())).collect()
+}
+
 impl Asker {
     async fn ask(&self, sql: &str) -> Result<(SchemaRef, Vec<RecordBatch>), Failure> {
         match &self.of {
             Of::Ours(queries) => {
                 let fail = |error: streamgauge_queries::QueryError| Failure(error.to_string());
                 let answer = queries.sql(sql, AskOptions::default()).await.map_err(fail)?;
-                let schema = answer.schema.clone();
-                Ok((schema, answer.try_collect().await.map_err(fail)?))
+                let (schema, named) = (answer.schema.clone(), answer.named.clone());
+                let batches = answer.try_collect().await.map_err(fail)?;
+                let described = queries.describe(sql, &[]).await.map_err(fail)?.columns;
+                let described = described.as_deref().map(columns).unwrap_or_default();
+                if described != columns(&named) {
+                    return Err(Failure(format!("{described:?} were described, and {:?} answered", columns(&named))));
+                }
+                Ok((schema, batches))
             }
             Of::Plain(context) => {
                 let answer = async {

@@ -172,9 +172,9 @@ fn interpolated(plan: &Plan, column: &ArrayRef) -> ArrayRef {
                 && let (Some(one), Some(other)) = (values[from], values[row])
                 && let (Some(start), Some(end)) = (plan.bucket[from], plan.bucket[row])
             {
-                for between in from + 1..row {
-                    let passed = plan.bucket[between].map_or(0, |at| at - start);
-                    values[between] = Some(one + (other - one) * (passed as f64 / (end - start) as f64));
+                for (value, at) in values[from + 1..row].iter_mut().zip(&plan.bucket[from + 1..row]) {
+                    let passed = at.map_or(0, |at| at - start);
+                    *value = Some(one + (other - one) * (passed as f64 / (end - start) as f64));
                 }
             }
             before = Some(row);
