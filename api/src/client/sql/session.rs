@@ -288,7 +288,10 @@ impl Session {
     async fn watch(&mut self, every: Duration) -> anyhow::Result<()> {
         let statement = self.last()?;
         loop {
-            self.statement(statement.clone()).await?;
+            match self.statement(statement.clone()).await {
+                Err(error) if error.is::<Interrupted>() => return Ok(()),
+                asked => asked?,
+            }
             tokio::select! {
                 () = tokio::time::sleep(every) => {}
                 () = self.interrupts.next() => return Ok(()),
