@@ -33,6 +33,8 @@ pub(crate) struct Question {
     /// The bounds that its text sets.
     pub(crate) limits: OwnLimits,
     pub(crate) parameters: Parameters,
+    /// Whether it reads no tables but those that describe the program, or cancels another; whoever read it says so.
+    pub(crate) about_system: bool,
     /// The names that PostgreSQL gives to its columns, as far as they have none of their own.
     pub(crate) names: Vec<Option<String>>,
 }
@@ -113,7 +115,7 @@ impl Question {
                 let names = dialect::names(&statement);
                 dialect::adapt(&mut statement);
                 let parameters = Parameters::default();
-                return Ok(Question { statement, options, limits, parameters, names });
+                return Ok(Question { statement, options, limits, parameters, about_system: false, names });
             }
             (Some(_), more) => {
                 format!("a text asks a single question, after its settings; this one goes on with {more} more")

@@ -330,10 +330,11 @@ impl QueryEngine {
         self.compute_within(turn, &waits, work).await
     }
 
-    /// Reads a text, apart from the threads that serve the network: it may be long.
+    /// Reads a text, apart from the threads that serve the network: it may be long, and then it takes a while.
     async fn question(&self, sql: &str, options: AskOptions) -> Result<Asked, QueryError> {
         let recursion_limit = self.inner.base.config_options().sql_parser.recursion_limit.get();
-        let sql = sql.to_owned();
+        let (engine, sql, own) = (self.clone(), sql.to_owned(), self.asker.limits);
+        let max = own.lower(&self.inner.limits).time_max;
         let read = async move {
             if let Some(reason) = too_much(&sql) {
                 return Err(QueryError::Sql { message: format!("the statement {reason}") });
@@ -341,12 +342,15 @@ impl QueryEngine {
             match ViewStatement::parse(&sql, recursion_limit)? {
                 // Streams are described by DataFusion.
                 Some(ViewStatement::Describe { .. }) | None => {
-                    Question::parse(&sql, options, recursion_limit).map(Asked::Question)
+                    let question = Question::parse(&sql, options, recursion_limit)?;
+                    let about_system = engine.is_about_system(&question);
+                    Ok(Asked::Question(Question { about_system, ..question }))
                 }
                 Some(statement) => Ok(Asked::View(statement)),
             }
         };
-        self.inner.threads.spawn(read).await?
+        let read = tokio::time::timeout(max, self.inner.threads.spawn(read)).await;
+        read.map_err(|_| QueryError::Time { max, own: own.time_max == Some(max) })??
     }
 
     async fn begin(&self, asking: &Asking, access: Access) -> Result<Answer, QueryError> {

@@ -217,7 +217,8 @@ async fn the_program_stays_up_under_bad_questions() {
         let answer = client.post_json("/api/v1/sql", &json!({"sql": sql})).await;
         let took = began.elapsed();
         assert!(statuses.contains(&answer.status), "{what}: {} {:.500}", answer.status, answer.text());
-        assert!(took < Duration::from_secs(15), "{what} took {took:?}");
+        // To be read, to get a turn, and to be computed it has five seconds each.
+        assert!(took < Duration::from_secs(25), "{what} took {took:?}");
         println!("{what}: {} after {took:?}", answer.status);
         eventually("the program answers others", json!([[EVENTS as f64]]), || async {
             let answer = client.post_json("/api/v1/sql", &json!({"sql": "SELECT count(*) FROM metrics"})).await;

@@ -96,14 +96,14 @@ impl QueryEngine {
 
     /// Waits for the right to run.
     pub(super) async fn turn(&self, question: &Question, user: &User, time_max: Duration) -> Result<Turn, QueryError> {
-        match self.is_about_system(question) {
+        match question.about_system {
             true => self.inner.turns.take_system(time_max).await,
             false => self.inner.turns.take(&self.asker.user, user, time_max).await,
         }
     }
 
     /// Whether a question reads no tables but those that describe the program, or cancels another.
-    fn is_about_system(&self, question: &Question) -> bool {
+    pub(super) fn is_about_system(&self, question: &Question) -> bool {
         let references = self.inner.base.resolve_table_references(&question.statement).unwrap_or_default();
         let described = |schema: &str| [SYSTEM, PG_CATALOG, INFORMATION_SCHEMA].contains(&schema);
         match references.is_empty() {
