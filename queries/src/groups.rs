@@ -21,7 +21,7 @@ use datafusion::physical_plan::PhysicalExpr;
 use streamgauge_engine::{KeyFilter, RowFilter};
 use streamgauge_schemas::event::{append_dimensions, dimensions_builder};
 use streamgauge_schemas::state::Output;
-use streamgauge_schemas::state::columns::StateColumn;
+use streamgauge_schemas::state::columns::{CellKind, StateColumn};
 use streamgauge_schemas::value::{append_key, key_id, read_keys};
 use streamgauge_schemas::{Epoch, EventTime, GroupKey, Key, Layout, Series, SeriesId, State, ValueType, View};
 
@@ -179,9 +179,16 @@ impl GroupReader {
         horizon > Epoch::ZERO && (horizon != self.view.id.created() || self.view.definition.options.backfill)
     }
 
-    /// Rows of `table` as of `horizon`, ordered by group; `conjuncts` are on the columns of `s`. The filter on the version
-    /// comes after `FINAL`; `identity` keeps it from the index.
-    pub(crate) fn history_sql(&self, table: &str, conjuncts: &str, horizon: Epoch, time_max: Duration) -> String {
+    /// Rows of `table` as of `horizon`, ordered by group; `conjuncts` are on the columns of `s`; `all`: of which no first few
+    /// may be enough. The filter on the version comes after `FINAL`; `identity` keeps it from the index.
+    pub(crate) fn history_sql(
+        &self,
+        table: &str,
+        conjuncts: &str,
+        horizon: Epoch,
+        time_max: Duration,
+        all: bool,
+    ) -> String {
         let definition = &self.view.definition;
         let column = |name: &str| format!("s.{}", clickhouse::name(name));
         let series = column(&self.view.hidden("series"));
@@ -198,13 +205,15 @@ impl GroupReader {
         order.push(series);
         order.extend(bucket);
         order.push(column(&self.view.hidden("generation"))); // the order in which they merge
+        let small = self.layout.columns().iter().all(|column| column.kind != CellKind::Bytes);
         format!(
-            "SELECT {} FROM {table} AS s FINAL WHERE identity({}) <= {horizon}{conjuncts} ORDER BY {} {}{}",
+            "SELECT {} FROM {table} AS s FINAL WHERE identity({}) <= {horizon}{conjuncts} ORDER BY {} {}{}{}",
             selected.join(", "),
             column(&self.view.hidden("version")),
             order.join(", "),
             clickhouse::settings(time_max),
             clickhouse::FINAL_SETTINGS,
+            if all && small { clickhouse::SORT_SETTINGS } else { "" },
         ) + clickhouse::BYTES_SETTINGS
     }
 

@@ -258,7 +258,7 @@ impl QueryEngine {
     ) -> Result<(), QueryError> {
         let table = clickhouse::table(self.history().as_ref(), &window.reader().view.states_table());
         let (conjuncts, time_max) = (window.conjuncts(), self.limits().time_max);
-        let sql = window.reader().history_sql(&table, &conjuncts, memory.horizon, time_max);
+        let sql = window.reader().history_sql(&table, &conjuncts, memory.horizon, time_max, true);
         let mut batches = history::read(self.history().clone(), sql, memory.horizon, waits.clone()).await?;
         while let Some(batch) = batches.next().await {
             window.add_history(&batch?)?;

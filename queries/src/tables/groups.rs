@@ -107,6 +107,7 @@ impl TableProvider for GroupsTable {
             statement: self.statement.clone(),
             reader: Arc::new(reader.narrowed(&columns, &self.states, &schema)?),
             conjuncts,
+            all: limit.is_none(),
             schema: schema.clone(),
         };
         Ok(Arc::new(StreamingTableExec::try_new(schema, vec![Arc::new(groups)], None, [], false, limit)?))
@@ -121,6 +122,8 @@ struct Groups {
     table: String,
     reader: Arc<GroupReader>,
     conjuncts: String,
+    /// Whether all groups are wanted, as without a limit.
+    all: bool,
     schema: SchemaRef,
 }
 
@@ -140,7 +143,7 @@ impl PartitionStream for Groups {
             }
         };
         let horizon = snapshot.horizon;
-        let sql = self.reader.history_sql(&self.table, &self.conjuncts, horizon, self.statement.time_max);
+        let sql = self.reader.history_sql(&self.table, &self.conjuncts, horizon, self.statement.time_max, self.all);
         let has_history = self.reader.has_history(horizon) && !self.statement.memory_only;
         let history = has_history.then(|| self.statement.history.clone());
         let waits = self.statement.waits.clone();
