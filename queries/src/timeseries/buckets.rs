@@ -8,7 +8,7 @@
 //!
 //! # Invariant
 //!
-//! 1. [`Buckets::start_of`] a time is one of [`Buckets::starts`] of any range that reaches that far.
+//! 1. [`Clock::start_of`] a time is one of [`Clock::starts`] of any range that reaches that far.
 
 use std::sync::Arc;
 

@@ -5,11 +5,11 @@
 //!
 //! # Layout
 //!
-//! - [`buckets`]: where buckets begin, in local time; it knows no SQL.
-//! - [`bucket`]: `time_bucket`, and `date_bin` with a zone.
-//! - [`first_last`]: `first` and `last`.
-//! - [`counter`]: `rate`, `delta`, `increase` and `resets`; [`samples`]: what they keep.
-//! - [`gapfill`]: `time_bucket_gapfill`, `locf` and `interpolate`, by a rewriting of the plan.
+//! - `buckets`: where buckets begin, in local time; it knows no SQL.
+//! - `bucket`: `time_bucket`, and `date_bin` with a zone.
+//! - `first_last`: `first` and `last`.
+//! - `counter`: `rate`, `delta`, `increase` and `resets`; `samples`: what they keep.
+//! - `gapfill`: `time_bucket_gapfill`, `locf` and `interpolate`, by a rewriting of the plan.
 
 mod bucket;
 mod buckets;
