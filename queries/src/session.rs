@@ -24,8 +24,9 @@
 //! # Layout
 //!
 //! - `rows`: the rows of an answer, for as long as it may take; `names`: which name may have been meant;
-//!   `parameters`: `$1`, `$2`, ….
+//!   `parameters`: `$1`, `$2`, …; `listing`: the tables there are.
 
+mod listing;
 mod names;
 mod parameters;
 mod rows;
@@ -70,6 +71,7 @@ use crate::threads::{Task, Threads};
 use crate::views::{Backfills, Management, Readings, ViewStatement};
 use crate::wait;
 use crate::yielding::YieldInJoins;
+pub use listing::{CATALOG_NAME, SCHEMA_NAMES, Table, TableKind};
 use names::hint;
 use rows::Rows;
 
@@ -472,14 +474,18 @@ impl QueryEngine {
 
     /// A session whose tables read one snapshot.
     fn session(&self, capture: Arc<Capture>, waits: Waits, memory_only: bool) -> SessionState {
-        let Inner { engine, history, limits, base, .. } = &*self.inner;
-        let (engine, history, time_max) = (engine.clone(), history.clone(), limits.time_max);
-        let (readings, backfills) = (self.inner.readings.clone(), self.inner.backfills.clone());
-        let statement = Statement { engine, history, memory_only, capture, readings, backfills, waits, time_max };
-        let mut state = base.clone();
-        state.register_catalog_list(Arc::new(StatementCatalog(statement)));
+        let mut state = self.inner.base.clone();
+        state.register_catalog_list(Arc::new(self.catalog(capture, waits, memory_only)));
         state.mark_start_execution();
         state
+    }
+
+    /// The catalogue of a statement.
+    fn catalog(&self, capture: Arc<Capture>, waits: Waits, memory_only: bool) -> StatementCatalog {
+        let Inner { engine, history, limits, readings, backfills, .. } = &*self.inner;
+        let (engine, history, time_max) = (engine.clone(), history.clone(), limits.time_max);
+        let (readings, backfills) = (readings.clone(), backfills.clone());
+        StatementCatalog(Statement { engine, history, memory_only, capture, readings, backfills, waits, time_max })
     }
 
     async fn plan(&self, state: &SessionState, question: &Question) -> Result<Arc<dyn ExecutionPlan>, QueryError> {
