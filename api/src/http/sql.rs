@@ -14,7 +14,7 @@ use super::{Ready, body};
 /// The header that says up to which epoch an answer is exact.
 pub(crate) const EPOCH_HEADER: &str = "x-streamgauge-epoch";
 /// The header that says what an answer lacks; a whole answer does not have it.
-const PARTIAL_HEADER: &str = "x-streamgauge-partial";
+pub(crate) const PARTIAL_HEADER: &str = "x-streamgauge-partial";
 
 /// The epoch that a request wants to see, by its header.
 pub(crate) fn min_epoch(headers: &HeaderMap) -> Result<Option<Epoch>, Problem> {
@@ -32,10 +32,15 @@ pub(crate) fn mark(response: &mut Response, epoch: Epoch, partial: Option<&Parti
     let headers = response.headers_mut();
     headers.insert(EPOCH_HEADER, HeaderValue::from(epoch.0));
     if let Some(partial) = partial {
-        let text = format!("history up to epoch {} is missing", partial.upto);
-        headers.insert(PARTIAL_HEADER, HeaderValue::try_from(text).expect("words and a number make a header"));
+        let missing = HeaderValue::try_from(missing(partial)).expect("words and a number make a header");
+        headers.insert(PARTIAL_HEADER, missing);
         note(partial);
     }
+}
+
+/// What an answer lacks, as a header says it.
+pub(crate) fn missing(partial: &Partial) -> String {
+    format!("history up to epoch {} is missing", partial.upto)
 }
 
 /// Tells the operator that an answer lacks something.

@@ -14,6 +14,7 @@
 //! - `aside`: what ClickHouse refuses.
 //! - `rejects`: events that were not accepted, listed and sent again.
 //! - `psql`: psql, browsing and asking; `postgres`: the same protocol with another client, and its bounds.
+//! - `flight`: Arrow Flight SQL, and its bounds; `python`: clients of Python, over it and over PostgreSQL's protocol.
 //! - `restart`: SIGTERM, SIGKILL, and a ClickHouse that dies.
 //! - `views`: views of the user's own.
 //! - `surface`: health, the program's own metrics, the description of the interface, the page.
@@ -28,12 +29,14 @@ mod dataset;
 mod disk;
 mod extremes;
 mod fixtures;
+mod flight;
 mod forms;
 mod live;
 mod live_views;
 mod partial;
 mod postgres;
 mod psql;
+mod python;
 mod questions;
 mod reading;
 mod refusals;

@@ -38,10 +38,10 @@ fn is_partial(answer: &Answer, what: &str) -> Value {
 }
 
 /// Stops the processes, and lets them go on at the end, whatever comes.
-struct Stopped(Vec<u32>);
+pub(crate) struct Stopped(Vec<u32>);
 
 impl Stopped {
-    fn new(processes: Vec<u32>) -> Self {
+    pub(crate) fn new(processes: Vec<u32>) -> Self {
         processes.iter().for_each(|id| signal("STOP", *id));
         Stopped(processes)
     }
@@ -54,7 +54,7 @@ impl Drop for Stopped {
 }
 
 /// Posts events, and waits until ClickHouse has them.
-async fn fill(client: &Client, events: usize) -> u64 {
+pub(crate) async fn fill(client: &Client, events: usize) -> u64 {
     let many: Vec<Value> = (0..events).map(|i| event(i as f64)).collect();
     let epoch = accepted(&client.post_json("/v1/metrics", &json!(many)).await, events);
     eventually("flushed", true, || async {
