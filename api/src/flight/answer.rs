@@ -110,7 +110,8 @@ async fn send(
         () = tokio::time::sleep(time_max) => Status::deadline_exceeded(format!(
             "the answer was not read within {time_max:?}, as long as a question may take; read faster, or ask for less"
         )),
-    }; // the question is dropped here
+    };
+    drop(question); // the work on it was dropped with `all`
     let _ = sender.send(Err(last)).await; // the client may never read it
 }
 

@@ -245,10 +245,11 @@ impl FlightService for Service {
     }
 }
 
-/// How a call wants its question asked.
+/// How a call wants its question asked. Some clients add to a header where they are told to set it: then the newest
+/// epoch counts, and the last word on what is partial.
 fn options(metadata: &MetadataMap) -> Result<AskOptions, Status> {
     let min_epoch = http::min_epoch(metadata.as_ref()).map_err(error::of_problem)?;
-    let partial = match metadata.get(PARTIAL_HEADER) {
+    let partial = match metadata.get_all(PARTIAL_HEADER).iter().last() {
         None => false,
         Some(value) => value.to_str().ok().and_then(|text| text.trim().parse().ok()).ok_or_else(|| {
             Status::invalid_argument(format!("header X-Streamgauge-Partial: {value:?} is neither true nor false"))

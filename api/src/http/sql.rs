@@ -16,15 +16,19 @@ pub(crate) const EPOCH_HEADER: &str = "x-streamgauge-epoch";
 /// The header that says what an answer lacks; a whole answer does not have it.
 pub(crate) const PARTIAL_HEADER: &str = "x-streamgauge-partial";
 
-/// The epoch that a request wants to see, by its header.
+/// The epoch that a request wants to see, by its header; the newest of several.
 pub(crate) fn min_epoch(headers: &HeaderMap) -> Result<Option<Epoch>, Problem> {
-    let Some(value) = headers.get(EPOCH_HEADER) else { return Ok(None) };
-    let epoch = value.to_str().ok().and_then(|text| text.trim().parse().ok());
-    let wrong = || {
-        let detail = format!("header X-Streamgauge-Epoch: {value:?} is not an epoch, a whole number from an answer");
-        Problem::bad_request("bad_epoch", detail)
-    };
-    epoch.map(|epoch| Some(Epoch(epoch))).ok_or_else(wrong)
+    let mut newest = None;
+    for value in headers.get_all(EPOCH_HEADER) {
+        let epoch = value.to_str().ok().and_then(|text| text.trim().parse().ok());
+        let epoch = epoch.ok_or_else(|| {
+            let detail =
+                format!("header X-Streamgauge-Epoch: {value:?} is not an epoch, a whole number from an answer");
+            Problem::bad_request("bad_epoch", detail)
+        })?;
+        newest = newest.max(Some(Epoch(epoch)));
+    }
+    Ok(newest)
 }
 
 /// Says in its headers up to which epoch an answer is exact, and what it lacks.
@@ -163,6 +167,8 @@ pub(crate) async fn query(Ready(running): Ready, headers: HeaderMap, body: Body)
 
 #[cfg(test)]
 mod tests {
+    use axum::http::HeaderName;
+
     use super::*;
 
     #[test]
@@ -173,6 +179,9 @@ mod tests {
             min_epoch(&headers)
         };
         assert_eq!(read(None).unwrap(), None);
+        let several =
+            ["7", "9", "8"].map(|epoch| (HeaderName::from_static(EPOCH_HEADER), HeaderValue::from_static(epoch)));
+        assert_eq!(min_epoch(&several.into_iter().collect()).unwrap(), Some(Epoch(9)));
         assert_eq!(read(Some("1714521600000000")).unwrap(), Some(Epoch(1_714_521_600_000_000)));
         for wrong in ["", "-1", "1.5", "now", "18446744073709551616"] {
             let problem = read(Some(wrong)).unwrap_err();
