@@ -1,4 +1,4 @@
-//! Arrow Flight SQL, for clients that take Arrow as it is: ADBC, JDBC's driver for it, pyarrow, Polars.
+//! Arrow Flight SQL, for clients that take Arrow as it is, such as ADBC.
 //!
 //! ```text
 //!  accept ─▶ TLS? ─▶ HTTP/2 ─▶ access (password, token) ─▶ service ─┬─ what a statement answers ─▶ a ticket

@@ -249,7 +249,7 @@ impl FlightService for Service {
 /// epoch counts, and the last word on what is partial.
 fn options(metadata: &MetadataMap) -> Result<AskOptions, Status> {
     let min_epoch = http::min_epoch(metadata.as_ref()).map_err(error::of_problem)?;
-    let partial = match metadata.get_all(PARTIAL_HEADER).iter().last() {
+    let partial = match metadata.get_all(PARTIAL_HEADER).iter().next_back() {
         None => false,
         Some(value) => value.to_str().ok().and_then(|text| text.trim().parse().ok()).ok_or_else(|| {
             Status::invalid_argument(format!("header X-Streamgauge-Partial: {value:?} is neither true nor false"))
