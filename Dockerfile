@@ -25,7 +25,7 @@ COPY --from=program /out/streamgauge /usr/local/bin/streamgauge
 COPY LICENSE /usr/share/doc/streamgauge/LICENSE
 USER streamgauge
 VOLUME /data
-EXPOSE 8080 5433
+EXPOSE 8080 5433 50051
 # Inside a container loopback reaches nobody, so the program listens on all addresses of the container. There is no authentication yet:
 # publish the port on loopback only, as docker-compose.yml does, or put a proxy that authenticates in front.
 ENV STREAMGAUGE_DATA_DIR=/data \

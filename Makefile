@@ -17,7 +17,7 @@ run: page clickhouse ## Build everything and run it with the example data on htt
 	@scripts/run
 
 .PHONY: test
-test: browser psql check clickhouse ## Check, then run all tests: unit, oracle, end to end, page, browser
+test: browser psql python check clickhouse ## Check, then run all tests: unit, oracle, end to end, page, browser
 	cargo test --workspace --locked
 	cd dashboard && npm test
 
@@ -69,3 +69,8 @@ browser:
 .PHONY: psql
 psql:
 	@scripts/ensure-psql >/dev/null
+
+# Clients of Python for the tests of that protocol and of Flight SQL, in the cache.
+.PHONY: python
+python:
+	@scripts/ensure-python-clients >/dev/null

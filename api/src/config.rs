@@ -57,6 +57,27 @@ pub(crate) struct ServeArgs {
     #[arg(long, env = "STREAMGAUGE_PG_CONNECTIONS_MAX", value_name = "N")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pg_connections_max: Option<usize>,
+    /// Where to listen for clients of Arrow Flight SQL, such as ADBC: an address, or `off` [default: 127.0.0.1:50051]
+    #[arg(long, env = "STREAMGAUGE_FLIGHT", value_name = "ADDRESS")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    flight: Option<PgAddress>,
+    /// The password that clients of Flight SQL must know, under any user name; better given by the environment or the
+    /// file than by the flag. Without one, --flight is on loopback only.
+    #[arg(long, env = "STREAMGAUGE_FLIGHT_PASSWORD", value_name = "TEXT", hide_env_values = true)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    flight_password: Option<String>,
+    /// A certificate in PEM, with those that vouch for it after it; with it, clients of Flight SQL must use TLS.
+    #[arg(long, env = "STREAMGAUGE_FLIGHT_TLS_CERT", value_name = "FILE")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    flight_tls_cert: Option<PathBuf>,
+    /// The private key of that certificate, in PEM.
+    #[arg(long, env = "STREAMGAUGE_FLIGHT_TLS_KEY", value_name = "FILE")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    flight_tls_key: Option<PathBuf>,
+    /// Connections of Flight SQL clients at a time; beyond it, they are told so [default: 100]
+    #[arg(long, env = "STREAMGAUGE_FLIGHT_CONNECTIONS_MAX", value_name = "N")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    flight_connections_max: Option<usize>,
     /// Allow to listen on more than loopback, although there is no authentication: everybody who reaches the port may
     /// do everything.
     #[arg(long, env = "STREAMGAUGE_ALLOW_REMOTE", num_args = 0..=1, default_missing_value = "true", value_name = "BOOL")]
@@ -199,7 +220,7 @@ const LOG_SEGMENT_BYTES_LEAST: u64 = 4 << 10;
 const MANY: usize = 1_000_000;
 const IDEMPOTENCY_WINDOW_MOST: Duration = streamgauge_schemas::stream::BUILT_IN_RETENTION;
 
-/// Where to listen for clients of PostgreSQL.
+/// Where to listen for clients of PostgreSQL, or of Flight SQL.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub(crate) enum PgAddress {
@@ -261,6 +282,11 @@ pub(crate) struct Config {
     pub(crate) pg_tls_cert: Option<PathBuf>,
     pub(crate) pg_tls_key: Option<PathBuf>,
     pub(crate) pg_connections_max: usize,
+    pub(crate) flight: PgAddress,
+    pub(crate) flight_password: Option<String>,
+    pub(crate) flight_tls_cert: Option<PathBuf>,
+    pub(crate) flight_tls_key: Option<PathBuf>,
+    pub(crate) flight_connections_max: usize,
     pub(crate) allow_remote: bool,
     pub(crate) workers: usize,
     pub(crate) clickhouse_url: Option<String>,
@@ -309,6 +335,11 @@ impl Default for Config {
             pg_tls_cert: None,
             pg_tls_key: None,
             pg_connections_max: 100,
+            flight: PgAddress::At(SocketAddr::from(([127, 0, 0, 1], 50_051))),
+            flight_password: None,
+            flight_tls_cert: None,
+            flight_tls_key: None,
+            flight_connections_max: 100,
             allow_remote: false,
             workers: (processors / 2).clamp(1, 4),
             clickhouse_url: None,
@@ -405,6 +436,7 @@ impl Config {
             "pg_connections_max = {}: use 1 to {MANY}",
             self.pg_connections_max
         );
+        self.check_flight()?;
         for (name, queries_max) in [("queries_max", self.queries_max), ("user_queries_max", self.user_queries_max())] {
             anyhow::ensure!((1..=MANY).contains(&queries_max), "{name} = {queries_max}: use 1 to {MANY}");
         }
@@ -440,6 +472,28 @@ impl Config {
         let ways = [self.clickhouse_url.is_some(), self.clickhouse_library.is_some(), self.clickhouse_binary.is_some()];
         let ways = ways.into_iter().filter(|way| *way).count();
         anyhow::ensure!(ways <= 1, "choose one of clickhouse_url, clickhouse_library and clickhouse_binary");
+        Ok(())
+    }
+
+    fn check_flight(&self) -> anyhow::Result<()> {
+        if let PgAddress::At(address) = self.flight {
+            let password = self.flight_password.as_deref();
+            anyhow::ensure!(password != Some(""), "flight_password is empty: give one, or leave it out");
+            anyhow::ensure!(
+                password.is_some() || address.ip().is_loopback(),
+                "flight = {address}: without a password clients of Flight SQL are served on loopback only; set one with \
+                 STREAMGAUGE_FLIGHT_PASSWORD, or say --flight off"
+            );
+        }
+        anyhow::ensure!(
+            self.flight_tls_cert.is_some() == self.flight_tls_key.is_some(),
+            "flight_tls_cert and flight_tls_key belong together: give both, or neither"
+        );
+        anyhow::ensure!(
+            (1..=MANY).contains(&self.flight_connections_max),
+            "flight_connections_max = {}: use 1 to {MANY}",
+            self.flight_connections_max
+        );
         Ok(())
     }
 }
@@ -487,6 +541,11 @@ mod tests {
             (vec!["--pg-password", ""], "pg_password is empty"),
             (vec!["--pg-tls-cert", "cert.pem"], "belong together"),
             (vec!["--pg-connections-max", "0"], "pg_connections_max"),
+            (vec!["--flight", "0.0.0.0:50051"], "STREAMGAUGE_FLIGHT_PASSWORD"),
+            (vec!["--flight", "50051"], "neither an address"),
+            (vec!["--flight-password", ""], "flight_password is empty"),
+            (vec!["--flight-tls-key", "key.pem"], "belong together"),
+            (vec!["--flight-connections-max", "0"], "flight_connections_max"),
             (vec!["--workers", "0"], "use 1 to 64"),
             (vec!["--queries-max", "0"], "queries_max = 0"),
             (vec!["--user-queries-max", "0"], "user_queries_max = 0"),
@@ -506,7 +565,9 @@ mod tests {
         }
         assert!(resolve(&["--http", "0.0.0.0:8080", "--allow-remote"]).is_ok());
         assert!(resolve(&["--pg", "0.0.0.0:5433", "--pg-password", "secret"]).is_ok());
-        std::fs::write(&file, "pg = \"off\"\n").unwrap();
-        assert_eq!(resolve(&["--config", file.to_str().unwrap()]).unwrap().pg, PgAddress::Off);
+        assert!(resolve(&["--flight", "0.0.0.0:50051", "--flight-password", "secret"]).is_ok());
+        std::fs::write(&file, "pg = \"off\"\nflight = \"off\"\n").unwrap();
+        let config = resolve(&["--config", file.to_str().unwrap()]).unwrap();
+        assert_eq!((config.pg, config.flight), (PgAddress::Off, PgAddress::Off));
     }
 }

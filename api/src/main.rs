@@ -5,13 +5,15 @@
 //! - [`config`]: what can be set, from flags, environment and file.
 //! - [`serve`]: the server: starts and stops everything in order.
 //! - [`flush_source`], [`history`], [`system`], [`restart`]: how engine, sinks and queries are joined.
-//! - [`http`]: the HTTP interface and the web page; [`postgres`]: the protocol of PostgreSQL, for its clients.
+//! - [`http`]: the HTTP interface and the web page; [`postgres`]: the protocol of PostgreSQL, for its clients;
+//!   [`flight`]: Arrow Flight SQL.
 //! - [`client`]: the commands that talk to a running server.
 //! - [`rate`], [`logging`].
 
 mod backfill;
 mod client;
 mod config;
+mod flight;
 mod flush_source;
 mod history;
 mod http;

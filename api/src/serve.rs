@@ -1,7 +1,7 @@
 //! `streamgauge serve`: starts everything in order, and stops it in the opposite one.
 //!
 //! ```text
-//!  data folder locked ─▶ HTTP and pg listen ("starting") ─▶ ClickHouse ─▶ migrations ─▶ recovery ─▶ engine replays
+//!  data folder locked ─▶ HTTP, pg and Flight listen ("starting") ─▶ ClickHouse ─▶ migrations ─▶ recovery ─▶ engine replays
 //!     ─▶ flusher ─▶ ready ─▶ … ─▶ signal ─▶ HTTP ends ─▶ last flush ─▶ engine ─▶ ClickHouse
 //! ```
 
@@ -31,6 +31,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::backfill::Backfilling;
 use crate::config::{Config, PgAddress, ServeArgs};
+use crate::flight;
 use crate::flush_source::EngineFlushes;
 use crate::history::ClickHouseHistory;
 use crate::http::{self, App, Bounds, Decoders, Health, Running};
@@ -66,6 +67,7 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     watch_signals(stopping.clone())?;
     let (address, listener) = listen(&config).await?;
     let postgres = listen_postgres(&config, &app, stopping.clone()).await?.map(|server| tokio::spawn(server.run()));
+    let flight = listen_flight(&config, &app, stopping.clone()).await?.map(|server| tokio::spawn(server.run()));
     let server = {
         let router = http::router(app.clone()).into_make_service_with_connect_info::<SocketAddr>();
         let stopping = stopping.clone();
@@ -85,8 +87,8 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     };
     tracing::info!("ready: open http://{address}/ ; API at http://{address}/docs");
     stopping.cancelled().await;
-    if let Some(postgres) = postgres {
-        let _ = postgres.await; // it ends within a time of its own
+    for protocol in [postgres, flight].into_iter().flatten() {
+        let _ = protocol.await; // it ends within a time of its own
     }
     stop(&config, parts, server).await;
     upkeep.abort();
@@ -164,6 +166,34 @@ async fn listen_postgres(
     let address = server.address()?;
     std::fs::write(&file, format!("{address}\n")).with_context(|| format!("{} cannot be written", file.display()))?;
     tracing::info!("clients of PostgreSQL: psql -h {} -p {}", address.ip(), address.port());
+    Ok(Some(server))
+}
+
+/// Listens for clients of Flight SQL, unless that is off.
+async fn listen_flight(
+    config: &Config,
+    app: &Arc<App>,
+    stopping: CancellationToken,
+) -> anyhow::Result<Option<flight::Server>> {
+    let file = config.data_dir.join("flight.address");
+    let PgAddress::At(address) = config.flight else {
+        let _ = std::fs::remove_file(file); // of an earlier start, if there is one
+        return Ok(None);
+    };
+    let identity = match (&config.flight_tls_cert, &config.flight_tls_key) {
+        (Some(certificate), Some(key)) => Some(flight::Identity::read(certificate, key)?),
+        _ => None,
+    };
+    let scheme = if identity.is_some() { "grpc+tls" } else { "grpc" };
+    let access = flight::Access::new(config.flight_password.as_deref())?;
+    let settings = flight::Settings { access, identity, connections_max: config.flight_connections_max };
+    let server = flight::Server::listen(address, app.clone(), settings, stopping).await?;
+    let address = server.address()?;
+    std::fs::write(&file, format!("{address}\n")).with_context(|| format!("{} cannot be written", file.display()))?;
+    tracing::info!("clients of Arrow Flight SQL: {scheme}://{address}");
+    if scheme == "grpc" && !address.ip().is_loopback() {
+        tracing::warn!("flight = {address}: without TLS the password and the answers can be read on the way");
+    }
     Ok(Some(server))
 }
 

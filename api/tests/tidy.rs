@@ -245,7 +245,8 @@ fn files_are_named_after_what_they_do() {
 fn nothing_names_a_folder_of_somebodys_machine() {
     // Written in parts, so that this file does not name them either.
     let homes = [concat!("/ro", "ot/"), concat!("/ho", "me/"), concat!("/Us", "ers/")];
-    let endings = [".rs", ".toml", ".md", ".sql", ".slt", ".ts", ".tsx", ".json", ".css", ".html", ".yml", ".sh"];
+    let endings =
+        [".rs", ".toml", ".md", ".sql", ".slt", ".ts", ".tsx", ".json", ".css", ".html", ".yml", ".sh", ".py"];
     let without_ending = |file: &String| !file.rsplit('/').next().unwrap_or(file).trim_start_matches('.').contains('.');
     let mut wrong = Vec::new();
     for file in

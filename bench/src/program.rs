@@ -102,6 +102,7 @@ impl Program {
         let mut child = Command::new(&launch.program)
             .arg("serve")
             .env("STREAMGAUGE_PG", "off")
+            .env("STREAMGAUGE_FLIGHT", "off")
             .arg("--data-dir")
             .arg(data.path())
             .args(["--http", "127.0.0.1:0"])

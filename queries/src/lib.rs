@@ -73,5 +73,5 @@ pub use metrics::MetricDimensions;
 pub use options::{AskOptions, Partial};
 pub use question::Parameters;
 pub use series::{Aggregation, DimensionFilter, SeriesAnswer, SeriesPoints, SeriesQuery};
-pub use session::{Described, QueryEngine, QueryStream};
+pub use session::{CATALOG_NAME, Described, QueryEngine, QueryStream, SCHEMA_NAMES, Table, TableKind};
 pub use views::{BackfillProgress, Backfills, ViewError, ViewPlanner};

@@ -17,10 +17,11 @@
 //! # Layout
 //!
 //! - `ask`: from a text to the beginning of its answer; `answer`: the work on a question; `rows`: the rows of its answer, for as long as it may take.
-//! - `names`: which name may have been meant; `parameters`: `$1`, `$2`, ….
+//! - `names`: which name may have been meant; `parameters`: `$1`, `$2`, …; `listing`: the tables there are.
 
 mod answer;
 mod ask;
+mod listing;
 mod names;
 mod parameters;
 mod rows;
@@ -69,6 +70,7 @@ use crate::turns::{Turn, Turns};
 use crate::views::{Backfills, Readings, ViewStatement};
 use crate::wait;
 use crate::yielding::YieldInJoins;
+pub use listing::{CATALOG_NAME, SCHEMA_NAMES, Table, TableKind};
 use names::hint;
 use rows::Rows;
 

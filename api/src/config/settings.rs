@@ -12,7 +12,7 @@ use streamgauge_queries::system::Setting;
 use super::{Config, ServeArgs};
 
 /// Settings that are secret.
-const SECRETS: [&str; 2] = ["pg_password", "clickhouse_password"];
+const SECRETS: [&str; 3] = ["pg_password", "flight_password", "clickhouse_password"];
 
 /// Where settings of a command line came from, by their names.
 #[derive(Clone, Debug, Default)]
@@ -94,7 +94,11 @@ mod tests {
     fn each_setting_says_where_it_came_from_and_secrets_are_kept() {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("streamgauge.toml");
-        std::fs::write(&file, "skew_max = \"1h\"\nqueries_max = 8\nclickhouse_password = \"secret\"\n").unwrap();
+        std::fs::write(
+            &file,
+            "skew_max = \"1h\"\nqueries_max = 8\nclickhouse_password = \"secret\"\nflight_password = \"x\"\n",
+        )
+        .unwrap();
         let arguments = ["serve", "--config", file.to_str().unwrap(), "--workers", "2"];
         let matches = Cli::command().get_matches_from(arguments);
         let cli = Cli::from_arg_matches(&matches).unwrap();
@@ -110,6 +114,7 @@ mod tests {
         assert_eq!(found("user_queries_max"), (Some("6"), None, "default"));
         assert_eq!(found("query_timeout"), (Some("1m"), Some("1m"), "default"));
         assert_eq!(found("clickhouse_password"), (Some("***"), None, "file"));
+        assert_eq!(found("flight_password"), (Some("***"), None, "file"));
         assert_eq!(found("pg_password"), (None, None, "default"));
         assert_eq!(found("config"), (file.to_str(), None, "flag"));
         let all = serde_json::to_value(Config::default()).unwrap();

@@ -14,7 +14,7 @@ use streamgauge_queries::{Asker, OwnLimits};
 use super::problem::Problem;
 
 /// The header that names a user.
-const USER_HEADER: &str = "x-streamgauge-user";
+pub(crate) const USER_HEADER: &str = "x-streamgauge-user";
 /// The longest name, in bytes.
 const USER_BYTES_MAX: usize = 128;
 
@@ -30,7 +30,8 @@ impl<S: Send + Sync> FromRequestParts<S> for AskedBy {
     }
 }
 
-fn asker(headers: &HeaderMap, client: Option<SocketAddr>) -> Result<Asker, Problem> {
+/// Who asks, by the header, and otherwise by the address.
+pub(crate) fn asker(headers: &HeaderMap, client: Option<SocketAddr>) -> Result<Asker, Problem> {
     let address: Option<Arc<str>> = client.map(|client| client.ip().to_string().into());
     let user = match headers.get(USER_HEADER) {
         Some(value) => Some(named(value.to_str().unwrap_or_default())?),

@@ -51,7 +51,7 @@ use crate::rate::Rate;
 pub(crate) use bounds::Bounds;
 pub(crate) use decoders::Decoders;
 use problem::Problem;
-pub(crate) use sql::note as note_partial;
+pub(crate) use sql::{EPOCH_HEADER, PARTIAL_HEADER, min_epoch, missing, note as note_partial};
 
 /// The program as HTTP sees it: what is there from the first moment.
 pub(crate) struct App {

@@ -28,19 +28,23 @@ use super::{Ready, body};
 /// The header that says up to which epoch an answer is exact.
 pub(crate) const EPOCH_HEADER: &str = "x-streamgauge-epoch";
 /// The header that says what an answer lacks; a whole answer does not have it.
-const PARTIAL_HEADER: &str = "x-streamgauge-partial";
+pub(crate) const PARTIAL_HEADER: &str = "x-streamgauge-partial";
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// The epoch that a request wants to see, by its header.
+/// The epoch that a request wants to see, by its header; the newest of several.
 pub(crate) fn min_epoch(headers: &HeaderMap) -> Result<Option<Epoch>, Problem> {
-    let Some(value) = headers.get(EPOCH_HEADER) else { return Ok(None) };
-    let epoch = value.to_str().ok().and_then(|text| text.trim().parse().ok());
-    let wrong = || {
-        let detail = format!("header X-Streamgauge-Epoch: {value:?} is not an epoch, a whole number from an answer");
-        Problem::bad_request("bad_epoch", detail)
-    };
-    epoch.map(|epoch| Some(Epoch(epoch))).ok_or_else(wrong)
+    let mut newest = None;
+    for value in headers.get_all(EPOCH_HEADER) {
+        let epoch = value.to_str().ok().and_then(|text| text.trim().parse().ok());
+        let epoch = epoch.ok_or_else(|| {
+            let detail =
+                format!("header X-Streamgauge-Epoch: {value:?} is not an epoch, a whole number from an answer");
+            Problem::bad_request("bad_epoch", detail)
+        })?;
+        newest = newest.max(Some(Epoch(epoch)));
+    }
+    Ok(newest)
 }
 
 /// Says in its headers up to which epoch an answer is exact, and what it lacks.
@@ -48,10 +52,15 @@ pub(crate) fn mark(response: &mut Response, epoch: Epoch, partial: Option<&Parti
     let headers = response.headers_mut();
     headers.insert(EPOCH_HEADER, HeaderValue::from(epoch.0));
     if let Some(partial) = partial {
-        let text = format!("history up to epoch {} is missing", partial.upto);
-        headers.insert(PARTIAL_HEADER, HeaderValue::try_from(text).expect("words and a number make a header"));
+        let missing = HeaderValue::try_from(missing(partial)).expect("words and a number make a header");
+        headers.insert(PARTIAL_HEADER, missing);
         note(partial);
     }
+}
+
+/// What an answer lacks, as a header says it.
+pub(crate) fn missing(partial: &Partial) -> String {
+    format!("history up to epoch {} is missing", partial.upto)
 }
 
 /// Tells the operator that an answer lacks something.
@@ -180,6 +189,8 @@ fn disposition(epoch: Epoch, format: Format) -> HeaderValue {
 
 #[cfg(test)]
 mod tests {
+    use axum::http::HeaderName;
+
     use super::*;
 
     #[test]
@@ -196,6 +207,9 @@ mod tests {
             min_epoch(&headers)
         };
         assert_eq!(read(None).unwrap(), None);
+        let several =
+            ["7", "9", "8"].map(|epoch| (HeaderName::from_static(EPOCH_HEADER), HeaderValue::from_static(epoch)));
+        assert_eq!(min_epoch(&several.into_iter().collect()).unwrap(), Some(Epoch(9)));
         assert_eq!(read(Some("1714521600000000")).unwrap(), Some(Epoch(1_714_521_600_000_000)));
         for wrong in ["", "-1", "1.5", "now", "18446744073709551616"] {
             let problem = read(Some(wrong)).unwrap_err();

@@ -47,4 +47,4 @@ mod value;
 
 pub(crate) use scram::Secret;
 pub(crate) use server::Server;
-pub(crate) use tls::Identity;
+pub(crate) use tls::{Identity, tls_config};

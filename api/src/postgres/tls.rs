@@ -20,16 +20,28 @@ impl Identity {
     /// # Errors
     /// When a file cannot be read, or the two do not belong together.
     pub(crate) fn read(certificate: &Path, key: &Path) -> anyhow::Result<Self> {
-        let certificates: Vec<_> = CertificateDer::pem_file_iter(certificate)
-            .and_then(Iterator::collect)
-            .with_context(|| format!("pg_tls_cert: {} has no certificates in PEM", certificate.display()))?;
-        anyhow::ensure!(!certificates.is_empty(), "pg_tls_cert: {} has no certificates in PEM", certificate.display());
-        let private = PrivateKeyDer::from_pem_file(key)
-            .with_context(|| format!("pg_tls_key: {} has no private key in PEM", key.display()))?;
-        let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
-            .with_protocol_versions(&[&version::TLS13, &version::TLS12])
-            .and_then(|config| config.with_no_client_auth().with_single_cert(certificates, private))
-            .with_context(|| format!("{} and {} do not belong together", certificate.display(), key.display()))?;
+        let config = tls_config(certificate, key, "pg")?;
         Ok(Identity(TlsAcceptor::from(Arc::new(config))))
     }
+}
+
+/// How a server with such a certificate speaks TLS; the settings that name its files begin with `setting`.
+///
+/// # Errors
+/// When a file cannot be read, or the two do not belong together.
+pub(crate) fn tls_config(certificate: &Path, key: &Path, setting: &str) -> anyhow::Result<ServerConfig> {
+    let certificates: Vec<_> = CertificateDer::pem_file_iter(certificate)
+        .and_then(Iterator::collect)
+        .with_context(|| format!("{setting}_tls_cert: {} has no certificates in PEM", certificate.display()))?;
+    anyhow::ensure!(
+        !certificates.is_empty(),
+        "{setting}_tls_cert: {} has no certificates in PEM",
+        certificate.display()
+    );
+    let private = PrivateKeyDer::from_pem_file(key)
+        .with_context(|| format!("{setting}_tls_key: {} has no private key in PEM", key.display()))?;
+    ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_protocol_versions(&[&version::TLS13, &version::TLS12])
+        .and_then(|config| config.with_no_client_auth().with_single_cert(certificates, private))
+        .with_context(|| format!("{} and {} do not belong together", certificate.display(), key.display()))
 }

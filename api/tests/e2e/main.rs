@@ -17,6 +17,7 @@
 //! - `psql`: psql, browsing and asking; `postgres`: the same protocol with another client, and its bounds.
 //! - `protocol`: its messages, byte by byte.
 //! - `system`: the tables of schema `system`; `limits`: bounds of questions, and how one is ended; `read_only`: what cannot be done.
+//! - `flight`: Arrow Flight SQL, and its bounds; `python`: clients of Python, over it and over PostgreSQL's protocol.
 //! - `restart`: SIGTERM, SIGKILL, and a ClickHouse that dies.
 //! - `views`: views of the user's own.
 //! - `surface`: health, the program's own metrics, the description of the interface, the page.
@@ -31,6 +32,7 @@ mod dataset;
 mod disk;
 mod extremes;
 mod fixtures;
+mod flight;
 mod formats;
 mod forms;
 mod limits;
@@ -40,6 +42,7 @@ mod partial;
 mod postgres;
 mod protocol;
 mod psql;
+mod python;
 mod questions;
 mod read_only;
 mod reading;

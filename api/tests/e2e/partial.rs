@@ -54,7 +54,7 @@ impl Drop for Stopped {
 }
 
 /// Posts events, and waits until ClickHouse has them.
-async fn fill(client: &Client, events: usize) -> u64 {
+pub(crate) async fn fill(client: &Client, events: usize) -> u64 {
     let many: Vec<Value> = (0..events).map(|i| event(i as f64)).collect();
     let epoch = accepted(&client.post_json("/v1/metrics", &json!(many)).await, events);
     eventually("flushed", true, || async {

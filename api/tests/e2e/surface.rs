@@ -82,6 +82,7 @@ async fn a_start_that_cannot_be_says_why() {
     let address = taken.local_addr().unwrap().to_string();
     let output = tokio::process::Command::new(PROGRAM)
         .env("STREAMGAUGE_PG", FREE_PORT)
+        .env("STREAMGAUGE_FLIGHT", FREE_PORT)
         .args(["serve", "--http", &address, "--data-dir"])
         .arg(data.path())
         .output();

@@ -71,6 +71,7 @@ impl Launch {
             .arg(data_dir)
             .args(&self.arguments)
             .env("STREAMGAUGE_PG", FREE_PORT)
+            .env("STREAMGAUGE_FLIGHT", FREE_PORT)
             .envs(self.environment.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())
             .stdout(log.try_clone().unwrap())
@@ -168,6 +169,11 @@ impl Program {
         fs::read_to_string(self.data_dir.join("pg.address")).unwrap().trim().parse().unwrap()
     }
 
+    /// Where it listens for clients of Flight SQL.
+    pub(crate) fn flight_address(&self) -> std::net::SocketAddr {
+        fs::read_to_string(self.data_dir.join("flight.address")).unwrap().trim().parse().unwrap()
+    }
+
     /// Its process id.
     pub(crate) fn id(&self) -> u32 {
         self.child.as_ref().expect("the program has been ended already").id()
@@ -222,7 +228,8 @@ impl Drop for Program {
 pub(crate) async fn run_to_end(data: &DataDir, arguments: &[&str]) -> (ExitStatus, String) {
     let mut command = tokio::process::Command::new(PROGRAM);
     command.args(["serve", "--http", "127.0.0.1:0", "--data-dir"]).arg(data.path()).args(arguments);
-    command.env("STREAMGAUGE_PG", FREE_PORT).stdin(Stdio::null()).kill_on_drop(true);
+    command.env("STREAMGAUGE_PG", FREE_PORT).env("STREAMGAUGE_FLIGHT", FREE_PORT);
+    command.stdin(Stdio::null()).kill_on_drop(true);
     let output = tokio::time::timeout(PATIENCE, command.output()).await.expect("it ends by itself").unwrap();
     (output.status, String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned())
 }

@@ -33,8 +33,9 @@ fn is_grouping_set(expr: &Expr) -> bool {
     matches!(expr, Expr::GroupingSets(_) | Expr::Cube(_) | Expr::Rollup(_))
 }
 
-/// Makes it one that reads no table: the same columns, and no rows.
+/// Makes it one that reads no table: the same columns and parameters, and no rows.
 pub(super) fn make_empty(select: &mut Select) {
+    let parameters = parameters(select);
     let mut names: Vec<String> = Vec::new();
     for item in &mut select.projection {
         let (SelectItem::UnnamedExpr(expr) | SelectItem::ExprWithAlias { expr, .. }) = &*item else { continue };
@@ -53,7 +54,30 @@ pub(super) fn make_empty(select: &mut Select) {
     select.group_by = GroupByExpr::Expressions(Vec::new(), Vec::new());
     select.having = None;
     select.sort_by = Vec::new();
-    select.selection = Some(Expr::value(Value::Boolean(false)));
+    let no_row = Expr::value(Value::Boolean(false));
+    select.selection = Some(parameters.into_iter().fold(no_row, |condition, parameter| Expr::BinaryOp {
+        left: Box::new(condition),
+        op: BinaryOperator::And,
+        right: Box::new(Expr::IsNull(Box::new(parameter))),
+    }));
+}
+
+/// The parameters of a question; a client gives values for them, also when nothing is asked.
+fn parameters(select: &Select) -> Vec<Expr> {
+    struct Search(Vec<Expr>);
+    impl Visitor for Search {
+        type Break = ();
+
+        fn pre_visit_expr(&mut self, expr: &Expr) -> ControlFlow<()> {
+            if matches!(expr, Expr::Value(value) if matches!(value.value, Value::Placeholder(_))) {
+                self.0.push(expr.clone());
+            }
+            ControlFlow::Continue(())
+        }
+    }
+    let mut search = Search(Vec::new());
+    let _ = select.visit(&mut search);
+    search.0
 }
 
 fn nothing() -> Expr {

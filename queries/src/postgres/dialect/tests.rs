@@ -37,6 +37,10 @@ fn forms_of_postgres_become_datafusions() {
         ("SELECT a FROM t WHERE k = ANY ('{r,v}')", "SELECT a FROM t WHERE k = ANY(ARRAY['r', 'v'])"),
         ("SELECT 1, 1, a AS b, c AS b FROM t", "SELECT 1, 1 AS \"1_2\", a AS b, c AS \"b_2\" FROM t"),
         (
+            "SELECT indkey AS k FROM pg_index WHERE indrelid = $1 AND indkey[$2::int] > 0",
+            "SELECT CAST(NULL AS TEXT) AS \"k\" WHERE false AND $1 IS NULL AND $2 IS NULL",
+        ),
+        (
             "SELECT indkey, pg_get_indexdef(i.indexrelid), NULL, NULL FROM pg_index i, t",
             "SELECT CAST(NULL AS TEXT) AS \"indkey\", CAST(NULL AS TEXT) AS \"pg_get_indexdef\", CAST(NULL AS \
              TEXT) AS \"?column?\", CAST(NULL AS TEXT) AS \"?column?_2\" WHERE false",
