@@ -167,6 +167,47 @@ fn pushed_is_as_unpushed() {
     });
 }
 
+/// Columns whose names could be taken for something else, and texts that are too long to send.
+#[test]
+fn names_and_long_texts() {
+    run(async {
+        let world = World::new("pushed_names").await;
+        let names = ["at", "t0", "size", "null", "c", "count", "tuple"];
+        let kinds = [ColumnType::Timestamp, ColumnType::Text, ColumnType::I64, ColumnType::I64, ColumnType::I64];
+        let kinds = kinds.into_iter().chain([ColumnType::I64; 2]);
+        let columns = names.into_iter().zip(kinds);
+        let columns = columns.map(|(name, kind)| Column { name: name.into(), kind }).collect();
+        let definition = StreamDefinition { name: "named".into(), columns, ..definition() };
+        let (stream, _) = world.engine.create_stream(definition).await.unwrap();
+        let rows = |from: i64| {
+            let at = TimestampMicrosecondArray::from_iter_values(from..from + 3).with_timezone("UTC");
+            let texts = StringArray::from(vec!["one", "three", "fifteen"]);
+            let mut columns: Vec<ArrayRef> = vec![Arc::new(at), Arc::new(texts)];
+            columns
+                .extend((0..5).map(|more| Arc::new(Int64Array::from_iter_values(from + more..from + more + 3)) as _));
+            let rows = RecordBatch::try_new(stream.definition.schema(), columns).unwrap();
+            EventBatch::Table(Arc::new(TableBatch { stream: stream.id, rows }))
+        };
+        world.engine.append(rows(0)).await.unwrap();
+        world.flush().await;
+        world.engine.append(rows(100)).await.unwrap();
+        let members = (0..1_000_i64).map(|n| (n * 7_000_000_000_000_001).to_string()).collect::<Vec<_>>().join(", ");
+        for sql in [
+            "SELECT t0, sum(size), max(\"null\"), min(tuple), sum(count) FROM named GROUP BY t0".to_owned(),
+            "SELECT max(b.size), count(*) FROM named a CROSS JOIN named b WHERE b.\"null\" > 1".to_owned(),
+            format!("SELECT count(*) FROM named WHERE size NOT IN ({members})"),
+            format!("SELECT count(*) FROM named a JOIN named b ON a.t0 = b.t0 WHERE a.size NOT IN ({members})"),
+            format!("SELECT count(*) FROM named WHERE t0 <> '{}'", "long ".repeat(50_000)),
+            format!("SELECT count(*) FROM named GROUP BY {}at{}", "date_bin('1 second', ".repeat(30), ")".repeat(30)),
+            format!("SELECT count(*) FROM named GROUP BY {}t0{}", "nullif(".repeat(30), ", 'x')".repeat(30)),
+        ] {
+            let here = self::rows(&world, &sql, HERE).await.unwrap();
+            let there = self::rows(&world, &sql, AskOptions::default()).await.unwrap();
+            assert_eq!(there, here, "{}", &sql[..sql.len().min(200)]);
+        }
+    });
+}
+
 /// Approximate answers are within their bounds of the exact ones.
 #[test]
 fn approximate_ones_are_near() {
@@ -205,9 +246,9 @@ fn explain_shows_what_is_asked() {
             plan("SELECT country, count(*) AS c FROM hits WHERE n > 3 GROUP BY country ORDER BY c DESC LIMIT 2").await;
         for part in [
             "ClickHouseExec",
-            "GROUP BY t0.`country`",
+            "GROUP BY _t0.`country`",
             "LIMIT 2",
-            "t0.`n` > toInt64(3)",
+            "_t0.`n` > toInt64(3)",
             "UNION ALL",
             "memory=[_memory_0: hits]",
         ] {

@@ -205,13 +205,13 @@ fn what_clickhouse_is_asked() {
         world.append(&events()[0]).await;
         world.bury().await;
         world.append(&events()[1]).await;
-        let host = "if(mapContains(t0.`dimensions`, 'host'), t0.`dimensions`['host'], NULL)";
+        let host = "if(mapContains(_t0.`dimensions`, 'host'), _t0.`dimensions`['host'], NULL)";
         for (sql, parts) in [
             ("SELECT count(*) FROM metrics", vec!["SELECT toInt64(count()) AS _0 FROM"]),
-            ("SELECT value FROM metrics LIMIT 300", vec!["SELECT t.`value` FROM", " LIMIT 300 "]),
+            ("SELECT value FROM metrics LIMIT 300", vec!["SELECT _t.`value` FROM", " LIMIT 300 "]),
             (
                 "SELECT value FROM metrics WHERE name = 'cpu' AND value > 1",
-                vec!["AND (t.`name` = 'cpu') AND (t.`value` > 1e0)"],
+                vec!["AND (_t.`name` = 'cpu') AND (_t.`value` > 1e0)"],
             ),
             (
                 "SELECT dimensions['zone'], count(*) FROM metrics WHERE dimensions['host'] = 'a' GROUP BY 1",
@@ -219,15 +219,15 @@ fn what_clickhouse_is_asked() {
             ),
             (
                 "SELECT value FROM metrics WHERE ts >= '2024-05-01T00:00:01Z'",
-                vec!["t.`ts` >= fromUnixTimestamp64Micro(toInt64(1714521601000000), 'UTC')"],
+                vec!["_t.`ts` >= fromUnixTimestamp64Micro(toInt64(1714521601000000), 'UTC')"],
             ),
             (
                 "SELECT value FROM metrics WHERE ts > now() - interval '1 hour'",
-                vec!["t.`ts` > fromUnixTimestamp64Micro("],
+                vec!["_t.`ts` > fromUnixTimestamp64Micro("],
             ),
             (
                 "SELECT a.value FROM metrics a JOIN metrics_1s b ON a.ts = b.bucket WHERE b.name = 'mem' AND a.name = 'cpu'",
-                vec!["t.`name` = 'cpu'", "s.`name` = 'mem'"],
+                vec!["_t.`name` = 'cpu'", "s.`name` = 'mem'"],
             ),
             (
                 "SELECT sum(count) FROM metrics_1m WHERE bucket >= '2024-05-01' AND count > 1",

@@ -6,7 +6,6 @@ use arrow::array::RecordBatch;
 use arrow::buffer::Buffer;
 use arrow::ipc::reader::StreamDecoder;
 use arrow::ipc::writer::StreamWriter;
-use bytes::Bytes;
 use futures::stream::{self, BoxStream};
 use futures::{StreamExt, TryStreamExt};
 use reqwest::multipart::{Form, Part};
@@ -25,6 +24,9 @@ pub struct SentTable {
     pub batches: Vec<RecordBatch>,
 }
 
+/// So much of the end of an answer is kept, for what ClickHouse says there.
+const LAST_BYTES: usize = 16 << 10;
+
 /// An answer as it comes.
 struct Answer {
     clickhouse: ClickHouse,
@@ -33,7 +35,7 @@ struct Answer {
     decoder: StreamDecoder,
     rest: Buffer,
     /// What came last: when ClickHouse fails in the middle of an answer, it says so there and breaks off.
-    last: Bytes,
+    last: Vec<u8>,
 }
 
 impl ClickHouse {
@@ -68,7 +70,7 @@ impl ClickHouse {
         }
         let (clickhouse, sql) = (self.clone(), sql.to_owned());
         let (decoder, rest) = (StreamDecoder::new(), Buffer::from(Vec::<u8>::new()));
-        let answer = Answer { clickhouse, sql, response, decoder, rest, last: Bytes::new() };
+        let answer = Answer { clickhouse, sql, response, decoder, rest, last: Vec::new() };
         let next = |mut answer: Answer| async move { Ok(answer.next().await?.map(|batch| (batch, answer))) };
         let mut batches = stream::try_unfold(answer, next).boxed();
         let first = batches.try_next().await?;
@@ -86,14 +88,15 @@ impl Answer {
             }
             match self.response.chunk().await {
                 Ok(Some(bytes)) => {
-                    self.last = bytes.clone();
+                    self.last.extend_from_slice(&bytes[bytes.len().saturating_sub(LAST_BYTES)..]);
+                    self.last.drain(..self.last.len().saturating_sub(LAST_BYTES));
                     self.rest = Buffer::from(bytes);
                 }
                 Ok(None) => {
                     let end = self.decoder.finish();
                     return end
                         .map(|()| None)
-                        .map_err(|error| SinkError::data("reading an answer of ClickHouse", error));
+                        .map_err(|error| self.failed(SinkError::data("reading an answer of ClickHouse", error)));
                 }
                 Err(error) => {
                     let url = self.clickhouse.url().to_owned();

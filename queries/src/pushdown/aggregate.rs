@@ -62,9 +62,6 @@ pub(super) fn aggregate(scope: &Scope<'_>, expr: &Expr) -> Option<String> {
         ("median", []) if is_float => from(0, format!("quantileExactInclusive(0.5)({argument})")),
         ("approx_median", []) => quantile(&argument, 0.5, &kind)?,
         ("approx_percentile_cont", [level]) => quantile(&argument, ascending(call, level)?, &kind)?,
-        ("percentile_cont", [level]) if is_float => {
-            from(0, format!("quantileExactInclusive({})({argument})", ascending(call, level)?))
-        }
         ("approx_distinct", []) if !is_float => format!("toUInt64(ifNull(uniqCombined64({argument}), 0))"),
         _ => return None,
     })

@@ -23,8 +23,14 @@ const ROWS_MIN: u64 = 500_000;
 /// How long the list of a table's parts is used.
 const FRESH: Duration = Duration::from_secs(2);
 
+/// How long ClickHouse may take to say.
+const TIME_MAX: Duration = Duration::from_secs(5);
+
 /// The setting by which both readings of a table in one query see the same parts.
 pub(super) const SETTING: &str = "enable_shared_storage_snapshot_in_query";
+
+/// Names of parts come again after a restart of ClickHouse; their files do not.
+type Part = (String, String);
 
 /// What is known of the parts of all streams.
 #[derive(Debug, Default)]
@@ -35,7 +41,7 @@ pub(crate) struct Parts {
 #[derive(Clone, Debug)]
 struct Known {
     /// Of each large part its least and its greatest epoch.
-    parts: Arc<HashMap<String, (Epoch, Epoch)>>,
+    parts: Arc<HashMap<Part, (Epoch, Epoch)>>,
     at: Instant,
 }
 
@@ -57,7 +63,7 @@ impl Parts {
             Some(known) if known.at.elapsed() < FRESH => known,
             known => {
                 let parts = known.map(|known| known.parts).unwrap_or_default();
-                let Ok(parts) = refreshed(&parts, read).await else { return Vec::new() };
+                let parts = refreshed(&parts, read).await.unwrap_or_default(); // one that does not say is not asked each time
                 let known = Known { parts: Arc::new(parts), at: Instant::now() };
                 self.streams.lock().insert(read.stream, known.clone());
                 known
@@ -65,50 +71,55 @@ impl Parts {
         };
         let is_settled = |(least, greatest): &(Epoch, Epoch)| least.0 > read.stream.0 && *greatest <= read.flushed;
         let mut settled: Vec<String> =
-            known.parts.iter().filter(|(_, range)| is_settled(range)).map(|(name, _)| name.clone()).collect();
+            known.parts.iter().filter(|(_, range)| is_settled(range)).map(|((name, _), _)| name.clone()).collect();
         settled.sort();
         settled
     }
 }
 
 async fn refreshed(
-    known: &HashMap<String, (Epoch, Epoch)>,
+    known: &HashMap<Part, (Epoch, Epoch)>,
     read: &Read<'_>,
-) -> Result<HashMap<String, (Epoch, Epoch)>, HistoryError> {
+) -> Result<HashMap<Part, (Epoch, Epoch)>, HistoryError> {
     let there = format!(
-        "SELECT name, toUInt64(1), toUInt64(1) FROM system.parts WHERE active AND rows >= {ROWS_MIN} AND concat('`', database, '`.`', \
+        "SELECT name, hash_of_all_files, toUInt64(1), toUInt64(1) FROM system.parts WHERE active AND rows >= {ROWS_MIN} AND concat('`', database, '`.`', \
          table, '`') = {} AND (SELECT count() FROM system.settings WHERE name = '{SETTING}') > 0",
         clickhouse::text(read.table)
     );
     let there = ask(read, there).await?;
     let (mut parts, mut unknown) = (HashMap::new(), Vec::new());
-    for (name, _) in there {
-        match known.get(&name) {
-            Some(range) => drop(parts.insert(name, *range)),
-            None => unknown.push(clickhouse::text(&name)),
+    for (part, _) in there {
+        match known.get(&part) {
+            Some(range) => drop(parts.insert(part, *range)),
+            None => unknown.push(part),
         }
     }
     if !unknown.is_empty() {
+        let names: Vec<String> = unknown.iter().map(|(name, _)| clickhouse::text(name)).collect();
         let ranges = format!(
-            "SELECT toString(_part), min({EPOCH_COLUMN}), max({EPOCH_COLUMN}) FROM {} WHERE _part IN ({}) GROUP BY _part",
+            "SELECT toString(_part), '', min({EPOCH_COLUMN}), max({EPOCH_COLUMN}) FROM {} WHERE _part IN ({}) GROUP BY _part",
             read.table,
-            unknown.join(", ")
+            names.join(", ")
         );
-        parts.extend(ask(read, ranges).await?);
+        let ranges: HashMap<Part, _> = ask(read, ranges).await?.into_iter().collect();
+        for part in unknown {
+            if let Some(range) = ranges.get(&(part.0.clone(), String::new())) {
+                parts.insert(part, *range);
+            }
+        }
     }
     Ok(parts)
 }
 
-/// Names, each with two epochs.
-async fn ask(read: &Read<'_>, sql: String) -> Result<Vec<(String, (Epoch, Epoch))>, HistoryError> {
+/// Parts, each with two epochs.
+async fn ask(read: &Read<'_>, sql: String) -> Result<Vec<(Part, (Epoch, Epoch))>, HistoryError> {
+    let sql = format!("{sql} {}", clickhouse::settings(TIME_MAX));
     let batches = history::read(read.history.clone(), sql, read.flushed, read.waits.clone()).await?;
     let mut answer = Vec::new();
     for batch in batches.try_collect::<Vec<_>>().await? {
-        let (names, least) = (batch.column(0).as_string::<i32>(), batch.column(1).as_primitive::<UInt64Type>());
-        let greatest = batch.column(2).as_primitive::<UInt64Type>();
-        for at in 0..batch.num_rows() {
-            answer.push((names.value(at).to_owned(), (Epoch(least.value(at)), Epoch(greatest.value(at)))));
-        }
+        let text = |column: usize, at| batch.column(column).as_string::<i32>().value(at).to_owned();
+        let epoch = |column: usize, at| Epoch(batch.column(column).as_primitive::<UInt64Type>().value(at));
+        answer.extend((0..batch.num_rows()).map(|at| ((text(0, at), text(1, at)), (epoch(2, at), epoch(3, at)))));
     }
     Ok(answer)
 }

@@ -10,8 +10,8 @@
 //!
 //! # Invariants
 //!
-//! 1. Tables have aliases of their own (`t0`, `t1`, …) and columns are always named with them, so no name of the user's
-//!    means anything else. Outputs are named `_0`, `_1`, …, and columns of tables never begin with `_`.
+//! 1. Tables have aliases of their own (`_t0`, `_t1`, …) and columns are always named with them; outputs are named `_0`, `_1`, ….
+//!    Columns of tables never begin with `_`, so no name of the user's means anything else.
 //! 2. A stream is read where its mark is ([`Source::mark`]): from ClickHouse's table and from memory, as one.
 
 use std::sync::Arc;
@@ -25,7 +25,7 @@ use datafusion::logical_expr::{
 };
 
 use super::aggregate::aggregate;
-use super::scalar::Scope;
+use super::scalar::{Scope, is_known};
 use super::source::Source;
 use crate::tables::StreamTable;
 
@@ -91,10 +91,16 @@ struct Translator {
 impl Translator {
     fn alias(&mut self) -> String {
         self.aliases += 1;
-        format!("t{}", self.aliases - 1)
+        format!("_t{}", self.aliases - 1)
     }
 
     fn select(&mut self, plan: &LogicalPlan) -> Option<Select> {
+        let select = self.translated(plan)?;
+        debug_assert_eq!(select.columns.len(), plan.schema().fields().len(), "{plan}");
+        Some(select)
+    }
+
+    fn translated(&mut self, plan: &LogicalPlan) -> Option<Select> {
         match plan {
             LogicalPlan::TableScan(scan) => self.scan(scan),
             LogicalPlan::SubqueryAlias(alias) => self.select(&alias.input),
@@ -165,7 +171,9 @@ impl Translator {
 
     fn projection(&mut self, projection: &Projection) -> Option<Select> {
         let mut input = self.select(&projection.input)?;
-        if input.columns.iter().any(|column| column.len() > EXPRESSION_BYTES_MAX) {
+        // Of a group without keys there is a row as long as there are aggregates.
+        let is_total = input.groups.as_ref().is_some_and(Vec::is_empty);
+        if is_total || input.columns.iter().any(|column| column.len() > EXPRESSION_BYTES_MAX) {
             input = self.wrapped(input);
         }
         let scope = Scope { schema: projection.input.schema(), columns: &input.columns };
@@ -198,11 +206,8 @@ impl Translator {
             let direction = if sort.asc { "ASC" } else { "DESC" };
             let nulls = if sort.nulls_first { "FIRST" } else { "LAST" };
             if kind == DataType::Float64 {
-                // Not-a-number is the greatest, and of the zeros the negative one is less.
-                order.push(format!("isNull({value}) {}", if sort.nulls_first { "DESC" } else { "ASC" }));
-                order.push(format!("isNaN({value}) {direction}"));
-                order.push(format!("{value} {direction}"));
-                order.push(format!("1 / {value} > 0 {direction}"));
+                order.push(format!("{value} {direction} NULLS {nulls}"));
+                order.push(format!("1 / {value} > 0 {direction}")); // of the zeros the negative one is less
             } else {
                 order.push(format!("{value} {direction} NULLS {nulls}"));
             }
@@ -220,6 +225,17 @@ impl Translator {
 
     fn join(&mut self, join: &Join) -> Option<Select> {
         if join.null_equality != NullEquality::NullEqualsNothing || join.null_aware {
+            return None;
+        }
+        let is_plain = |plan: &LogicalPlan| plan.schema().fields().iter().all(|field| is_known(field.data_type()));
+        // What is missing of an outer join is null; a map of ClickHouse's cannot be.
+        let (left_may_miss, right_may_miss) = match join.join_type {
+            JoinType::Left => (false, true),
+            JoinType::Right => (true, false),
+            JoinType::Full => (true, true),
+            _ => (false, false),
+        };
+        if left_may_miss && !is_plain(&join.left) || right_may_miss && !is_plain(&join.right) {
             return None;
         }
         let (left, right) = (self.select(&join.left)?, self.select(&join.right)?);

@@ -5,8 +5,9 @@
 //! 1. A translation has the value of the expression for every row, null where that is null. It differs from
 //!    [`predicate`](crate::predicate), whose translations may keep a row too many.
 //! 2. Each part of an expression has a type that both sides hold alike; other types are not translated.
-//! 3. Both sides compare floats by value, but not-a-number in ways of their own. No stored float is one, and what may be
-//!    (a quotient) is not compared.
+//! 3. Both sides compare and order floats by value, but not-a-number in ways of their own. No stored float is one, and what makes
+//!    one of others (quotients, roots) is not translated; sums beyond the largest float are left out of account.
+//! 4. A translation is short: some forms write a part twice, and nested they would grow without end.
 
 use arrow::datatypes::{DataType, TimeUnit};
 use datafusion::common::{DFSchema, ScalarValue};
@@ -19,6 +20,8 @@ use super::time;
 use crate::clickhouse;
 use crate::predicate::{Comparison, micros_bound};
 
+/// The longest translation of an expression.
+const BYTES_MAX: usize = 32 << 10;
 /// The most members of an `IN` that is worth sending.
 const MEMBERS_MAX: usize = 1_000;
 
@@ -37,6 +40,10 @@ impl Scope<'_> {
 
     /// An expression in ClickHouse's SQL; `None` when it is left to DataFusion.
     pub(super) fn scalar(&self, expr: &Expr) -> Option<String> {
+        self.translated(expr).filter(|sql| sql.len() <= BYTES_MAX) // invariant 4
+    }
+
+    fn translated(&self, expr: &Expr) -> Option<String> {
         let kind = self.kind(expr)?;
         Some(match expr {
             Expr::Alias(alias) => self.scalar(&alias.expr)?,
@@ -87,7 +94,8 @@ impl Scope<'_> {
             (Operator::Plus, DataType::Int64 | DataType::Float64) => format!("({left} + {right})"),
             (Operator::Minus, DataType::Int64 | DataType::Float64) => format!("({left} - {right})"),
             (Operator::Multiply, DataType::Int64 | DataType::Float64) => format!("({left} * {right})"),
-            (Operator::Divide, DataType::Float64) => format!("({left} / {right})"),
+            // Invariant 3.
+            (Operator::Divide, DataType::Float64) if is_not_zero(divisor) => format!("({left} / {right})"),
             (Operator::Divide, DataType::Int64) if divides(divisor) => format!("intDiv({left}, {right})"),
             (Operator::Modulo, DataType::Int64) if divides(divisor) => format!("modulo({left}, {right})"),
             (Operator::StringConcat, kind) if is_text(kind) => format!("concat({left}, {right})"),
@@ -112,9 +120,6 @@ impl Scope<'_> {
         let (left_kind, right_kind) = (self.kind(left)?, self.kind(right)?);
         if left_kind != right_kind && !(is_text(&left_kind) && is_text(&right_kind)) {
             return None;
-        }
-        if left_kind == DataType::Float64 && (may_be_nan(left) || may_be_nan(right)) {
-            return None; // invariant 3
         }
         Some(format!("({} {} {})", self.scalar(left)?, comparison.sql(), self.scalar(right)?))
     }
@@ -189,7 +194,7 @@ impl Scope<'_> {
                 let equal = self.compare(left, Comparison::Equal, right)?;
                 format!("if({equal}, NULL, {})", self.scalar(left)?)
             }
-            (name @ ("abs" | "floor" | "ceil" | "sqrt"), [arg]) if is_float => format!("{name}({})", self.scalar(arg)?),
+            (name @ ("abs" | "floor" | "ceil"), [arg]) if is_float => format!("{name}({})", self.scalar(arg)?),
             ("character_length", [arg]) => format!("toInt32(lengthUTF8({}))", self.scalar(arg)?),
             ("octet_length", [arg]) => format!("toInt32(length({}))", self.scalar(arg)?),
             ("starts_with", [_, _]) => format!("startsWith({})", args()?.join(", ")),
@@ -199,7 +204,7 @@ impl Scope<'_> {
 }
 
 /// Whether both sides hold values of this type alike.
-fn is_known(kind: &DataType) -> bool {
+pub(super) fn is_known(kind: &DataType) -> bool {
     let number = matches!(kind, DataType::Int32 | DataType::Int64 | DataType::UInt64 | DataType::Float64);
     number || matches!(kind, DataType::Boolean | DataType::Date32) || is_text(kind) || *kind == timestamp_type()
 }
@@ -213,18 +218,9 @@ fn divides(divisor: &Expr) -> bool {
     matches!(divisor, Expr::Literal(ScalarValue::Int64(Some(divisor)), _) if ![0, -1].contains(divisor))
 }
 
-/// Whether a float made of stored ones may be not-a-number; sums beyond the largest float are left out of account.
-fn may_be_nan(expr: &Expr) -> bool {
-    match expr {
-        Expr::Column(_) | Expr::Literal(..) => false,
-        Expr::Alias(alias) => may_be_nan(&alias.expr),
-        Expr::Negative(inner) => may_be_nan(inner),
-        Expr::Cast(cast) => may_be_nan(&cast.expr),
-        Expr::BinaryExpr(BinaryExpr { left, op: Operator::Plus | Operator::Minus | Operator::Multiply, right }) => {
-            may_be_nan(left) || may_be_nan(right)
-        }
-        _ => true,
-    }
+/// Whether something is divided by a float that makes no not-a-number.
+fn is_not_zero(divisor: &Expr) -> bool {
+    matches!(divisor, Expr::Literal(ScalarValue::Float64(Some(divisor)), _) if divisor.is_finite() && *divisor != 0.0)
 }
 
 fn literal(value: &ScalarValue) -> Option<String> {

@@ -28,8 +28,10 @@ pub(super) struct Source {
     pub(super) stream: StreamId,
     /// The stream's name.
     pub(super) name: String,
+    /// How many columns it has.
+    shown: usize,
+    /// The columns, or instead of none the time: a table has at least one.
     columns: Vec<usize>,
-    /// The columns, or of none of them the time: a table has at least one.
     read: SchemaRef,
     /// What rows must meet.
     pub(super) conditions: Vec<String>,
@@ -39,15 +41,17 @@ pub(super) struct Source {
 
 impl Source {
     pub(super) fn new(table: &StreamTable, alias: String, columns: Vec<usize>, number: usize) -> Self {
+        let shown = columns.len();
         let columns = if columns.is_empty() { vec![0] } else { columns };
         let read = table.stream_schema().project(&columns).expect("a scan names columns of its table").into();
         let (stream, name) = (table.stream(), table.name().to_owned());
-        Source { alias, number, stream, name, columns, read, conditions: Vec::new(), first: None }
+        Source { alias, number, stream, name, shown, columns, read, conditions: Vec::new(), first: None }
     }
 
     /// What its columns are called.
     pub(super) fn columns(&self) -> Vec<String> {
-        self.read.fields().iter().map(|field| format!("{}.{}", self.alias, clickhouse::name(field.name()))).collect()
+        let fields = self.read.fields().iter().take(self.shown);
+        fields.map(|field| format!("{}.{}", self.alias, clickhouse::name(field.name()))).collect()
     }
 
     /// Where it stands in a translated plan; no name and no literal has such a character.
@@ -107,9 +111,9 @@ impl Source {
         Ok(Some(ExternalTable { name: name.to_owned(), structure, batches }))
     }
 
-    /// How many events memory has of it.
-    pub(super) fn events_in_memory(snapshot: &StreamSnapshot) -> usize {
-        snapshot.batches.iter().map(|(_, batch)| batch.len()).sum()
+    /// About how many bytes memory has of it.
+    pub(super) fn bytes_in_memory(snapshot: &StreamSnapshot) -> usize {
+        snapshot.batches.iter().map(|(_, batch)| batch.spread_bytes()).sum()
     }
 }
 

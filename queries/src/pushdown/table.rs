@@ -3,11 +3,13 @@
 use std::fmt;
 use std::sync::Arc;
 
+use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use datafusion::catalog::{Session, TableProvider};
 use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::error::{DataFusionError, Result};
+use datafusion::execution::memory_pool::MemoryConsumer;
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::logical_expr::{Expr, LogicalPlan, TableType};
 use datafusion::physical_expr::EquivalenceProperties;
@@ -28,10 +30,11 @@ use crate::clickhouse;
 use crate::history::{self, ExternalTable, HistoryError, conform};
 use crate::tables::Statement;
 
-/// With more events in memory than this it costs less to read ClickHouse's than to send ours.
-const EVENTS_MAX: usize = 4_000_000;
-/// The longest statement: it is part of the address of a request.
-const SQL_BYTES_MAX: usize = 256 << 10;
+/// With more of events in memory than this they are not sent.
+const MEMORY_BYTES_MAX: usize = 256 << 20;
+/// The longest statement that ClickHouse reads, and the longest address of a request; with events sent along it is part of that.
+const SQL_BYTES_MAX: usize = 250 << 10;
+const ADDRESS_BYTES_MAX: usize = 60_000;
 /// What ClickHouse must do as DataFusion does, and when it goes on on disk.
 const SETTINGS: &str = ", join_use_nulls = 1, enable_positional_arguments = 0, transform_null_in = 0, \
      max_bytes_before_external_group_by = 1073741824, max_bytes_before_external_sort = 1073741824";
@@ -125,10 +128,10 @@ impl Work {
         let Statement { history, capture, engine, memory_only, time_max, waits, parts, .. } = &self.statement;
         let sources = &self.translation.sources;
         let snapshots: Vec<_> = self.places.iter().map(|place| capture.stream(*place)).collect();
-        let events: usize = snapshots.iter().map(|snapshot| Source::events_in_memory(snapshot)).sum();
+        let bytes: usize = snapshots.iter().map(|snapshot| Source::bytes_in_memory(snapshot)).sum();
         let made = |source: &Source| source.stream.is_built_in() || Epoch(source.stream.0) <= engine.flushed().catalog;
         let is_there = snapshots.iter().any(|snapshot| snapshot.flushed > Epoch::ZERO);
-        if *memory_only || !is_there || !sources.iter().all(made) || events > EVENTS_MAX {
+        if *memory_only || !is_there || !sources.iter().all(made) || bytes > MEMORY_BYTES_MAX {
             return Ok(None);
         }
         let (mut memory, mut histories) = (Vec::new(), Vec::new());
@@ -145,8 +148,11 @@ impl Work {
         let shared = if is_shared { format!(", {SETTING} = 1") } else { String::new() };
         let sql = format!("{sql} {}{SETTINGS}{shared}", clickhouse::settings(*time_max));
         let upto = snapshots.iter().map(|snapshot| snapshot.flushed).max().unwrap_or(Epoch::ZERO);
-        let memory = memory.into_iter().flatten().collect();
-        Ok((sql.len() <= SQL_BYTES_MAX).then_some(Asked { sql, memory, upto }))
+        let memory: Vec<ExternalTable> = memory.into_iter().flatten().collect();
+        let address: usize =
+            memory.iter().map(|table| encoded_bytes(&table.structure)).sum::<usize>() + encoded_bytes(&sql);
+        let fits = sql.len() <= SQL_BYTES_MAX && (memory.is_empty() || address <= ADDRESS_BYTES_MAX);
+        Ok(fits.then_some(Asked { sql, memory, upto }))
     }
 
     async fn begin(self: Arc<Self>, context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
@@ -154,10 +160,25 @@ impl Work {
             return execute_stream(self.instead.clone(), context);
         };
         let Statement { history, waits, .. } = &self.statement;
-        let batches = history::read_with(history.clone(), sql, memory, upto, waits.clone()).await?;
-        let batches = batches.map_err(DataFusionError::from);
-        Ok(Box::pin(RecordBatchStreamAdapter::new(self.instead.schema(), batches)))
+        let reservation = MemoryConsumer::new("events sent to ClickHouse").register(context.memory_pool());
+        let bytes =
+            memory.iter().flat_map(|table| &table.batches).map(RecordBatch::get_array_memory_size).sum::<usize>();
+        reservation.try_grow(2 * bytes)?; // as they are, and as they are sent
+        match history::read_with(history.clone(), sql, memory, upto, waits.clone()).await {
+            Ok(batches) => {
+                let batches = batches.map_err(DataFusionError::from);
+                Ok(Box::pin(RecordBatchStreamAdapter::new(self.instead.schema(), batches)))
+            }
+            // What ClickHouse refuses to compute is computed here; no row of an answer is out yet.
+            Err(error) if !error.is_retryable() => execute_stream(self.instead.clone(), context),
+            Err(error) => Err(error.into()),
+        }
     }
+}
+
+/// How long a text is in the address of a request.
+fn encoded_bytes(text: &str) -> usize {
+    text.bytes().map(|byte| if byte.is_ascii_alphanumeric() || b" *-._".contains(&byte) { 1 } else { 3 }).sum()
 }
 
 /// Asks ClickHouse, or does the same without it.

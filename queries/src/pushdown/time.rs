@@ -66,7 +66,10 @@ fn floor(time: &str, width: i64, origin: i64) -> String {
 }
 
 fn truncated(part: &str, time: &str) -> Option<String> {
-    let first_of = |month: &str| format!("toDateTime64(makeDate32(toYear({time}), {month}, 1), 6, 'UTC')");
+    let without_days = |days: String| {
+        let micros = format!("toUnixTimestamp64Micro({}) - ({days} - 1) * toInt64({DAY})", floor(time, DAY, 0));
+        format!("fromUnixTimestamp64Micro({micros}, 'UTC')")
+    };
     Some(match part {
         "microsecond" => time.to_owned(),
         "millisecond" => floor(time, 1_000, 0),
@@ -75,9 +78,9 @@ fn truncated(part: &str, time: &str) -> Option<String> {
         "hour" => floor(time, 3_600 * SECOND, 0),
         "day" => floor(time, DAY, 0),
         "week" => floor(time, 7 * DAY, 4 * DAY), // 1970-01-05 was a Monday
-        "month" => first_of(&format!("toMonth({time})")),
-        "quarter" => first_of(&format!("toQuarter({time}) * 3 - 2")),
-        "year" => first_of("1"),
+        // ClickHouse's own functions that make dates know the years from 1900 to 2299 only.
+        "month" => without_days(format!("toDayOfMonth({time})")),
+        "year" => without_days(format!("toDayOfYear({time})")),
         _ => return None,
     })
 }

@@ -36,6 +36,9 @@ const BATCH_BYTES: usize = 16 << 20;
 /// A count of rows is handed on in batches of at most this many.
 const COUNTED_ROWS_MAX: usize = 65_536;
 
+/// What a stream's table is called in ClickHouse's SQL; no column begins with `_`, so it is never taken for one.
+const ALIAS: &str = "_t";
+
 /// A stream as a table of one statement.
 #[derive(Debug)]
 pub(crate) struct StreamTable {
@@ -108,7 +111,7 @@ impl TableProvider for StreamTable {
             stream: self.stream,
             conjuncts: {
                 let mut sql = String::new();
-                write_conjuncts(&predicates(filters, &self.schema, |_| true), "t", &mut sql);
+                write_conjuncts(&predicates(filters, &self.schema, |_| true), ALIAS, &mut sql);
                 sql
             },
             limit,
@@ -191,14 +194,14 @@ impl HistoryEvents {
     /// Events of a stream are younger than the stream; older ones in a table of its name are those of one deleted before.
     fn sql(&self, flushed: Epoch) -> String {
         let columns: Vec<String> =
-            self.schema.fields().iter().map(|field| format!("t.{}", clickhouse::name(field.name()))).collect();
+            self.schema.fields().iter().map(|field| format!("{ALIAS}.{}", clickhouse::name(field.name()))).collect();
         let (columns, limit) = match self.limit {
             _ if columns.is_empty() => ("count()".to_owned(), String::new()),
             Some(limit) => (columns.join(", "), format!(" LIMIT {limit}")),
             None => (columns.join(", "), String::new()),
         };
         format!(
-            "SELECT {columns} FROM {} AS t WHERE t.{EPOCH_COLUMN} > {} AND t.{EPOCH_COLUMN} <= {flushed}{}{limit} {}",
+            "SELECT {columns} FROM {} AS {ALIAS} WHERE {ALIAS}.{EPOCH_COLUMN} > {} AND {ALIAS}.{EPOCH_COLUMN} <= {flushed}{}{limit} {}",
             self.table,
             self.stream.0,
             self.conjuncts,

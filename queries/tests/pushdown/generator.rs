@@ -52,7 +52,9 @@ impl Generator {
     }
 
     fn float(&mut self, depth: usize) -> String {
-        match self.below(if depth == 0 { 3 } else { 9 }) {
+        match self.below(if depth == 0 { 3 } else { 11 }) {
+            9 => format!("({} / {})", self.float(depth - 1), self.one(&["2.0", "-0.1", "ms", "0.0"])),
+            10 => format!("{}({})", self.one(&["floor", "ceil", "sqrt"]), self.float(depth - 1)),
             0 | 1 => "ms".into(),
             2 => self.one(&["0.0", "1.5", "-2.25", "1e10"]),
             3 => format!("({} + {})", self.float(depth - 1), self.float(depth - 1)),
@@ -77,7 +79,7 @@ impl Generator {
     }
 
     fn time(&mut self, depth: usize) -> String {
-        match self.below(if depth == 0 { 2 } else { 6 }) {
+        match self.below(if depth == 0 { 2 } else { 7 }) {
             0 => "at".into(),
             1 => "seen".into(),
             2 => {
@@ -92,7 +94,12 @@ impl Generator {
                 let unit = self.one(&["second", "minute", "hour", "day", "week", "month", "quarter", "year"]);
                 format!("date_trunc('{unit}', {})", self.time(0))
             }
-            _ => format!("(at {} interval '{}')", self.one(&["+", "-"]), self.one(&["1 hour", "2 days", "10 seconds"])),
+            5 => format!("date_trunc('{}', at - interval '90000 days')", self.one(&["month", "year", "week"])),
+            _ => format!(
+                "(at {} interval '{}')",
+                self.one(&["+", "-"]),
+                self.one(&["1 hour", "2 days", "10 seconds", "100000 days"])
+            ),
         }
     }
 
@@ -159,7 +166,25 @@ impl Generator {
 
     /// A question whose answer is the same whatever computes it, as a set of rows.
     pub(crate) fn question(&mut self) -> String {
-        match self.below(9) {
+        match self.below(11) {
+            9 => {
+                let (one, other, agg) =
+                    (self.below(30), self.below(30), self.one(&["count(*)", "max(b.n)", "sum(a.visitor)"]));
+                let join = self.one(&["CROSS JOIN", "JOIN", "LEFT JOIN"]);
+                let on = if join == "CROSS JOIN" { "" } else { " ON a.country = b.page AND a.n < b.n" };
+                format!(
+                    "SELECT {agg}, max(b.n) FROM (SELECT * FROM hits WHERE n < {one}) a {join} (SELECT * FROM hits WHERE n > \
+                     10 AND n < {other}) b{on}"
+                )
+            }
+            10 => {
+                let (filter, not) = (self.filter(), self.one(&["", "NOT "]));
+                let limit = self.below(40);
+                format!(
+                    "SELECT country, count(*), min(n) FROM (SELECT * FROM hits{filter} ORDER BY n LIMIT {limit}) a WHERE {not}EXISTS \
+                     (SELECT 1 FROM hits b WHERE b.visitor = a.visitor AND b.n <> 3 AND b.n % 7 = 1) GROUP BY country"
+                )
+            }
             0..=2 => self.grouped(),
             3 => {
                 let aggregates: Vec<String> = (0..1 + self.below(4)).map(|_| self.aggregate()).collect();
