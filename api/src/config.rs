@@ -1,15 +1,25 @@
 //! What can be set about the server: flags before environment before file before defaults.
+//!
+//! # Layout
+//!
+//! - `settings`: all of it as a list, for `system.settings`.
+
+mod settings;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
 
 use anyhow::Context;
-use clap::Args;
+use clap::{ArgMatches, Args};
 use figment::Figment;
 use figment::providers::{Format, Serialized, Toml};
 use serde::{Deserialize, Serialize};
+use streamgauge_queries::QueryLimits;
+use streamgauge_queries::system::Setting;
 use streamgauge_schemas::Duration;
+
+use settings::Sources;
 
 /// The settings of `streamgauge serve`; each may stand in the file of `--config` under its name with underscores.
 #[derive(Args, Debug, Default, Serialize)]
@@ -162,6 +172,22 @@ pub(crate) struct ServeArgs {
     #[arg(long, env = "STREAMGAUGE_QUERY_MEMORY_BYTES_MAX", value_name = "BYTES")]
     #[serde(skip_serializing_if = "Option::is_none")]
     query_memory_bytes_max: Option<usize>,
+    /// Of it, what the queries of one user may use [default: three quarters]
+    #[arg(long, env = "STREAMGAUGE_USER_QUERY_MEMORY_BYTES_MAX", value_name = "BYTES")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    user_query_memory_bytes_max: Option<usize>,
+    /// Rows of a SQL answer in any form; an answer with more ends with an error [default: no bound]
+    #[arg(long, env = "STREAMGAUGE_QUERY_ROWS_MAX", value_name = "N")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    query_rows_max: Option<usize>,
+    /// Queries that run at a time; others wait for a moment, and are then answered with 429 [default: 16]
+    #[arg(long, env = "STREAMGAUGE_QUERIES_MAX", value_name = "N")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    queries_max: Option<usize>,
+    /// Of them, those of one user [default: three quarters]
+    #[arg(long, env = "STREAMGAUGE_USER_QUERIES_MAX", value_name = "N")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    user_queries_max: Option<usize>,
     /// Rows of a SQL answer in the form json; the other forms have no such limit [default: 100000]
     #[arg(long, env = "STREAMGAUGE_ROWS_MAX", value_name = "N")]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -182,6 +208,10 @@ pub(crate) struct ServeArgs {
     #[arg(long, env = "STREAMGAUGE_LOG_FORMAT", value_name = "FORMAT")]
     #[serde(skip_serializing_if = "Option::is_none")]
     log_format: Option<LogFormat>,
+    /// Where those that were given came from.
+    #[arg(skip)]
+    #[serde(skip)]
+    sources: Sources,
 }
 
 /// The log is removed by whole segments, never the newest; with fewer than so many it would often be full.
@@ -280,11 +310,18 @@ pub(crate) struct Config {
     pub(crate) series_max: usize,
     pub(crate) query_timeout: Duration,
     pub(crate) query_memory_bytes_max: usize,
+    pub(crate) user_query_memory_bytes_max: Option<usize>,
+    pub(crate) query_rows_max: Option<usize>,
+    pub(crate) queries_max: usize,
+    pub(crate) user_queries_max: Option<usize>,
     pub(crate) rows_max: usize,
     pub(crate) stop_timeout: Duration,
     pub(crate) log_sync: bool,
     pub(crate) log: String,
     pub(crate) log_format: LogFormat,
+    /// All of these, as `system.settings` shows them.
+    #[serde(skip)]
+    pub(crate) settings: Vec<Setting>,
 }
 
 impl Default for Config {
@@ -326,11 +363,16 @@ impl Default for Config {
             series_max: 1_000_000,
             query_timeout: Duration::from_secs(60),
             query_memory_bytes_max: 1 << 30,
+            user_query_memory_bytes_max: None,
+            query_rows_max: None,
+            queries_max: 16,
+            user_queries_max: None,
             rows_max: 100_000,
             stop_timeout: Duration::from_secs(30),
             log_sync: true,
             log: "info".into(),
             log_format: LogFormat::Text,
+            settings: Vec::new(),
         }
     }
 }
@@ -338,19 +380,36 @@ impl Default for Config {
 impl ServeArgs {
     /// Puts the settings together and checks them.
     pub(crate) fn resolve(self) -> anyhow::Result<Config> {
-        let mut figment = Figment::from(Serialized::defaults(Config::default()));
-        if let Some(file) = &self.config {
-            anyhow::ensure!(file.is_file(), "the configuration file {} is not there", file.display());
-            figment = figment.merge(Toml::file_exact(file));
+        let defaults = Figment::from(Serialized::defaults(Config::default()));
+        let mut file = Figment::new();
+        if let Some(path) = &self.config {
+            anyhow::ensure!(path.is_file(), "the configuration file {} is not there", path.display());
+            file = file.merge(Toml::file_exact(path));
         }
-        let config: Config =
-            figment.merge(Serialized::defaults(&self)).extract().context("the settings do not make sense")?;
+        let figment = defaults.merge(&file).merge(Serialized::defaults(&self));
+        let config: Config = figment.extract().context("the settings do not make sense")?;
         config.check()?;
-        Ok(config)
+        let settings = settings::list(&config, &self, &file);
+        Ok(Config { settings, ..config })
+    }
+
+    /// Notes where the settings of a command line came from.
+    pub(crate) fn given_by(self, matches: Option<&ArgMatches>) -> Self {
+        ServeArgs { sources: matches.map(Sources::of).unwrap_or_default(), ..self }
     }
 }
 
 impl Config {
+    /// The memory that the queries of one user may use.
+    pub(crate) fn user_query_memory_bytes_max(&self) -> usize {
+        self.user_query_memory_bytes_max.unwrap_or(QueryLimits::share(self.query_memory_bytes_max))
+    }
+
+    /// The queries of one user that may run at a time.
+    pub(crate) fn user_queries_max(&self) -> usize {
+        self.user_queries_max.unwrap_or(QueryLimits::share(self.queries_max))
+    }
+
     fn check(&self) -> anyhow::Result<()> {
         anyhow::ensure!((1..=64).contains(&self.workers), "workers = {}: use 1 to 64", self.workers);
         anyhow::ensure!(
@@ -378,6 +437,10 @@ impl Config {
             self.pg_connections_max
         );
         self.check_flight()?;
+        for (name, queries_max) in [("queries_max", self.queries_max), ("user_queries_max", self.user_queries_max())] {
+            anyhow::ensure!((1..=MANY).contains(&queries_max), "{name} = {queries_max}: use 1 to {MANY}");
+        }
+        anyhow::ensure!(self.query_rows_max != Some(0), "query_rows_max = 0: use at least 1, or leave it out");
         anyhow::ensure!(
             self.inflight_bytes_max >= self.body_bytes_max,
             "inflight_bytes_max = {}: it must be at least body_bytes_max, which is {}, or the largest body would never fit",
@@ -484,6 +547,9 @@ mod tests {
             (vec!["--flight-tls-key", "key.pem"], "belong together"),
             (vec!["--flight-connections-max", "0"], "flight_connections_max"),
             (vec!["--workers", "0"], "use 1 to 64"),
+            (vec!["--queries-max", "0"], "queries_max = 0"),
+            (vec!["--user-queries-max", "0"], "user_queries_max = 0"),
+            (vec!["--query-rows-max", "0"], "query_rows_max = 0"),
             (vec!["--skew-max", "5"], "not a duration"),
             (vec!["--inflight-bytes-max", "1000"], "at least body_bytes_max"),
             (vec!["--log-bytes-max", "1000"], "four segments"),

@@ -6,8 +6,8 @@ use arrow::array::RecordBatch;
 use async_trait::async_trait;
 use futures::StreamExt;
 use futures::stream::BoxStream;
-use streamgauge_queries::{History, HistoryError};
-use streamgauge_sinks::{ClickHouse, SinkError};
+use streamgauge_queries::{ExternalTable, History, HistoryError};
+use streamgauge_sinks::{ClickHouse, SentTable, SinkError};
 
 /// How long ClickHouse may take to say that it is there.
 const PING_TIMEOUT: Duration = Duration::from_secs(1);
@@ -32,10 +32,24 @@ fn fail(error: SinkError) -> HistoryError {
     }
 }
 
+fn sent(tables: Vec<ExternalTable>) -> Vec<SentTable> {
+    let sent = |ExternalTable { name, structure, batches }| SentTable { name, structure, batches };
+    tables.into_iter().map(sent).collect()
+}
+
 #[async_trait]
 impl History for ClickHouseHistory {
     async fn query(&self, sql: &str) -> Result<BoxStream<'static, Result<RecordBatch, HistoryError>>, HistoryError> {
         let batches = self.clickhouse.query_arrow(sql).await.map_err(fail)?;
+        Ok(batches.map(|batch| batch.map_err(fail)).boxed())
+    }
+
+    async fn query_with(
+        &self,
+        sql: &str,
+        tables: Vec<ExternalTable>,
+    ) -> Result<BoxStream<'static, Result<RecordBatch, HistoryError>>, HistoryError> {
+        let batches = self.clickhouse.query_arrow_with(sql, &sent(tables)).await.map_err(fail)?;
         Ok(batches.map(|batch| batch.map_err(fail)).boxed())
     }
 

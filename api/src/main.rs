@@ -4,7 +4,7 @@
 //!
 //! - [`config`]: what can be set, from flags, environment and file.
 //! - [`serve`]: the server: starts and stops everything in order.
-//! - [`flush_source`], [`history`], [`restart`]: how engine, sinks and queries are joined.
+//! - [`flush_source`], [`history`], [`system`], [`restart`]: how engine, sinks and queries are joined.
 //! - [`http`]: the HTTP interface and the web page; [`postgres`]: the protocol of PostgreSQL, for its clients;
 //!   [`flight`]: Arrow Flight SQL.
 //! - [`client`]: the commands that talk to a running server.
@@ -22,10 +22,11 @@ mod postgres;
 mod rate;
 mod restart;
 mod serve;
+mod system;
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -63,8 +64,10 @@ fn main() -> ExitCode {
     if arguments.next().is_some_and(|first| first == streamgauge_sinks::server::SUBCOMMAND) {
         return clickhouse_child(arguments);
     }
-    let result = match Cli::parse().command {
-        Command::Serve(args) => serve::run(*args),
+    let matches = Cli::command().get_matches();
+    let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
+    let result = match cli.command {
+        Command::Serve(args) => serve::run(args.given_by(matches.subcommand_matches("serve"))),
         Command::Simulate(args) => block_on(client::simulate::run(args)),
         Command::Replay(args) => block_on(client::replay::run(args)),
         Command::Rejects(args) => block_on(client::rejects::run(args)),

@@ -5,7 +5,6 @@
 //!     ─▶ flusher ─▶ ready ─▶ … ─▶ signal ─▶ HTTP ends ─▶ last flush ─▶ engine ─▶ ClickHouse
 //! ```
 
-use std::collections::HashMap;
 use std::fs::{File, TryLockError};
 use std::net::SocketAddr;
 use std::path::Path;
@@ -23,8 +22,8 @@ use streamgauge_schemas::fault::journal::{self, Step};
 use streamgauge_schemas::view::built_in_rollups;
 use streamgauge_schemas::{Epoch, fault, time};
 use streamgauge_sinks::{
-    Aside, AsideFile, CATALOG_ITEM, FlushStatus, Flusher, RequestWindow, Server, ServerConfig, ServerMode, ServerState,
-    SinkError, migrations, stream_item, view_item,
+    Aside, AsideFile, FlushStatus, Flusher, RequestWindow, Server, ServerConfig, ServerMode, ServerState, SinkError,
+    migrations,
 };
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -39,6 +38,7 @@ use crate::http::{self, App, Bounds, Decoders, Health, Running};
 use crate::postgres;
 use crate::rate::Rate;
 use crate::restart;
+use crate::system::{Observed, flushed};
 
 /// Where tests say which faults they want.
 const FAULTS: &str = "STREAMGAUGE_FAULTS";
@@ -69,7 +69,8 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     let postgres = listen_postgres(&config, &app, stopping.clone()).await?.map(|server| tokio::spawn(server.run()));
     let flight = listen_flight(&config, &app, stopping.clone()).await?.map(|server| tokio::spawn(server.run()));
     let server = {
-        let (router, stopping) = (http::router(app.clone()), stopping.clone());
+        let router = http::router(app.clone()).into_make_service_with_connect_info::<SocketAddr>();
+        let stopping = stopping.clone();
         tokio::spawn(
             async move { axum::serve(listener, router).with_graceful_shutdown(stopping.cancelled_owned()).await },
         )
@@ -275,10 +276,16 @@ async fn start(config: &Config, app: &Arc<App>, stopping: CancellationToken) -> 
         time_max: config.query_timeout.into(),
         json_rows_max: config.rows_max,
         memory_bytes_max: config.query_memory_bytes_max,
+        user_memory_bytes_max: config.user_query_memory_bytes_max(),
+        rows_max: config.query_rows_max,
+        concurrent_max: config.queries_max,
+        user_concurrent_max: config.user_queries_max(),
         ..QueryLimits::default()
     };
+    let observed = Observed { engine: engine.clone(), flusher: flusher.clone(), settings: config.settings.clone() };
+    let queries = QueryEngine::new(engine.clone(), Arc::new(ClickHouseHistory::new(client)), limits)?;
     let running = Arc::new(Running {
-        queries: Arc::new(QueryEngine::new(engine.clone(), Arc::new(ClickHouseHistory::new(client)), limits)?),
+        queries: Arc::new(queries.with_program(Arc::new(observed))),
         decode_limits: DecodeLimits { skew: config.skew_max, ..DecodeLimits::at(time::wall_clock()) },
         body_bytes_max: config.body_bytes_max,
         decoders: Decoders::start().context("no threads for decoding")?,
@@ -404,17 +411,8 @@ impl Health for ProgramHealth {
     }
 
     fn flushes(&self) -> Vec<(String, Epoch, Option<String>)> {
-        // The engine's epochs: those of items without anything to write move on too.
-        let flushed = self.engine.flushed();
-        let mut epochs: HashMap<String, Epoch> = HashMap::from([(CATALOG_ITEM.to_owned(), flushed.catalog)]);
-        epochs.extend(flushed.streams.into_iter().map(|(id, epoch)| (stream_item(id), epoch)));
-        let views = self.engine.views();
-        epochs.extend(views.iter().filter_map(|view| Some((view_item(view), *flushed.views.get(&view.id)?))));
-        let state = |status: FlushStatus| {
-            let epoch = epochs.get(&status.item).copied().unwrap_or(status.flushed_epoch);
-            (status.item, epoch, status.last_error)
-        };
-        self.flusher.status().into_iter().map(state).collect()
+        let state = |(status, epoch): (FlushStatus, Epoch)| (status.item, epoch, status.last_error);
+        flushed(&self.engine, &self.flusher).into_iter().map(state).collect()
     }
 }
 

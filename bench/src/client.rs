@@ -109,24 +109,80 @@ impl Client {
         Ok(answer["series"].as_array().is_some_and(|series| !series.is_empty()))
     }
 
+    /// Makes a stream; answers its number.
+    ///
+    /// # Errors
+    /// When the program refuses.
+    pub(crate) async fn create_stream(&self, definition: &Value) -> Result<u64> {
+        let request = self.http.post(format!("{}/api/v1/streams", self.base)).json(definition);
+        let answer = json_of(request.send().await.context("make a stream")?).await.context("make a stream")?;
+        answer["id"].as_u64().context("a stream has no number")
+    }
+
+    /// Posts lines of JSON to a stream, once.
+    ///
+    /// # Errors
+    /// When the program refuses any of them.
+    pub(crate) async fn post_to(&self, stream: &str, lines: String) -> Result<()> {
+        let request = self.http.post(format!("{}/api/v1/streams/{stream}/events", self.base));
+        let request = request.header("content-type", "application/x-ndjson").body(lines);
+        let answer = json_of(request.send().await.context("post events")?).await.context("post events")?;
+        if answer["rejected"] != json!(0) {
+            bail!("events for {stream} were rejected: {answer}");
+        }
+        Ok(())
+    }
+
+    /// Asks over SQL, and reads the answer as Arrow; answers its size in bytes.
+    ///
+    /// # Errors
+    /// When the program refuses.
+    pub(crate) async fn sql_arrow(&self, sql: &str) -> Result<usize> {
+        let request = self.http.post(format!("{}/api/v1/sql", self.base));
+        let answer = request.json(&json!({"sql": sql, "format": "arrow"})).send().await.context("ask over SQL")?;
+        size_of(answer, sql).await
+    }
+
+    /// Asks ClickHouse itself, and reads the answer as Arrow; answers its size in bytes.
+    ///
+    /// # Errors
+    /// When ClickHouse refuses.
+    pub(crate) async fn clickhouse_arrow(&self, sql: &str) -> Result<usize> {
+        let answer = self.clickhouse("ArrowStream")?.body(sql.to_owned()).send().await.context("ask ClickHouse")?;
+        size_of(answer, sql).await
+    }
+
+    /// Has ClickHouse itself do something.
+    ///
+    /// # Errors
+    /// When ClickHouse refuses.
+    pub(crate) async fn clickhouse_execute(&self, sql: &str) -> Result<()> {
+        let answer = self.clickhouse("Null")?.body(sql.to_owned()).send().await.context("ask ClickHouse")?;
+        size_of(answer, sql).await.map(|_| ())
+    }
+
     /// Asks ClickHouse itself a question that has one number as its answer.
     ///
     /// # Errors
     /// When ClickHouse does not answer, or not with a number.
     pub(crate) async fn clickhouse_number(&self, sql: &str) -> Result<u64> {
+        let request = self.clickhouse("TabSeparated")?;
+        let answer = request.body(sql.to_owned()).send().await.context("ask ClickHouse")?;
+        let (status, text) = (answer.status(), answer.text().await.context("ask ClickHouse")?);
+        let number = text.trim().parse().ok().filter(|_| status.is_success());
+        number.with_context(|| format!("ClickHouse answered {sql} with {status}: {text}"))
+    }
+
+    fn clickhouse(&self, format: &str) -> Result<reqwest::RequestBuilder> {
         let config = self.clickhouse.join("config.xml");
         let text = std::fs::read_to_string(&config).with_context(|| format!("read {}", config.display()))?;
         let port = text.split_once("<http_port>").and_then(|(_, rest)| rest.split_once("</http_port>"));
         let (port, _) = port.with_context(|| format!("{} names no http_port", config.display()))?;
         let password =
             std::fs::read_to_string(self.clickhouse.join("password")).context("read ClickHouse's password")?;
-        let request = self.http.post(format!("http://127.0.0.1:{port}/?default_format=TabSeparated"));
+        let request = self.http.post(format!("http://127.0.0.1:{port}/?default_format={format}"));
         let request = request.header("x-clickhouse-user", "streamgauge").header("x-clickhouse-key", password.trim());
-        let request = request.header("x-clickhouse-database", "streamgauge_default");
-        let answer = request.body(sql.to_owned()).send().await.context("ask ClickHouse")?;
-        let (status, text) = (answer.status(), answer.text().await.context("ask ClickHouse")?);
-        let number = text.trim().parse().ok().filter(|_| status.is_success());
-        number.with_context(|| format!("ClickHouse answered {sql} with {status}: {text}"))
+        Ok(request.header("x-clickhouse-database", "streamgauge_default"))
     }
 }
 
@@ -138,6 +194,14 @@ fn http() -> Result<reqwest::Client> {
 fn retry_after(answer: &Response) -> Duration {
     let seconds = answer.headers().get("retry-after").and_then(|value| value.to_str().ok()?.parse().ok());
     Duration::from_secs_f64(seconds.unwrap_or(0.1_f64).clamp(0.01, 5.0))
+}
+
+async fn size_of(answer: Response, asked: &str) -> Result<usize> {
+    let (status, bytes) = (answer.status(), answer.bytes().await?);
+    if !status.is_success() {
+        bail!("{asked}: {status}: {}", String::from_utf8_lossy(&bytes));
+    }
+    Ok(bytes.len())
 }
 
 async fn json_of(answer: Response) -> Result<Value> {

@@ -13,6 +13,7 @@
 //! - [`latency`]: from acknowledgement to visibility while events arrive at a steady pace.
 //! - [`engine_run`]: decoding and the engine alone, beside a plain hash map (`maps`).
 //! - [`views`]: views by groups and number, and what a group takes.
+//! - [`sql`]: questions over history and a live tail, beside ClickHouse.
 //! - [`recovery`]: starting on a log whose tail has to be replayed.
 //! - [`report`]: tables for people, JSON for programs.
 
@@ -24,6 +25,7 @@ mod process;
 mod program;
 mod recovery;
 mod report;
+mod sql;
 mod throughput;
 mod views;
 mod workload;
@@ -54,6 +56,8 @@ enum Part {
     Engine(engine_run::Options),
     /// Measures views: by groups and number, with quantiles, and what a group takes.
     Views(views::Options),
+    /// Measures SQL over history and a live tail, beside ClickHouse itself.
+    Sql(sql::Options),
     /// Measures a start that has to replay events from the log.
     Recovery(recovery::Options),
 }
@@ -112,6 +116,7 @@ async fn run(command: Command) -> Result<()> {
     match command.part {
         Some(Part::Engine(options)) => engine_run::run(options).await,
         Some(Part::Views(options)) => views::run(options).await,
+        Some(Part::Sql(options)) => sql::run(options).await,
         Some(Part::Recovery(options)) => recovery::run(options).await,
         None => measure(command.whole).await,
     }

@@ -101,6 +101,17 @@ pub struct Ingested {
     pub rejected: Arc<[Reject]>,
 }
 
+/// Where a stream stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StreamStatus {
+    /// `F`.
+    pub flushed: Epoch,
+    /// Events in memory that ClickHouse does not have yet.
+    pub rows: usize,
+    /// Bytes that they take, about.
+    pub bytes: usize,
+}
+
 /// Where a view stands.
 #[derive(Clone, Debug)]
 pub struct ViewStatus {
@@ -395,6 +406,15 @@ impl Engine {
                 view.counters.fail(failed);
             }
         });
+    }
+
+    /// What is counted of a stream.
+    #[must_use]
+    pub fn stream_status(&self, id: StreamId) -> Option<StreamStatus> {
+        self.inner.sequencer.with(|ordered| {
+            let tail = ordered.tails.get(&id)?;
+            Some(StreamStatus { flushed: tail.flushed(), rows: tail.rows(), bytes: tail.bytes() })
+        })
     }
 
     /// What is counted of a view.

@@ -40,7 +40,7 @@ mod workers;
 
 pub use backfill::{Backfill, Step};
 pub use config::EngineConfig;
-pub use engine::{CatalogFlush, Engine, EngineStatus, Flushed, Ingest, Ingested, ViewFlush, ViewStatus};
+pub use engine::{CatalogFlush, Engine, EngineStatus, Flushed, Ingest, Ingested, StreamStatus, ViewFlush, ViewStatus};
 pub use error::EngineError;
 pub use program::{Computed, Failed, Keys, Planner, Prepared, Program};
 pub use recovery::Recovered;

@@ -19,6 +19,7 @@ pub(crate) struct Tail {
     flushed: Epoch,
     batches: VecDeque<(Epoch, EventBatch, Arc<Ticket>)>,
     rows: usize,
+    bytes: usize,
 }
 
 /// The events to flush: exactly those of `(after, upto]`.
@@ -45,10 +46,15 @@ impl Tail {
         self.rows
     }
 
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     pub(crate) fn push(&mut self, epoch: Epoch, batch: EventBatch, ticket: Arc<Ticket>) {
         let last = self.batches.back().map_or(self.flushed, |(last, ..)| *last);
         assert!(epoch > self.flushed && epoch >= last, "invariant 1: {epoch} after {last}, flushed {}", self.flushed);
         self.rows += batch.len();
+        self.bytes += batch.size_bytes();
         self.batches.push_back((epoch, batch, ticket));
     }
 
@@ -92,6 +98,7 @@ impl Tail {
         while self.batches.front().is_some_and(|(epoch, ..)| *epoch <= upto) {
             if let Some((_, batch, _)) = self.batches.pop_front() {
                 self.rows -= batch.len();
+                self.bytes -= batch.size_bytes();
             }
         }
     }

@@ -8,6 +8,7 @@ use streamgauge_engine::EngineError;
 use streamgauge_schemas::Epoch;
 
 use crate::history::HistoryError;
+use crate::memory::MemoryOf;
 use crate::views::ViewError;
 
 /// Whose fault an error is, with a stable code for the caller's own and for bounds.
@@ -41,7 +42,10 @@ pub enum QueryError {
         statement: String,
     },
     /// A setting that is not ours to change.
-    #[error("{name} cannot be set; the settings are streamgauge.epoch and streamgauge.partial")]
+    #[error(
+        "{name} cannot be set; the settings are streamgauge.epoch, streamgauge.partial and streamgauge.pushdown, and to lower bounds \
+         statement_timeout, streamgauge.memory_bytes_max and streamgauge.rows_max"
+    )]
     UnknownSetting {
         /// The name as given.
         name: String,
@@ -115,13 +119,34 @@ pub enum QueryError {
         reason: String,
     },
     /// It took too long.
-    #[error("the question took longer than {0:?}, the bound; ask for less, or over a coarser rollup")]
-    Time(Duration),
+    #[error("the question took longer than {max:?}, {}", raise(*own, "statement_timeout", "query_timeout"))]
+    Time {
+        /// The bound.
+        max: Duration,
+        /// Whether it was asked with it.
+        own: bool,
+    },
     /// It needed too much memory.
-    #[error("the question needs more memory than {bytes_max} bytes, the bound for all that run; group or sort less")]
+    #[error("the question needs more memory than {bytes_max} bytes, {}", memory(*of))]
     Memory {
         /// The bound.
         bytes_max: usize,
+        /// Whose it is.
+        of: MemoryOf,
+    },
+    /// Its answer has too many rows.
+    #[error("the answer has more than {max} rows, {}", raise(*own, "streamgauge.rows_max", "query_rows_max"))]
+    Rows {
+        /// The bound.
+        max: usize,
+        /// Whether it was asked with it.
+        own: bool,
+    },
+    /// Somebody ended it.
+    #[error("question {id} was cancelled")]
+    Cancelled {
+        /// Its number in `system.queries`.
+        id: u64,
     },
     /// It would answer too many points.
     #[error("the answer has more than {max} points, the bound; choose a coarser granularity or a shorter range")]
@@ -149,9 +174,33 @@ pub enum QueryError {
         /// The bound.
         max: usize,
     },
+    /// It is more than a sheet of Excel holds.
+    #[error("{reason}")]
+    Sheet {
+        /// What it has, what a sheet holds, and what to do.
+        reason: String,
+    },
+    /// A sheet is made on disk, and the disk failed.
+    #[error("the folder for temporary files, {folder}, failed: {reason}; make room there, or ask for parquet or csv")]
+    SheetDisk {
+        /// The folder.
+        folder: String,
+        /// Why.
+        reason: String,
+    },
     /// Too many questions at a time.
-    #[error("{running} questions run, as many as may; retry in a moment")]
+    #[error("{running} questions run, as many as may; retry in a moment, or raise queries_max")]
     Busy {
+        /// The bound.
+        running: usize,
+    },
+    /// Too many questions of one user at a time.
+    #[error(
+        "{running} questions of user {user:?} run, as many as one user's may; retry in a moment, or raise user_queries_max"
+    )]
+    UserBusy {
+        /// Who asks.
+        user: String,
         /// The bound.
         running: usize,
     },
@@ -199,13 +248,17 @@ impl QueryError {
             QueryError::ViewGone { .. } => ErrorKind::Caller { code: "view_dropped" },
             QueryError::UnknownMetric { .. } => ErrorKind::Caller { code: "metric_unknown" },
             QueryError::Parameter { .. } => ErrorKind::Caller { code: "parameter_invalid" },
-            QueryError::Time(_) => ErrorKind::Limit { code: "query_time_exceeded" },
+            QueryError::Time { .. } => ErrorKind::Limit { code: "query_time_exceeded" },
+            QueryError::Rows { .. } => ErrorKind::Limit { code: "query_rows_exceeded" },
+            QueryError::Cancelled { .. } => ErrorKind::Limit { code: "query_cancelled" },
             QueryError::Memory { .. } => ErrorKind::Limit { code: "query_memory_exceeded" },
             QueryError::Points { .. } => ErrorKind::Limit { code: "points_exceeded" },
             QueryError::Series { .. } => ErrorKind::Limit { code: "series_exceeded" },
             QueryError::Groups { .. } => ErrorKind::Limit { code: "groups_exceeded" },
             QueryError::FollowedBytes { .. } => ErrorKind::Limit { code: "rows_exceeded" },
-            QueryError::Busy { .. } => ErrorKind::Limit { code: "queries_busy" },
+            QueryError::Busy { .. } | QueryError::UserBusy { .. } => ErrorKind::Limit { code: "queries_busy" },
+            QueryError::Sheet { .. } => ErrorKind::Limit { code: "sheet_exceeded" },
+            QueryError::SheetDisk { .. } => ErrorKind::Limit { code: "sheet_disk" },
             QueryError::EpochNotReached { .. } => ErrorKind::Limit { code: "epoch_not_reached" },
             QueryError::Lagged => ErrorKind::Limit { code: "live_lagged" },
             QueryError::History(_) | QueryError::Engine(_) => ErrorKind::Upstream,
@@ -218,6 +271,8 @@ impl QueryError {
     pub fn is_retryable(&self) -> bool {
         match self {
             QueryError::Busy { .. }
+            | QueryError::UserBusy { .. }
+            | QueryError::SheetDisk { .. }
             | QueryError::EpochNotReached { .. }
             | QueryError::Backfilling { .. }
             | QueryError::Lagged
@@ -238,17 +293,21 @@ impl QueryError {
             return ours;
         }
         let message = || error.find_root().strip_backtrace();
+        let place = place(&error);
         match error.find_root() {
-            DataFusionError::ResourcesExhausted(_) => QueryError::Memory { bytes_max: memory_bytes_max },
+            DataFusionError::ResourcesExhausted(_) => {
+                QueryError::Memory { bytes_max: memory_bytes_max, of: MemoryOf::All }
+            }
             DataFusionError::Plan(text)
             | DataFusionError::NotImplemented(text)
-            | DataFusionError::Configuration(text) => QueryError::Sql { message: without_backtrace(text) },
-            DataFusionError::SQL(..) | DataFusionError::SchemaError(..) | DataFusionError::Collection(_) => {
-                QueryError::Sql { message: message() }
-            }
-            DataFusionError::Diagnostic(..) => QueryError::Sql { message: message() },
+            | DataFusionError::Configuration(text) => QueryError::Sql { message: without_backtrace(text) + &place },
+            DataFusionError::SQL(..)
+            | DataFusionError::SchemaError(..)
+            | DataFusionError::Collection(_)
+            | DataFusionError::Diagnostic(..) => QueryError::Sql { message: message() + &place },
             DataFusionError::Execution(text) => QueryError::Evaluation { message: without_backtrace(text) },
             DataFusionError::ArrowError(arrow, _) => QueryError::Evaluation { message: arrow.to_string() },
+            DataFusionError::External(cause) if is_of_pattern(&error) => QueryError::Sql { message: cause.to_string() },
             _ => QueryError::Bug(Arc::new(error)),
         }
     }
@@ -263,6 +322,38 @@ impl From<QueryError> for DataFusionError {
 impl From<HistoryError> for DataFusionError {
     fn from(error: HistoryError) -> Self {
         DataFusionError::External(Box::new(error))
+    }
+}
+
+/// How a bound is raised: `own` by who asks, `setting` by who runs the program.
+fn raise(own: bool, name: &str, setting: &str) -> String {
+    match own {
+        true => format!("to which {name} was set; set it higher, or to 0"),
+        false => format!("the bound; ask for less, or over a coarser rollup, or raise {setting}"),
+    }
+}
+
+fn memory(of: MemoryOf) -> &'static str {
+    match of {
+        MemoryOf::Question => "to which streamgauge.memory_bytes_max was set; set it higher, or to 0",
+        MemoryOf::User => {
+            "the bound for all that run of one user; group or sort less, or raise user_query_memory_bytes_max"
+        }
+        MemoryOf::All => "the bound for all that run; group or sort less, or raise query_memory_bytes_max",
+    }
+}
+
+/// Where in the statement an error is, as the parser says it; nothing if that is not known.
+fn place(error: &DataFusionError) -> String {
+    let span = error.diagnostic().and_then(|diagnostic| diagnostic.span);
+    span.map(|span| format!(" at Line: {}, Column: {}", span.start.line, span.start.column)).unwrap_or_default()
+}
+
+/// Whether an error is that of a regular expression, which has no kind of its own.
+fn is_of_pattern(error: &DataFusionError) -> bool {
+    match error {
+        DataFusionError::Context(context, inner) => context == "Invalid regex" || is_of_pattern(inner),
+        _ => false,
     }
 }
 

@@ -1,30 +1,46 @@
-//! Answers as bytes: JSON, NDJSON, CSV and Arrow.
+//! Answers as bytes: JSON, NDJSON, CSV, Arrow, Parquet and XLSX.
 //!
-//! A JSON answer is whole and bounded, so that it can say how many rows it has and whether some were cut off. The
-//! others stream; their first batch is awaited, so that a question that fails at once fails before its answer begins.
+//! A JSON answer is whole and bounded, so that it can say how many rows it has and whether some were cut off; an XLSX
+//! answer is whole, as it is made on disk first. The others stream, and are written apart from the threads that serve
+//! the network. Their first bytes are awaited, so that a question that fails at once fails before its answer begins.
 //!
-//! Times are written in RFC 3339 with `Z`, also those without a zone, which are UTC; maps as objects; numbers that are
-//! not finite as null.
+//! # Failure
+//!
+//! An answer that fails later ends with an error and without its end: an Arrow stream lacks its mark, Parquet its footer,
+//! and whoever sends lines must break the connection off.
+//!
+//! # Values
+//!
+//! Each value can be told from each other in every format, as far as the format can hold it. In text, times are written
+//! in RFC 3339 with `Z`, also those without a zone, which are UTC; maps as objects of JSON; numbers that are not finite
+//! as `NaN`, `Infinity` and `-Infinity`.
+//!
+//! # Layout
+//!
+//! - `json`, `csv`, `arrow`, `parquet`, `xlsx`: a file a format.
+
+mod arrow;
+mod csv;
+mod json;
+mod parquet;
+mod xlsx;
 
 use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Instant;
 
-use arrow::array::{Array, ArrayRef, RecordBatch, StringBuilder};
-use arrow::csv::WriterBuilder as CsvBuilder;
-use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
-use arrow::error::ArrowError;
-use arrow::ipc::writer::StreamWriter;
-use arrow::json::writer::{EncoderOptions, NullableEncoder};
-use arrow::json::writer::{LineDelimited, WriterBuilder as JsonBuilder, make_encoder};
+use ::arrow::array::{ArrayRef, RecordBatch};
+use ::arrow::datatypes::{DataType, Field, Schema};
+use ::arrow::error::ArrowError;
 use bytes::Bytes;
+use datafusion::error::DataFusionError;
 use futures::stream::{self, BoxStream};
-use futures::{Stream, StreamExt};
-use serde_json::json;
+use futures::{StreamExt, TryStreamExt};
 
 use crate::error::QueryError;
-use crate::options::Partial;
 use crate::session::QueryStream;
+pub use json::{columns_json, json_answer, partial_json};
+pub(crate) use json::{json_rows, json_texts};
 
 /// The form of an answer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -38,9 +54,30 @@ pub enum Format {
     Csv,
     /// An Arrow IPC stream.
     Arrow,
+    /// A Parquet file.
+    Parquet,
+    /// A sheet of Excel.
+    Xlsx,
 }
 
 impl Format {
+    /// Every format.
+    pub const ALL: [Format; 6] =
+        [Format::Json, Format::Ndjson, Format::Csv, Format::Arrow, Format::Parquet, Format::Xlsx];
+
+    /// The name that asks for it, which is also the usual ending of a file's name.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Format::Json => "json",
+            Format::Ndjson => "ndjson",
+            Format::Csv => "csv",
+            Format::Arrow => "arrow",
+            Format::Parquet => "parquet",
+            Format::Xlsx => "xlsx",
+        }
+    }
+
     /// The media type.
     #[must_use]
     pub fn content_type(self) -> &'static str {
@@ -49,6 +86,8 @@ impl Format {
             Format::Ndjson => "application/x-ndjson",
             Format::Csv => "text/csv; charset=utf-8",
             Format::Arrow => "application/vnd.apache.arrow.stream",
+            Format::Parquet => "application/vnd.apache.parquet",
+            Format::Xlsx => "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet",
         }
     }
 }
@@ -57,16 +96,10 @@ impl FromStr for Format {
     type Err = QueryError;
 
     fn from_str(text: &str) -> Result<Self, QueryError> {
-        match text {
-            "json" => Ok(Format::Json),
-            "ndjson" => Ok(Format::Ndjson),
-            "csv" => Ok(Format::Csv),
-            "arrow" => Ok(Format::Arrow),
-            other => {
-                let reason = format!("{other:?} is none of json, ndjson, csv, arrow");
-                Err(QueryError::Parameter { parameter: "format", reason })
-            }
-        }
+        Format::ALL.into_iter().find(|format| format.name() == text).ok_or_else(|| {
+            let reason = format!("{text:?} is none of {}", Format::ALL.map(Format::name).join(", "));
+            QueryError::Parameter { parameter: "format", reason }
+        })
     }
 }
 
@@ -76,80 +109,84 @@ pub type Body = BoxStream<'static, Result<Bytes, QueryError>>;
 /// The answer in `format`; `started` is when the question came.
 ///
 /// # Errors
-/// What keeps the first bytes from being made; later errors are items of the body.
+/// What keeps the first bytes from being made; later errors are the last item of the body.
 pub async fn body(answer: QueryStream, format: Format, started: Instant) -> Result<Body, QueryError> {
     match format {
         Format::Json => {
             let whole = json_answer(answer, started).await?;
             Ok(stream::once(async move { Ok(whole) }).boxed())
         }
-        Format::Ndjson => streamed(answer, None, ndjson).await,
+        Format::Ndjson => streamed(answer, json::Ndjson).await,
         Format::Csv => {
-            let header = csv(&RecordBatch::new_empty(answer.schema.clone()), true)?;
-            streamed(answer, Some(header), |batch| csv(batch, false)).await
+            let csv = csv::Csv::new(&answer.schema);
+            streamed(answer, csv).await
         }
-        Format::Arrow => arrow_stream(answer).await,
+        Format::Arrow => {
+            let arrow = arrow::Arrow::new(&answer.schema)?;
+            streamed(answer, arrow).await
+        }
+        Format::Parquet => {
+            let parquet = parquet::Parquet::new(&answer.schema, answer.epoch)?;
+            streamed(answer, parquet).await
+        }
+        Format::Xlsx => xlsx::body(answer).await,
     }
 }
 
-/// The whole answer as one JSON object, its rows bounded.
-///
-/// # Errors
-/// Any [`QueryError`] of any row.
-pub async fn json_answer(mut answer: QueryStream, started: Instant) -> Result<Bytes, QueryError> {
-    let limits = answer.limits().clone();
-    let mut out = format!("{{\"columns\":{},\"rows\":[", columns_json(&answer.schema)).into_bytes();
-    let (mut rows, mut truncated) = (0, false);
-    'batches: while let Some(batch) = answer.next().await {
-        let batch = with_zones(&batch?).map_err(|error| unwritable(&error))?;
-        let (schema, options) = (batch.schema(), EncoderOptions::default().with_explicit_nulls(true));
-        let mut encoders = encoders(&schema, &batch, &options).map_err(|error| unwritable(&error))?;
-        for row in 0..batch.num_rows() {
-            if rows >= limits.json_rows_max || out.len() >= limits.json_bytes_max {
-                truncated = true;
-                break 'batches;
+/// A format that is written batch by batch.
+trait Encode: Send + Sized + 'static {
+    /// The bytes that are complete with this batch; there may be none.
+    fn batch(&mut self, batch: &RecordBatch) -> Result<Bytes, QueryError>;
+
+    /// What follows the last batch.
+    fn end(self) -> Result<Bytes, QueryError>;
+}
+
+/// An answer on its way.
+struct Streamed<E> {
+    answer: QueryStream,
+    encoder: E,
+}
+
+impl<E: Encode> Streamed<E> {
+    /// The next bytes, and what comes after them, if anything does.
+    async fn next(self) -> Result<(Bytes, Option<Self>), QueryError> {
+        let Streamed { mut answer, mut encoder } = self;
+        loop {
+            let batch = answer.next().await.transpose()?;
+            let (bytes, going_on) = apart(move || match batch {
+                Some(batch) => Ok((encoder.batch(&batch)?, Some(encoder))),
+                None => Ok((encoder.end()?, None)),
+            })
+            .await?;
+            match going_on {
+                None => return Ok((bytes, None)),
+                Some(encoder) if !bytes.is_empty() => return Ok((bytes, Some(Streamed { answer, encoder }))),
+                Some(back) => encoder = back,
             }
-            if rows > 0 {
-                out.push(b',');
-            }
-            write_row(&mut encoders, row, &mut out);
-            rows += 1;
         }
     }
-    let (epoch, elapsed) = (answer.epoch, started.elapsed().as_micros() as f64 / 1_000.0);
-    let partial = answer.partial.as_ref().map(|partial| format!(",\"partial\":{}", partial_json(partial)));
-    let (partial, end) = (partial.unwrap_or_default(), format!("\"elapsed_ms\":{elapsed},\"truncated\":{truncated}"));
-    out.extend_from_slice(format!("],\"row_count\":{rows},\"epoch\":{epoch},{end}{partial}}}").as_bytes());
-    Ok(out.into())
 }
 
-/// The names and types of columns, in JSON.
-#[must_use]
-pub fn columns_json(schema: &Schema) -> serde_json::Value {
-    let column = |field: &Arc<Field>| json!({"name": field.name(), "type": type_name(field.data_type())});
-    schema.fields().iter().map(column).collect()
+/// Streams an answer; its first bytes are awaited, and nothing follows an error.
+async fn streamed(answer: QueryStream, encoder: impl Encode) -> Result<Body, QueryError> {
+    let (first, rest) = Streamed { answer, encoder }.next().await?;
+    let rest = stream::try_unfold(rest, |rest| async {
+        match rest {
+            Some(rest) => rest.next().await.map(Some),
+            None => Ok(None),
+        }
+    });
+    let bytes = stream::once(async { Ok(first) }).chain(rest);
+    Ok(bytes.try_filter(|bytes| std::future::ready(!bytes.is_empty())).boxed())
 }
 
-/// The rows of a batch, each as an array in JSON.
-///
-/// # Errors
-/// [`ArrowError`] for a value that has no form in JSON.
-pub(crate) fn json_rows(batch: &RecordBatch) -> Result<Vec<String>, ArrowError> {
-    let batch = with_zones(batch)?;
-    let (schema, options) = (batch.schema(), EncoderOptions::default().with_explicit_nulls(true));
-    let mut encoders = encoders(&schema, &batch, &options)?;
-    let text = |row: usize| {
-        let mut out = Vec::new();
-        write_row(&mut encoders, row, &mut out);
-        String::from_utf8(out).expect("JSON is text")
-    };
-    Ok((0..batch.num_rows()).map(text).collect())
-}
-
-/// What an answer lacks, in JSON.
-#[must_use]
-pub fn partial_json(partial: &Partial) -> serde_json::Value {
-    json!({"missing": partial.missing(), "epoch": partial.upto})
+/// Does work that takes a processor or a disk for a while, on a thread that serves nobody else.
+async fn apart<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, QueryError> + Send + 'static,
+) -> Result<T, QueryError> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.map_err(|error| QueryError::Bug(Arc::new(DataFusionError::ExecutionJoin(Box::new(error)))))?
 }
 
 /// The name of a type in SQL.
@@ -181,110 +218,41 @@ pub fn type_name(kind: &DataType) -> &'static str {
     }
 }
 
-/// Streams the rows, each batch written by `write`; the first is awaited.
-async fn streamed(
-    mut answer: QueryStream,
-    header: Option<Bytes>,
-    write: impl Fn(&RecordBatch) -> Result<Bytes, QueryError> + Send + 'static,
-) -> Result<Body, QueryError> {
-    let first = answer.next().await.transpose()?;
-    let first = first.map(|batch| write(&batch)).transpose()?;
-    let rest = answer.map(move |batch| write(&batch?));
-    Ok(stream::iter(header.into_iter().chain(first)).map(Ok).chain(rest).filter(not_empty).boxed())
-}
-
-fn not_empty(bytes: &Result<Bytes, QueryError>) -> std::future::Ready<bool> {
-    std::future::ready(!matches!(bytes, Ok(bytes) if bytes.is_empty()))
-}
-
-fn ndjson(batch: &RecordBatch) -> Result<Bytes, QueryError> {
-    let write = || -> Result<Vec<u8>, ArrowError> {
-        let builder = JsonBuilder::new().with_explicit_nulls(true);
-        let mut writer = builder.build::<_, LineDelimited>(Vec::new());
-        writer.write(&with_zones(batch)?)?;
-        writer.finish()?;
-        Ok(writer.into_inner())
-    };
-    write().map(Bytes::from).map_err(|error| unwritable(&error))
-}
-
-fn csv(batch: &RecordBatch, header: bool) -> Result<Bytes, QueryError> {
-    let write = || -> Result<Vec<u8>, ArrowError> {
-        let mut out = Vec::new();
-        let mut writer = CsvBuilder::new().with_header(header).build(&mut out);
-        writer.write(&flat(&with_zones(batch)?)?)?;
-        drop(writer);
-        Ok(out)
-    };
-    write().map(Bytes::from).map_err(|error| unwritable(&error))
-}
-
-/// The schema comes first, also of an answer without rows.
-async fn arrow_stream(mut answer: QueryStream) -> Result<Body, QueryError> {
-    let first = answer.next().await.transpose()?;
-    let mut writer = StreamWriter::try_new(Vec::new(), &answer.schema).map_err(|error| unwritable(&error))?;
-    let mut write = move |batch: Option<RecordBatch>| -> Result<Bytes, QueryError> {
-        let written = match batch {
-            Some(batch) => writer.write(&batch),
-            None => writer.finish(),
-        };
-        written.map_err(|error| unwritable(&error))?;
-        Ok(Bytes::from(std::mem::take(writer.get_mut())))
-    };
-    let batches = stream::iter(first).map(Ok).chain(answer).map(|batch| batch.map(Some));
-    let ended = stream::once(async { Ok(None) });
-    let body = until_error(batches.chain(ended).map(move |batch| write(batch?)));
-    Ok(body.filter(not_empty).boxed())
-}
-
-/// Nothing follows an error, so that an answer cut short does not look whole.
-fn until_error(
-    body: impl Stream<Item = Result<Bytes, QueryError>> + Send,
-) -> impl Stream<Item = Result<Bytes, QueryError>> + Send {
-    body.scan(false, |failed, item| {
-        let passed = (!*failed).then(|| {
-            *failed = item.is_err();
-            item
-        });
-        std::future::ready(passed)
-    })
+/// The text of a number that is not finite.
+fn not_finite(value: f64) -> Option<&'static str> {
+    match value {
+        value if value.is_nan() => Some("NaN"),
+        f64::INFINITY => Some("Infinity"),
+        f64::NEG_INFINITY => Some("-Infinity"),
+        _ => None,
+    }
 }
 
 /// Times without a zone are in UTC.
 fn with_zones(batch: &RecordBatch) -> Result<RecordBatch, ArrowError> {
-    let zoned = |kind: &DataType| match kind {
+    change_columns(batch, zoned, |column, kind| ::arrow::compute::cast(column, kind))
+}
+
+/// The type with zones, also of times within others, if it has times without one.
+fn zoned(kind: &DataType) -> Option<DataType> {
+    let within =
+        |field: &Arc<Field>| zoned(field.data_type()).map(|kind| Arc::new(field.as_ref().clone().with_data_type(kind)));
+    match kind {
         DataType::Timestamp(unit, None) => Some(DataType::Timestamp(*unit, Some("UTC".into()))),
+        DataType::List(item) => within(item).map(DataType::List),
+        DataType::LargeList(item) => within(item).map(DataType::LargeList),
+        DataType::Map(entries, is_sorted) => within(entries).map(|entries| DataType::Map(entries, *is_sorted)),
+        DataType::Struct(fields) if fields.iter().any(|field| zoned(field.data_type()).is_some()) => {
+            Some(DataType::Struct(fields.iter().map(|field| within(field).unwrap_or_else(|| field.clone())).collect()))
+        }
         _ => None,
-    };
-    change_columns(batch, zoned, |column, kind| arrow::compute::cast(column, kind))
+    }
 }
 
 /// Nested values as JSON text.
 fn flat(batch: &RecordBatch) -> Result<RecordBatch, ArrowError> {
     let text = |kind: &DataType| (kind.is_nested()).then_some(DataType::Utf8);
     change_columns(batch, text, |column, _| json_texts(column))
-}
-
-/// The values of a column, each as the text of its JSON.
-///
-/// # Errors
-/// [`ArrowError`] for a value that has no form in JSON.
-pub(crate) fn json_texts(column: &ArrayRef) -> Result<ArrayRef, ArrowError> {
-    let field = Arc::new(Field::new("value", column.data_type().clone(), true));
-    let options = EncoderOptions::default().with_explicit_nulls(true);
-    let mut encoder = make_encoder(&field, column, &options)?;
-    let mut texts = StringBuilder::new();
-    let mut json = Vec::new();
-    for row in 0..column.len() {
-        if encoder.is_null(row) {
-            texts.append_null();
-        } else {
-            json.clear();
-            encoder.encode(row, &mut json);
-            texts.append_value(String::from_utf8_lossy(&json));
-        }
-    }
-    Ok(Arc::new(texts.finish()))
 }
 
 /// Changes the columns for whose type `other` names another.
@@ -314,32 +282,8 @@ fn change_columns(
     RecordBatch::try_new(Arc::new(Schema::new(fields)), columns)
 }
 
-fn encoders<'a>(
-    schema: &'a SchemaRef,
-    batch: &'a RecordBatch,
-    options: &'a EncoderOptions,
-) -> Result<Vec<NullableEncoder<'a>>, ArrowError> {
-    let columns = schema.fields().iter().zip(batch.columns());
-    columns.map(|(field, column)| make_encoder(field, column, options)).collect()
-}
-
-fn write_row(encoders: &mut [NullableEncoder<'_>], row: usize, out: &mut Vec<u8>) {
-    out.push(b'[');
-    for (place, encoder) in encoders.iter_mut().enumerate() {
-        if place > 0 {
-            out.push(b',');
-        }
-        if encoder.is_null(row) {
-            out.extend_from_slice(b"null");
-        } else {
-            encoder.encode(row, out);
-        }
-    }
-    out.push(b']');
-}
-
 /// A value that the format has no form for, such as a map whose keys are not texts.
-fn unwritable(error: &ArrowError) -> QueryError {
+fn unwritable(error: &dyn std::fmt::Display) -> QueryError {
     QueryError::Evaluation { message: format!("a value cannot be written in this format: {error}") }
 }
 

@@ -8,6 +8,7 @@
 
 use std::error::Error;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use arrow::array::{Array, ArrayRef, AsArray, MapArray, RecordBatch, RecordBatchOptions, StructArray};
@@ -23,6 +24,17 @@ use tokio::time::Instant;
 /// A stream of rows from ClickHouse.
 pub type HistoryStream = BoxStream<'static, Result<RecordBatch, HistoryError>>;
 
+/// A table that is sent along with a query.
+#[derive(Clone, Debug)]
+pub struct ExternalTable {
+    /// Its name in the query.
+    pub name: String,
+    /// Its columns in ClickHouse's SQL, such as `ts DateTime64(6, 'UTC'), x Nullable(Int64)`.
+    pub structure: String,
+    /// Its rows, at least one batch, with columns of these names.
+    pub batches: Vec<RecordBatch>,
+}
+
 /// Reads from ClickHouse.
 #[async_trait]
 pub trait History: Send + Sync + 'static {
@@ -31,6 +43,9 @@ pub trait History: Send + Sync + 'static {
     /// Texts come as `Utf8`, also those of `LowCardinality`; `Map` as an Arrow map; `DateTime64(6, 'UTC')` as a
     /// timestamp in µs; `UInt128` as sixteen bytes, lowest first. Dropping the stream ends the query in ClickHouse.
     async fn query(&self, sql: &str) -> Result<HistoryStream, HistoryError>;
+
+    /// As [`query`](Self::query), with tables of ours that the query may name.
+    async fn query_with(&self, sql: &str, tables: Vec<ExternalTable>) -> Result<HistoryStream, HistoryError>;
 
     /// Whether ClickHouse answers; says so within about a second.
     async fn available(&self) -> Result<(), HistoryError>;
@@ -46,7 +61,14 @@ const SILENCES_MAX: u32 = 3;
 
 /// The reads of one question that wait for ClickHouse now; clones share them.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Waits(Arc<watch::Sender<Waiting>>);
+pub(crate) struct Waits(Arc<Reads>);
+
+#[derive(Debug, Default)]
+struct Reads {
+    waiting: watch::Sender<Waiting>,
+    /// Bytes that came.
+    bytes: AtomicU64,
+}
 
 #[derive(Clone, Copy, Debug, Default)]
 struct Waiting {
@@ -60,14 +82,14 @@ struct Wait<'a>(&'a Waits);
 
 impl Waits {
     fn begin(&self, upto: Epoch) -> Wait<'_> {
-        self.0.send_modify(|waiting| *waiting = Waiting { reads: waiting.reads + 1, upto });
+        self.0.waiting.send_modify(|waiting| *waiting = Waiting { reads: waiting.reads + 1, upto });
         Wait(self)
     }
 
     /// Returns as soon as, at `at` or later, a read waits: ClickHouse has not sent everything within `time`.
     pub(crate) async fn late(&self, at: Instant, time: Duration) -> HistoryError {
         tokio::time::sleep_until(at).await;
-        let mut changes = self.0.subscribe();
+        let mut changes = self.0.waiting.subscribe();
         let waiting = changes.wait_for(|waiting| waiting.reads > 0).await;
         let waiting = *waiting.expect("the sender is part of what waits here");
         HistoryError::late(time).up_to(waiting.upto)
@@ -75,14 +97,24 @@ impl Waits {
 
     /// The error of a question whose `time` is over, if it waits for ClickHouse.
     pub(crate) fn overdue(&self, time: Duration) -> Option<HistoryError> {
-        let waiting = *self.0.borrow();
+        let waiting = *self.0.waiting.borrow();
         (waiting.reads > 0).then(|| HistoryError::late(time).up_to(waiting.upto))
+    }
+
+    /// The bytes that came from ClickHouse, unpacked.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.0.bytes.load(Ordering::Relaxed)
+    }
+
+    fn came(&self, batch: &RecordBatch) {
+        let bytes = batch.columns().iter().filter_map(|column| column.to_data().get_slice_memory_size().ok());
+        self.0.bytes.fetch_add(bytes.sum::<usize>() as u64, Ordering::Relaxed);
     }
 }
 
 impl Drop for Wait<'_> {
     fn drop(&mut self) {
-        self.0.0.send_modify(|waiting| waiting.reads -= 1);
+        self.0.0.waiting.send_modify(|waiting| waiting.reads -= 1);
     }
 }
 
@@ -93,9 +125,24 @@ pub(crate) async fn read(
     upto: Epoch,
     waits: Waits,
 ) -> Result<HistoryStream, HistoryError> {
+    read_with(history, sql, Vec::new(), upto, waits).await
+}
+
+/// As [`read`], with `tables` of ours.
+pub(crate) async fn read_with(
+    history: Arc<dyn History>,
+    sql: String,
+    tables: Vec<ExternalTable>,
+    upto: Epoch,
+    waits: Waits,
+) -> Result<HistoryStream, HistoryError> {
     let batches = {
         let _wait = waits.begin(upto);
-        watched(history.as_ref(), history.query(&sql)).await.and_then(|answer| answer)
+        let query = match tables.is_empty() {
+            true => history.query(&sql),
+            false => history.query_with(&sql, tables),
+        };
+        watched(history.as_ref(), query).await.and_then(|answer| answer)
     };
     let batches = batches.map_err(|error| error.up_to(upto))?;
     let rest = stream::unfold(Some(batches), move |batches| {
@@ -105,7 +152,10 @@ pub(crate) async fn read(
             let _wait = waits.begin(upto);
             match watched(history.as_ref(), batches.next()).await {
                 Ok(None) => None,
-                Ok(Some(Ok(batch))) => Some((Ok(batch), Some(batches))),
+                Ok(Some(Ok(batch))) => {
+                    waits.came(&batch);
+                    Some((Ok(batch), Some(batches)))
+                }
                 Ok(Some(Err(error))) | Err(error) => Some((Err(error.up_to(upto)), None)),
             }
         }

@@ -9,7 +9,7 @@
 //! # Layout
 //!
 //! - [`history`]: the interface to ClickHouse.
-//! - [`options`]: how a question is asked; `question`: the text of a SQL request; `wait`: until an epoch is visible.
+//! - [`asker`]: who asks; [`options`]: how a question is asked; `question`: the text of a SQL request; `wait`: until an epoch is visible.
 //! - `depth`: how deep a text nests.
 //! - `clickhouse`: names, literals and settings in ClickHouse's SQL.
 //! - `predicate`: filters, for ClickHouse and for memory.
@@ -18,15 +18,20 @@
 //! - `tables`: streams and views as tables of DataFusion.
 //! - [`views`]: from the statement of a view to its program.
 //! - `combine`: coarser questions over a view.
+//! - `pushdown`: parts of a plan that ClickHouse computes.
 //! - `threads`, `yielding`: where questions are computed, and how they can be ended.
+//! - `turns`: how many run at a time; [`memory`]: what they share; `activity`: those that run, and that ran.
 //! - [`session`]: one SQL statement from text to batches.
-//! - [`mod@format`]: batches as JSON, NDJSON, CSV and Arrow.
+//! - [`mod@format`]: batches as JSON, NDJSON, CSV, Arrow, Parquet and XLSX.
 //! - [`series`]: the series of a metric at a granularity.
 //! - [`live`]: following such series, and views.
 //! - [`metrics`]: which metrics and dimensions there are.
+//! - [`system`]: tables about the program itself.
 //! - [`postgres`]: what clients made for PostgreSQL expect: its catalogues, functions and forms of SQL.
 //! - [`limits`], [`error`].
 
+mod activity;
+pub mod asker;
 mod capture;
 mod clickhouse;
 mod combine;
@@ -37,25 +42,31 @@ mod groups;
 pub mod history;
 pub mod limits;
 pub mod live;
+pub mod memory;
 pub mod metrics;
 pub mod options;
 pub mod postgres;
 mod predicate;
+mod pushdown;
 mod question;
 pub mod series;
 pub mod session;
+pub mod system;
 mod tables;
 mod threads;
+mod turns;
 pub mod views;
 mod wait;
 mod yielding;
 
+pub use asker::{Asker, OwnLimits};
 pub use error::{ErrorKind, QueryError};
 pub use format::Format;
-pub use history::{History, HistoryError};
+pub use history::{ExternalTable, History, HistoryError};
 pub use limits::QueryLimits;
 pub use live::view::{FollowView, LiveView, RowKey, ViewAnswer, ViewChange, ViewRow};
 pub use live::{Change, FollowQuery, LiveSeries};
+pub use memory::MemoryOf;
 pub use metrics::MetricDimensions;
 pub use options::{AskOptions, Partial};
 pub use question::Parameters;

@@ -11,6 +11,8 @@ pub struct AskOptions {
     pub min_epoch: Option<Epoch>,
     /// When ClickHouse is away or fails, an answer from memory alone is better than none; it says what it lacks.
     pub partial: bool,
+    /// ClickHouse only reads for it, and everything is computed here.
+    pub unpushed: bool,
 }
 
 /// What an answer lacks: the history, since ClickHouse was away or failed.

@@ -328,7 +328,7 @@ impl Operand {
 }
 
 impl Comparison {
-    fn of(operator: Operator) -> Option<Self> {
+    pub(crate) fn of(operator: Operator) -> Option<Self> {
         Some(match operator {
             Operator::Eq => Comparison::Equal,
             Operator::NotEq => Comparison::NotEqual,
@@ -340,7 +340,7 @@ impl Comparison {
         })
     }
 
-    fn flipped(self) -> Self {
+    pub(crate) fn flipped(self) -> Self {
         match self {
             Comparison::Less => Comparison::Greater,
             Comparison::LessOrEqual => Comparison::GreaterOrEqual,
@@ -350,7 +350,7 @@ impl Comparison {
         }
     }
 
-    fn sql(self) -> &'static str {
+    pub(crate) fn sql(self) -> &'static str {
         match self {
             Comparison::Equal => "=",
             Comparison::NotEqual => "<>",
@@ -443,13 +443,19 @@ fn compare_nanos(left: &Expr, comparison: Comparison, right: &Expr, schema: &Sch
     if kind != timestamp_type() || !to_nanos {
         return None;
     }
+    let (comparison, micros) = micros_bound(comparison, *nanos)?;
+    Some(Predicate::Compare(operand, comparison, time(micros)?))
+}
+
+/// The comparison of a time in microseconds that means the same as one of its nanoseconds with a bound.
+pub(crate) fn micros_bound(comparison: Comparison, nanos: i64) -> Option<(Comparison, i64)> {
     let comparison = match (comparison, nanos.rem_euclid(1_000)) {
         (same, 0) => same,
         (Comparison::Less | Comparison::LessOrEqual, _) => Comparison::LessOrEqual,
         (Comparison::Greater | Comparison::GreaterOrEqual, _) => Comparison::Greater,
         (Comparison::Equal | Comparison::NotEqual, _) => return None,
     };
-    Some(Predicate::Compare(operand, comparison, time(nanos.div_euclid(1_000))?))
+    Some((comparison, nanos.div_euclid(1_000)))
 }
 
 /// `LIKE 'prefix%'`; other patterns are left alone, since their characters are counted differently.

@@ -3,6 +3,7 @@
 //! ```sql
 //! SET streamgauge.epoch = 1714521600000000;
 //! SET streamgauge.partial = true;
+//! SET streamgauge.pushdown = false;
 //! SELECT count(*) FROM metrics
 //! ```
 
@@ -15,18 +16,22 @@ use datafusion::sql::parser::{DFParserBuilder, Statement as SqlStatement};
 use datafusion::sql::sqlparser::ast::{Expr, ObjectName, Set, Statement as Ast, Value};
 use streamgauge_schemas::Epoch;
 
+use crate::asker::OwnLimits;
 use crate::error::QueryError;
 use crate::options::AskOptions;
 use crate::postgres::dialect;
 
 const EPOCH: &str = "streamgauge.epoch";
 const PARTIAL: &str = "streamgauge.partial";
+const PUSHDOWN: &str = "streamgauge.pushdown";
 
 /// A statement that only reads, and how it is asked.
 #[derive(Debug)]
 pub(crate) struct Question {
     pub(crate) statement: SqlStatement,
     pub(crate) options: AskOptions,
+    /// The bounds that its text sets.
+    pub(crate) limits: OwnLimits,
     pub(crate) parameters: Parameters,
     /// The names that PostgreSQL gives to its columns, as far as they have none of their own.
     pub(crate) names: Vec<Option<String>>,
@@ -95,11 +100,11 @@ impl Question {
         let fail = |error| QueryError::from_datafusion(error, 0); // reading a text takes none of the bounded memory
         let parser = DFParserBuilder::new(sql).with_recursion_limit(recursion_limit).build();
         let mut statements = parser.and_then(|mut parser| parser.parse_statements()).map_err(fail)?;
-        let mut options = options;
+        let (mut options, mut limits) = (options, OwnLimits::default());
         while let Some(SqlStatement::Statement(first)) = statements.front()
             && let Ast::Set(set) = first.as_ref()
         {
-            apply(set, &mut options)?;
+            apply(set, &mut options, &mut limits)?;
             statements.pop_front();
         }
         let message = match (statements.pop_front(), statements.len()) {
@@ -107,7 +112,8 @@ impl Question {
                 check_question(&statement)?;
                 let names = dialect::names(&statement);
                 dialect::adapt(&mut statement);
-                return Ok(Question { statement, options, parameters: Parameters::default(), names });
+                let parameters = Parameters::default();
+                return Ok(Question { statement, options, limits, parameters, names });
             }
             (Some(_), more) => {
                 format!("a text asks a single question, after its settings; this one goes on with {more} more")
@@ -143,7 +149,7 @@ pub(crate) fn not_a_question(statement: &impl ToString) -> QueryError {
     QueryError::NotAQuestion { statement: text.split_whitespace().next().unwrap_or_default().to_uppercase() }
 }
 
-fn apply(set: &Set, options: &mut AskOptions) -> Result<(), QueryError> {
+fn apply(set: &Set, options: &mut AskOptions, limits: &mut OwnLimits) -> Result<(), QueryError> {
     let (name, value) = match set {
         Set::SingleAssignment { variable, values, .. } if values.len() == 1 => (name(variable), word(&values[0])),
         other => return Err(QueryError::UnknownSetting { name: other.to_string() }),
@@ -160,7 +166,20 @@ fn apply(set: &Set, options: &mut AskOptions) -> Result<(), QueryError> {
         PARTIAL => {
             options.partial = value.to_lowercase().parse().map_err(|_| wrong(PARTIAL, "true or false"))?;
         }
-        _ => return Err(QueryError::UnknownSetting { name }),
+        PUSHDOWN => {
+            let pushed: bool = value.to_lowercase().parse().map_err(|_| wrong(PUSHDOWN, "true or false"))?;
+            options.unpushed = !pushed;
+        }
+        own => match limits.set(own, Some(&value)) {
+            None => return Err(QueryError::UnknownSetting { name }),
+            Some(Ok(())) => {}
+            Some(Err(expected)) => {
+                return Err(QueryError::Parameter {
+                    parameter: "SET",
+                    reason: format!("{name} must be set to {expected}, and {value} is not"),
+                });
+            }
+        },
     }
     Ok(())
 }
@@ -191,7 +210,7 @@ mod tests {
     use super::*;
 
     fn parse(sql: &str) -> Result<(String, Option<u64>, bool), QueryError> {
-        let options = AskOptions { min_epoch: Some(Epoch(7)), partial: false };
+        let options = AskOptions { min_epoch: Some(Epoch(7)), ..AskOptions::default() };
         let question = Question::parse(sql, options, 50)?;
         Ok((question.statement.to_string(), question.options.min_epoch.map(|epoch| epoch.0), question.options.partial))
     }
@@ -203,6 +222,7 @@ mod tests {
             ("SET streamgauge.epoch = 123; SELECT 1", 123, false),
             ("set StreamGauge.Epoch TO '123';;\n-- now\nSELECT 1;", 123, false),
             ("SET streamgauge.partial = true; SET streamgauge.epoch = 18446744073709551615; SELECT 1", u64::MAX, true),
+            ("SET statement_timeout = '5s'; SET streamgauge.rows_max TO 10; SELECT 1", 7, false),
             ("SET streamgauge.partial = TRUE; SET streamgauge.partial = 'false'; SELECT 1", 7, false),
             ("SET SESSION \"streamgauge\".\"partial\" = true; SELECT 1", 7, true),
         ] {
@@ -213,12 +233,17 @@ mod tests {
     #[test]
     fn other_texts_are_refused_with_what_would_be_taken() {
         for (sql, says) in [
-            ("SET datafusion.execution.batch_size = 1; SELECT 1", "streamgauge.epoch and streamgauge.partial"),
-            ("SET TIME ZONE 'UTC'; SELECT 1", "streamgauge.epoch and streamgauge.partial"),
+            (
+                "SET datafusion.execution.batch_size = 1; SELECT 1",
+                "streamgauge.epoch, streamgauge.partial and streamgauge.pushdown",
+            ),
+            ("SET TIME ZONE 'UTC'; SELECT 1", "streamgauge.epoch, streamgauge.partial and streamgauge.pushdown"),
             ("SET streamgauge.epoch = 'now'; SELECT 1", "streamgauge.epoch must be set to an epoch"),
             ("SET streamgauge.epoch = -1; SELECT 1", "-1 is not"),
+            ("SET statement_timeout = soon; SELECT 1", "statement_timeout must be set to a time"),
             ("SET streamgauge.epoch = 1.5; SELECT 1", "1.5 is not"),
             ("SET streamgauge.partial = 1; SELECT 1", "true or false"),
+            ("SET streamgauge.pushdown = 1; SELECT 1", "true or false"),
             ("SET streamgauge.partial = true", "no SQL question"),
             ("", "no SQL question"),
             ("SELECT 1; SELECT 2", "a single question"),

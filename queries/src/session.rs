@@ -14,18 +14,13 @@
 //! 3. An answer that ends without an error is whole, or is marked as partial from its beginning.
 //! 4. An answer has either all of its part from ClickHouse or none of it: no half-read rows.
 //!
-//! # Partial answers
-//!
-//! A question that may do without history is held back until all its rows are there, or so many bytes of them (`HELD_BYTES_MAX`).
-//! When ClickHouse fails meanwhile, or has not sent everything at half of the question's time, what is held is dropped
-//! and the statement is asked once more, of memory alone. Rows beyond that bound are on their way to the client when
-//! ClickHouse fails; then the answer ends with an error, as every other.
-//!
 //! # Layout
 //!
-//! - `rows`: the rows of an answer, for as long as it may take; `names`: which name may have been meant;
-//!   `parameters`: `$1`, `$2`, …; `listing`: the tables there are.
+//! - `ask`: from a text to the beginning of its answer; `answer`: the work on a question; `rows`: the rows of its answer, for as long as it may take.
+//! - `names`: which name may have been meant; `parameters`: `$1`, `$2`, …; `listing`: the tables there are.
 
+mod answer;
+mod ask;
 mod listing;
 mod names;
 mod parameters;
@@ -34,27 +29,27 @@ mod rows;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::{DataType, SchemaRef};
 use datafusion::common::TableReference;
 use datafusion::execution::context::SQLOptions;
 use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
-use datafusion::execution::memory_pool::{GreedyMemoryPool, MemoryConsumer, MemoryReservation};
-use datafusion::execution::runtime_env::RuntimeEnvBuilder;
+use datafusion::execution::memory_pool::{MemoryConsumer, MemoryReservation};
+use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::execution::session_state::{SessionState, SessionStateBuilder};
-use datafusion::execution::{FunctionRegistry, SendableRecordBatchStream};
+use datafusion::execution::{FunctionRegistry, SendableRecordBatchStream, TaskContext};
 use datafusion::logical_expr::LogicalPlan;
-use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{ExecutionPlan, execute_stream};
 use datafusion::prelude::SessionConfig;
 use datafusion::sql::parser::Statement as SqlStatement;
-use futures::{Stream, StreamExt, TryStreamExt};
+use futures::Stream;
 use streamgauge_engine::{Engine, EngineError};
 use streamgauge_schemas::Epoch;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
-use tokio::time::Instant;
 
+use crate::activity::Record;
+use crate::asker::{Asker, OwnLimits};
 use crate::capture::Capture;
 use crate::combine;
 use crate::depth::too_much;
@@ -65,10 +60,13 @@ use crate::options::{AskOptions, Partial};
 use crate::postgres;
 use crate::postgres::catalog::PG_CATALOG;
 use crate::postgres::information::INFORMATION_SCHEMA;
-use crate::question::{Parameters, Question, not_a_question};
+use crate::pushdown::{Parts, pushed};
+use crate::question::{Question, not_a_question};
+use crate::system::{self, Program, SYSTEM, System};
 use crate::tables::{CATALOG, SCHEMA, Statement, StatementCatalog, table_names};
 use crate::threads::{Task, Threads};
-use crate::views::{Backfills, Management, Readings, ViewStatement};
+use crate::turns::{Turn, Turns};
+use crate::views::{Backfills, Readings, ViewStatement};
 use crate::wait;
 use crate::yielding::YieldInJoins;
 pub use listing::{CATALOG_NAME, SCHEMA_NAMES, Table, TableKind};
@@ -77,13 +75,12 @@ use rows::Rows;
 
 /// Batches that wait to be read.
 const BATCHES_WAITING_MAX: usize = 2;
-/// So many bytes of an answer that may become partial are held back.
-const HELD_BYTES_MAX: usize = 64 << 20;
 
 /// Answers questions over live and history; clones share it.
 #[derive(Clone)]
 pub struct QueryEngine {
     inner: Arc<Inner>,
+    asker: Asker,
 }
 
 struct Inner {
@@ -94,7 +91,9 @@ struct Inner {
     base: SessionState,
     readings: Arc<Readings>,
     backfills: Arc<Backfills>,
-    permits: Arc<Semaphore>,
+    parts: Arc<Parts>,
+    turns: Turns,
+    system: Arc<System>,
     threads: Threads,
 }
 
@@ -143,14 +142,17 @@ pub(crate) enum Access {
     Away(HistoryError),
 }
 
+/// A question that is asked.
+struct Asking {
+    question: Question,
+    access: Access,
+    /// Its own, which may be lower than those of all.
+    limits: QueryLimits,
+    record: Arc<Record>,
+}
+
 /// The beginning of an answer, and its rows.
 type Answer = (Begun, SendableRecordBatchStream);
-
-/// The right to run, and until when.
-struct Turn {
-    _permit: OwnedSemaphorePermit,
-    deadline: Instant,
-}
 
 impl QueryEngine {
     /// Makes a query engine.
@@ -158,8 +160,9 @@ impl QueryEngine {
     /// # Errors
     /// [`QueryError::Bug`] when DataFusion cannot be set up or the threads cannot be started.
     pub fn new(engine: Engine, history: Arc<dyn History>, limits: QueryLimits) -> Result<Self, QueryError> {
+        let turns = Turns::new(&limits);
         let runtime = RuntimeEnvBuilder::new()
-            .with_memory_pool(Arc::new(GreedyMemoryPool::new(limits.memory_bytes_max)))
+            .with_memory_pool(turns.memory())
             .with_disk_manager_builder(DiskManagerBuilder::default().with_mode(DiskManagerMode::Disabled))
             .build_arc();
         let fail = |error| QueryError::from_datafusion(error, limits.memory_bytes_max);
@@ -169,6 +172,7 @@ impl QueryEngine {
             .with_default_catalog_and_schema(CATALOG, SCHEMA)
             .with_create_default_catalog_and_schema(false);
         config.options_mut().execution.time_zone = Some("UTC".into());
+        config.options_mut().sql_parser.collect_spans = true; // errors say where
         let mut base = SessionStateBuilder::new()
             .with_default_features()
             .with_config(config)
@@ -180,8 +184,12 @@ impl QueryEngine {
         for function in postgres::functions::functions(&engine) {
             base.register_udf(function).map_err(fail)?;
         }
-        let permits = Arc::new(Semaphore::new(limits.concurrent_max));
+        let system = Arc::new(System::new(engine.clone()));
+        for function in system::cancel::functions(&system.activity) {
+            base.register_udf(function).map_err(fail)?;
+        }
         Ok(QueryEngine {
+            asker: Asker::default(),
             inner: Arc::new(Inner {
                 engine,
                 history,
@@ -189,10 +197,25 @@ impl QueryEngine {
                 base,
                 readings: Arc::default(),
                 backfills: Arc::default(),
-                permits,
+                parts: Arc::default(),
+                turns,
+                system,
                 threads,
             }),
         })
+    }
+
+    /// The same for somebody: what is asked of it counts as his.
+    #[must_use]
+    pub fn asked_by(&self, asker: Asker) -> Self {
+        QueryEngine { inner: self.inner.clone(), asker }
+    }
+
+    /// Lets the tables of schema `system` show what only the program knows.
+    #[must_use]
+    pub fn with_program(self, program: Arc<dyn Program>) -> Self {
+        self.inner.system.know(program);
+        self
     }
 
     /// The bounds.
@@ -249,15 +272,6 @@ impl QueryEngine {
         }
     }
 
-    /// Waits for the right to run.
-    async fn turn(&self) -> Result<Turn, QueryError> {
-        let limits = &self.inner.limits;
-        let busy = || QueryError::Busy { running: limits.concurrent_max };
-        let permit = tokio::time::timeout(limits.wait_max, self.inner.permits.clone().acquire_owned()).await;
-        let permit = permit.map_err(|_| busy())?.map_err(|_| busy())?;
-        Ok(Turn { _permit: permit, deadline: Instant::now() + limits.time_max })
-    }
-
     /// Waits for the right to run, computes `work`, and returns what it makes, in time or not at all; `waits` are its
     /// reads.
     pub(crate) async fn compute<T: Send + 'static>(
@@ -265,52 +279,25 @@ impl QueryEngine {
         waits: &Waits,
         work: impl Future<Output = Result<T, QueryError>> + Send + 'static,
     ) -> Result<T, QueryError> {
-        let turn = self.turn().await?;
-        let deadline = turn.deadline;
+        let Inner { turns, limits, .. } = &*self.inner;
+        let user = turns.user(&self.asker.user);
+        let turn = turns.take(&self.asker.user, &user, self.asker.limits.lower(limits).time_max).await?;
+        self.compute_within(turn, waits, work).await
+    }
+
+    async fn compute_within<T: Send + 'static>(
+        &self,
+        turn: Turn,
+        waits: &Waits,
+        work: impl Future<Output = Result<T, QueryError>> + Send + 'static,
+    ) -> Result<T, QueryError> {
+        let (own, deadline) = (self.asker.limits, turn.deadline);
+        let limits = own.lower(&self.inner.limits);
         let task = self.inner.threads.spawn(async move {
             let _turn = turn; // invariant 2
             work.await
         });
-        tokio::time::timeout_at(deadline, task).await.map_err(|_| overdue(waits, &self.inner.limits))??
-    }
-
-    /// Plans a statement, captures memory as of now, and begins to answer. Settings in its text go before `options`.
-    ///
-    /// # Errors
-    /// Any [`QueryError`]; those of the first rows may come as items of the stream.
-    pub async fn sql(&self, sql: &str, options: AskOptions) -> Result<QueryStream, QueryError> {
-        self.sql_with(sql, Parameters::default(), options).await
-    }
-
-    /// As [`sql`](Self::sql), with values for the statement's parameters.
-    ///
-    /// # Errors
-    /// Any [`QueryError`]; those of the first rows may come as items of the stream.
-    pub async fn sql_with(
-        &self,
-        sql: &str,
-        parameters: Parameters,
-        options: AskOptions,
-    ) -> Result<QueryStream, QueryError> {
-        let question = match self.question(sql, options).await? {
-            Asked::Question(question) => Question { parameters, ..question },
-            Asked::View(statement) => return self.manage(statement).await,
-        };
-        let access = self.prepare(question.options).await?;
-        let turn = self.turn().await?;
-        let deadline = turn.deadline;
-        let (begun, beginning) = oneshot::channel();
-        let (rows, batches) = mpsc::channel(BATCHES_WAITING_MAX);
-        let waits = Waits::default();
-        let task = self.inner.threads.spawn(self.clone().answer(question, access, turn, waits.clone(), begun, rows));
-        let begun = tokio::time::timeout_at(deadline, beginning).await;
-        let begun = match begun.map_err(|_| overdue(&waits, &self.inner.limits))? {
-            Ok(begun) => begun?,
-            Err(_) => return Err(task.await.err().unwrap_or(QueryError::Engine(EngineError::Stopped))),
-        };
-        let deadline = Box::pin(tokio::time::sleep_until(deadline));
-        let rows = Rows { batches, deadline, task: Some(task), waits, limits: self.inner.limits.clone() };
-        Ok(QueryStream { schema: begun.schema, named: begun.named, epoch: begun.epoch, partial: begun.partial, rows })
+        tokio::time::timeout_at(deadline, task).await.map_err(|_| overdue(waits, &limits, own))??
     }
 
     /// Says what a statement would answer, without asking it. `given` are the types of parameters that are known.
@@ -324,20 +311,23 @@ impl QueryEngine {
                 return Ok(Described { parameters: Vec::new(), columns: None });
             }
             Asked::View(statement) => {
-                let columns = self.manage(statement).await?.schema; // it only reads
+                let columns = self.management(statement, &Waits::default()).await?.schema(); // it only reads
                 return Ok(Described { parameters: Vec::new(), columns: Some(columns) });
             }
         };
+        let user = self.inner.turns.user(&self.asker.user);
+        let turn = self.turn(&question, &user, self.asker.limits.lower(&self.inner.limits).time_max).await?;
         let (engine, given, waits) = (self.clone(), given.to_vec(), Waits::default());
         let work = async move {
             let fail = |error| QueryError::from_datafusion(error, engine.inner.limits.memory_bytes_max);
-            let state = engine.session(Arc::default(), Waits::default(), true);
+            let time_max = engine.inner.limits.time_max;
+            let state = engine.session(engine.statement(Arc::default(), Waits::default(), time_max, true));
             let plan = engine.logical_plan(&state, question.statement.clone()).await?;
             let (plan, parameters) = parameters::described(plan, &given).map_err(fail)?;
             let plan = state.optimize(&combine::rewritten(plan).map_err(fail)?).map_err(fail)?;
             Ok(Described { parameters, columns: Some(question.named(plan.schema().inner())) })
         };
-        self.compute(&waits, work).await
+        self.compute_within(turn, &waits, work).await
     }
 
     /// Reads a text, apart from the threads that serve the network: it may be long.
@@ -359,141 +349,55 @@ impl QueryEngine {
         self.inner.threads.spawn(read).await?
     }
 
-    /// Carries out a statement about views.
-    async fn manage(&self, statement: ViewStatement) -> Result<QueryStream, QueryError> {
-        let engine = self.clone();
-        let waits = Waits::default();
-        let work = async move {
-            let Inner { engine, readings, backfills, .. } = &*engine.inner;
-            Management { engine, readings, backfills }.run(statement).await
-        };
-        let answer = self.compute(&waits, work).await?;
-        let (schema, epoch) = (answer.schema(), self.inner.engine.status().epoch);
-        let (sender, batches) = mpsc::channel(1);
-        let _ = sender.try_send(Ok(answer)); // there is room for one
-        let deadline = Box::pin(tokio::time::sleep(self.inner.limits.time_max));
-        let task = self.inner.threads.spawn(async {});
-        let rows = Rows { batches, deadline, task: Some(task), waits, limits: self.inner.limits.clone() };
-        Ok(QueryStream { named: schema.clone(), schema, epoch, partial: None, rows })
-    }
-
-    /// The work on a statement: says how it begins, then gives its rows until nobody wants more.
-    async fn answer(
-        self,
-        question: Question,
-        access: Access,
-        turn: Turn,
-        waits: Waits,
-        begun: oneshot::Sender<Result<Begun, QueryError>>,
-        rows: mpsc::Sender<Result<RecordBatch, QueryError>>,
-    ) {
-        let half = turn.deadline - self.inner.limits.time_max / 2;
-        let _turn = turn; // invariant 2
-        let answer = match question.options.partial {
-            true => self.begin_held(&question, access, &waits, half).await,
-            false => self.begin(&question, access, &waits).await,
-        };
-        let mut batches = match answer {
-            Ok((beginning, batches)) => {
-                let _ = begun.send(Ok(beginning)); // nobody may wait any more; then the first row is not wanted either
-                batches
-            }
-            Err(error) => {
-                let _ = begun.send(Err(error));
-                return;
-            }
-        };
-        while let Some(batch) = batches.next().await {
-            let batch = batch.map_err(|error| QueryError::from_datafusion(error, self.inner.limits.memory_bytes_max));
-            let failed = batch.is_err();
-            if rows.send(batch).await.is_err() || failed {
-                return;
-            }
-        }
-    }
-
-    /// Begins an answer that may be partial; see the module.
-    async fn begin_held(
-        &self,
-        question: &Question,
-        access: Access,
-        waits: &Waits,
-        half: Instant,
-    ) -> Result<Answer, QueryError> {
-        let whole = async {
-            let (begun, batches) = self.begin(question, access, waits).await?;
-            Ok::<Answer, QueryError>((begun, self.hold(batches).await?))
-        };
-        let whole = tokio::select! {
-            biased;
-            answer = whole => answer,
-            error = waits.late(half, self.inner.limits.time_max / 2) => Err(QueryError::History(error)),
-        };
-        match whole {
-            Err(QueryError::History(error)) => {
-                self.begin(question, Access::Away(error), waits).await // invariant 4: a snapshot and rows of its own
-            }
-            answer => answer,
-        }
-    }
-
-    /// Waits for the rows of an answer, as far as they may be held back.
-    async fn hold(&self, mut batches: SendableRecordBatchStream) -> Result<SendableRecordBatchStream, QueryError> {
+    async fn begin(&self, asking: &Asking, access: Access) -> Result<Answer, QueryError> {
         let fail = |error| QueryError::from_datafusion(error, self.inner.limits.memory_bytes_max);
-        let pool = self.inner.base.runtime_env().memory_pool.clone();
-        let reservation = MemoryConsumer::new("an answer that may become partial").register(&pool);
-        let (schema, mut held, mut bytes) = (batches.schema(), Vec::new(), 0);
-        while let Some(batch) = batches.next().await.transpose().map_err(fail)? {
-            let more = batch.get_array_memory_size();
-            bytes += more;
-            held.push(batch);
-            if bytes > HELD_BYTES_MAX || reservation.try_grow(more).is_err() {
-                break;
-            }
-        }
-        let rows = futures::stream::iter(held).map(Ok).chain(batches).inspect_ok(move |_| {
-            let _held = &reservation; // until the answer is sent, or given up
-        });
-        Ok(Box::pin(RecordBatchStreamAdapter::new(schema, rows)))
-    }
-
-    async fn begin(&self, question: &Question, access: Access, waits: &Waits) -> Result<Answer, QueryError> {
-        let fail = |error| QueryError::from_datafusion(error, self.inner.limits.memory_bytes_max);
+        let Asking { question, limits, record, .. } = asking;
         let capture = Arc::new(Capture::default());
-        let state = self.session(capture.clone(), waits.clone(), matches!(access, Access::Away(_)));
-        let plan = self.plan(&state, question).await?;
+        let memory_only = matches!(access, Access::Away(_));
+        let statement = self.statement(capture.clone(), record.waits.clone(), limits.time_max, memory_only);
+        let state = self.session(statement.clone());
+        let plan = self.plan(&state, &statement, question).await?;
         let epoch = capture.take(&self.inner.engine).await.map_err(|error| self.explain(error))?;
         let partial = match (access, capture.history_upto()) {
             (Access::Away(error), upto) if upto > Epoch::ZERO => Some(Partial::new(upto, &error)),
             _ => None, // it has no part in ClickHouse, or has that part
         };
-        let batches = execute_stream(plan.clone(), state.task_ctx()).map_err(fail)?;
+        let runtime = RuntimeEnv { memory_pool: record.memory.clone(), ..state.runtime_env().as_ref().clone() };
+        let context = TaskContext::from(&state).with_runtime(Arc::new(runtime));
+        let batches = execute_stream(plan.clone(), Arc::new(context)).map_err(fail)?;
         let schema = plan.schema();
         Ok((Begun { named: question.named(&schema), schema, epoch, partial }, batches))
     }
 
+    /// What the tables of a statement share.
+    fn statement(&self, capture: Arc<Capture>, waits: Waits, time_max: Duration, memory_only: bool) -> Statement {
+        let Inner { engine, history, readings, backfills, parts, system, .. } = &*self.inner;
+        let (engine, history, system) = (engine.clone(), history.clone(), system.clone());
+        let (readings, backfills, parts) = (readings.clone(), backfills.clone(), parts.clone());
+        Statement { engine, history, memory_only, capture, readings, backfills, parts, system, waits, time_max }
+    }
+
     /// A session whose tables read one snapshot.
-    fn session(&self, capture: Arc<Capture>, waits: Waits, memory_only: bool) -> SessionState {
+    fn session(&self, statement: Statement) -> SessionState {
         let mut state = self.inner.base.clone();
-        state.register_catalog_list(Arc::new(self.catalog(capture, waits, memory_only)));
+        state.register_catalog_list(Arc::new(StatementCatalog(statement)));
         state.mark_start_execution();
         state
     }
 
-    /// The catalogue of a statement.
-    fn catalog(&self, capture: Arc<Capture>, waits: Waits, memory_only: bool) -> StatementCatalog {
-        let Inner { engine, history, limits, readings, backfills, .. } = &*self.inner;
-        let (engine, history, time_max) = (engine.clone(), history.clone(), limits.time_max);
-        let (readings, backfills) = (readings.clone(), backfills.clone());
-        StatementCatalog(Statement { engine, history, memory_only, capture, readings, backfills, waits, time_max })
-    }
-
-    async fn plan(&self, state: &SessionState, question: &Question) -> Result<Arc<dyn ExecutionPlan>, QueryError> {
+    async fn plan(
+        &self,
+        state: &SessionState,
+        statement: &Statement,
+        question: &Question,
+    ) -> Result<Arc<dyn ExecutionPlan>, QueryError> {
         let fail = |error| QueryError::from_datafusion(error, self.inner.limits.memory_bytes_max);
         let plan = self.logical_plan(state, question.statement.clone()).await?;
         let plan = parameters::bound(plan, &question.parameters).map_err(fail)?;
         let plan = combine::rewritten(plan).map_err(fail)?;
-        state.create_physical_plan(&plan).await.map_err(fail)
+        let plan = state.optimize(&plan).map_err(fail)?;
+        let plan = if question.options.unpushed { plan } else { pushed(plan, statement).map_err(fail)? };
+        state.query_planner().create_physical_plan(&plan, state).await.map_err(fail)
     }
 
     async fn logical_plan(&self, state: &SessionState, statement: SqlStatement) -> Result<LogicalPlan, QueryError> {
@@ -514,6 +418,7 @@ impl QueryEngine {
             let known = match reference.schema().unwrap_or(SCHEMA) {
                 SCHEMA => names.iter().any(|name| name == reference.table()),
                 PG_CATALOG => postgres::catalog::table_names().any(|name| name == reference.table()),
+                SYSTEM => system::table_names().any(|name| name == reference.table()),
                 other => other == INFORMATION_SCHEMA,
             };
             let function = reference.schema().is_none() && state.table_functions().contains_key(reference.table());
@@ -539,8 +444,10 @@ impl QueryEngine {
 }
 
 /// The error of a question whose time is over: its own, unless it waits for ClickHouse.
-fn overdue(waits: &Waits, limits: &QueryLimits) -> QueryError {
-    waits.overdue(limits.time_max).map_or(QueryError::Time(limits.time_max), QueryError::History)
+fn overdue(waits: &Waits, limits: &QueryLimits, own: OwnLimits) -> QueryError {
+    let max = limits.time_max;
+    let time = QueryError::Time { max, own: own.time_max == Some(max) };
+    waits.overdue(max).map_or(time, QueryError::History)
 }
 
 impl QueryStream {

@@ -23,7 +23,7 @@ use tokio::sync::Semaphore;
 use support::{Event, Weather, World, run};
 
 const COUNTRIES: [&str; 5] = ["de", "fr", "it", "se", "pt"];
-const PARTIAL: AskOptions = AskOptions { min_epoch: None, partial: true };
+const PARTIAL: AskOptions = AskOptions { min_epoch: None, partial: true, unpushed: false };
 
 /// By country and minute; a group has a row while its total is above zero.
 const PROFIT: &str = "SELECT dimensions['country'] AS country, date_bin(INTERVAL '1 minute', ts) AS minute, count(*) AS n, \
@@ -407,7 +407,7 @@ fn what_is_held_is_bounded() {
             let is_expected = |error: &QueryError| match what {
                 "groups" => matches!(error, QueryError::Groups { max: 3 }),
                 "text" => matches!(error, QueryError::FollowedBytes { max: 20 }),
-                _ => matches!(error, QueryError::Memory { bytes_max: 700 }),
+                _ => matches!(error, QueryError::Memory { bytes_max: 700, .. }),
             };
             world.append(&many).await;
             let error = client.live.next_change().await.expect_err(what);

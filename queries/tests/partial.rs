@@ -15,7 +15,7 @@ use streamgauge_schemas::time::wall_clock;
 use streamgauge_schemas::{Duration as Span, Epoch, EventTime, StreamDefinition};
 use support::{Event, Weather, World, run};
 
-const PARTIAL: AskOptions = AskOptions { min_epoch: None, partial: true };
+const PARTIAL: AskOptions = AskOptions { min_epoch: None, partial: true, unpushed: false };
 /// Rows of history: more than ClickHouse sends at once.
 const BURIED: usize = 200_000;
 
@@ -200,10 +200,10 @@ fn a_read_that_does_not_end() {
         let slow = "SELECT sum(sin(a.value * b.value)) FROM generate_series(1, 100000) a, generate_series(1, 100000) b";
         for options in [PARTIAL, AskOptions::default()] {
             let error = ask(&world, slow, options).await.unwrap_err();
-            assert!(matches!(error, QueryError::Time(_)), "{error:?}");
+            assert!(matches!(error, QueryError::Time { .. }), "{error:?}");
         }
         let epoch = Epoch(1);
-        let options = AskOptions { min_epoch: Some(epoch), partial: true };
+        let options = AskOptions { min_epoch: Some(epoch), partial: true, ..AskOptions::default() };
         assert!(ask(&world, sql, options).await.unwrap().get("partial").is_none(), "and whole again");
     });
 }

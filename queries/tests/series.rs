@@ -262,7 +262,7 @@ fn series_without_history_say_so_and_go_on() {
         world.append(&[event(60, 1.0), event(50, 2.0)]).await;
         world.bury().await;
         let last = world.append(&[event(40, 3.0)]).await;
-        let partial = AskOptions { min_epoch: Some(last), partial: true };
+        let partial = AskOptions { min_epoch: Some(last), partial: true, ..AskOptions::default() };
         let query = query(now.0 - 3_600 * SECOND, now.0, "1s", "", &[]);
         let whole = world.queries.series(&query, partial).await.unwrap();
         assert!(counted(&whole.series) == 3 && whole.partial.is_none(), "{whole:?}");

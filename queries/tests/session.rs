@@ -253,7 +253,7 @@ fn a_question_waits_for_its_epoch() {
         let mut last = Epoch::ZERO;
         for events in 1..=50 {
             last = world.append(&[event(events, 1.0)]).await;
-            let options = AskOptions { min_epoch: Some(last), partial: false };
+            let options = AskOptions { min_epoch: Some(last), partial: false, ..AskOptions::default() };
             let answer = world.answer_as(count, Format::Csv, options).await.unwrap();
             assert_eq!(answer, format!("count(*)\n{events}\n"));
         }
@@ -271,7 +271,10 @@ fn a_question_waits_for_its_epoch() {
             [(count.to_owned(), Some(wanted)), (format!("SET streamgauge.epoch = {wanted}; {count}"), None)]
         {
             let began = std::time::Instant::now();
-            let error = world.answer_as(&sql, Format::Csv, AskOptions { min_epoch, partial: false }).await.unwrap_err();
+            let error = world
+                .answer_as(&sql, Format::Csv, AskOptions { min_epoch, partial: false, ..AskOptions::default() })
+                .await
+                .unwrap_err();
             let QueryError::EpochNotReached { wanted: named, newest, waited } = &error else { panic!("{error:?}") };
             assert!(*named == wanted && *newest >= ahead && *waited >= Duration::from_millis(400), "{error:?}");
             assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
@@ -286,7 +289,8 @@ fn without_clickhouse_an_answer_is_partial_when_that_was_asked_for() {
     run(async {
         let world = World::new("partial_sql").await;
         world.append(&[event(0, 1.0), event(1, 2.0)]).await;
-        let (count, partial) = ("SELECT count(*) FROM metrics", AskOptions { min_epoch: None, partial: true });
+        let (count, partial) =
+            ("SELECT count(*) FROM metrics", AskOptions { min_epoch: None, partial: true, ..AskOptions::default() });
         let ask = async |sql: &str| -> serde_json::Value {
             serde_json::from_str(&world.answer_as(sql, Format::Json, partial).await.unwrap()).unwrap()
         };

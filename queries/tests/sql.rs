@@ -205,9 +205,9 @@ fn what_clickhouse_is_asked() {
         world.append(&events()[0]).await;
         world.bury().await;
         world.append(&events()[1]).await;
-        let host = "if(mapContains(t.`dimensions`, 'host'), t.`dimensions`['host'], NULL)";
+        let host = "if(mapContains(t0.`dimensions`, 'host'), t0.`dimensions`['host'], NULL)";
         for (sql, parts) in [
-            ("SELECT count(*) FROM metrics", vec!["SELECT count() FROM"]),
+            ("SELECT count(*) FROM metrics", vec!["SELECT toInt64(count()) AS _0 FROM"]),
             ("SELECT value FROM metrics LIMIT 300", vec!["SELECT t.`value` FROM", " LIMIT 300 "]),
             (
                 "SELECT value FROM metrics WHERE name = 'cpu' AND value > 1",

@@ -29,12 +29,22 @@ pub const INSERT_ROWS_MAX: usize = 1_000_000;
 pub(crate) const EXECUTE_TIMEOUT: Duration = Duration::from_secs(60);
 const INSERT_TIMEOUT: Duration = Duration::from_secs(120);
 
+/// How queries are asked.
+pub(crate) const READ_SETTINGS: [(&str, &str); 4] = [
+    ("readonly", "2"), // cancelling on a closed connection is only for queries that cannot write
+    ("cancel_http_readonly_queries_on_client_close", "1"),
+    ("output_format_arrow_string_as_string", "1"),
+    ("output_format_arrow_low_cardinality_as_dictionary", "0"),
+];
+
 /// A handle to a database of a ClickHouse server; clones share the connections.
 #[derive(Clone)]
 pub struct ClickHouse {
     client: clickhouse::Client,
+    http: reqwest::Client,
     url: Arc<str>,
     user: Arc<str>,
+    password: Arc<str>,
     database: Arc<str>,
 }
 
@@ -59,7 +69,10 @@ impl ClickHouse {
             .with_compression(if loopback { Compression::None } else { Compression::Lz4 })
             .with_product_info("streamgauge", env!("CARGO_PKG_VERSION"))
             .with_setting("async_insert", "0");
-        Ok(ClickHouse { client, url: url.into(), user: user.into(), database: database.into() })
+        let http = reqwest::Client::builder().no_proxy().build();
+        let http = http.map_err(|error| SinkError::Url { url: url.to_owned(), reason: chain(&error) })?;
+        let (url, user, password, database) = (url.into(), user.into(), password.into(), database.into());
+        Ok(ClickHouse { client, http, url, user, password, database })
     }
 
     /// The same server, another database.
@@ -148,11 +161,8 @@ impl ClickHouse {
             let (this, sql) = (self.clone(), sql.to_owned());
             move |error| this.explain(&sql, error)
         };
-        let query = (self.client.query_raw(sql))
-            .with_setting("readonly", "2") // cancelling on a closed connection is only for queries that cannot write
-            .with_setting("cancel_http_readonly_queries_on_client_close", "1")
-            .with_setting("output_format_arrow_string_as_string", "1")
-            .with_setting("output_format_arrow_low_cardinality_as_dictionary", "0");
+        let query = self.client.query_raw(sql);
+        let query = READ_SETTINGS.iter().fold(query, |query, (name, value)| query.with_setting(*name, *value));
         let mut cursor = query.fetch_arrow().map_err(&fail)?;
         let first = match cursor.next().await.map_err(&fail)? {
             Some(batch) => Some(batch),
@@ -227,6 +237,13 @@ impl ClickHouse {
         format!("{}{:016x}", self.write_id_prefix(Some(table)), rand::random::<u64>())
     }
 
+    /// A request of our own, where the official client has none.
+    pub(crate) fn request(&self, settings: &[(String, &str)]) -> reqwest::RequestBuilder {
+        let settings = form_urlencoded::Serializer::new(String::new()).extend_pairs(settings).finish();
+        let request = self.http.post(format!("{}/?{settings}", self.url.trim_end_matches('/')));
+        request.header("X-ClickHouse-User", &*self.user).header("X-ClickHouse-Key", &*self.password)
+    }
+
     async fn bounded<T>(
         &self,
         sql: &str,
@@ -253,7 +270,7 @@ impl ClickHouse {
         }
     }
 
-    fn explain_response(&self, sql: &str, text: &str) -> SinkError {
+    pub(crate) fn explain_response(&self, sql: &str, text: &str) -> SinkError {
         let url = self.url.to_string();
         let code = (text.split_once("Code: "))
             .and_then(|(_, rest)| rest.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok());
@@ -347,7 +364,7 @@ fn shorten(sql: &str) -> String {
 }
 
 /// An error with its causes, outermost first, each once.
-fn chain(error: &dyn std::error::Error) -> String {
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {

@@ -7,6 +7,7 @@
 //!
 //! - [`server`]: the ClickHouse that runs: a child process of our own, or a server that the user runs.
 //! - [`client`]: [`ClickHouse`], the one small interface over the official client.
+//! - `sent`: queries over rows that are sent along.
 //! - [`sql`]: quoting of names and texts.
 //! - [`migrations`]: brings a database to the schema of this version.
 //! - [`raw`]: writes the events of a stream, once each.
@@ -36,6 +37,7 @@ pub mod raw;
 pub mod recovery;
 mod repair;
 pub mod requests;
+mod sent;
 pub mod server;
 pub mod sql;
 pub mod states;
@@ -45,11 +47,12 @@ pub use aside::{Aside, AsideFile};
 pub use client::ClickHouse;
 pub use error::{ErrorKind, SinkError};
 pub use flusher::{
-    BoxError, CATALOG_ITEM, FlushItem, FlushKind, FlushSource, FlushStatus, FlushUnit, Flusher, Hold, StreamTable,
-    stream_item, view_item,
+    BoxError, CATALOG_ITEM, FlushItem, FlushKind, FlushSource, FlushStatus, FlushUnit, Flusher, Hold, LastFlush,
+    StreamTable, stream_item, view_item,
 };
 pub use recovery::{Recovered, recover};
 pub use requests::{RecoveredRequest, RecoveredSequence, RequestWindow};
+pub use sent::SentTable;
 pub use server::{Server, ServerConfig, ServerMode, ServerState};
 
 /// The database of the first tenant.

@@ -34,6 +34,8 @@ const TELL_EVERY_S: u64 = 10;
 pub(crate) const SQL_PATH: &str = "/api/v1/sql";
 /// Names a request.
 const IDEMPOTENCY_KEY: &str = "idempotency-key";
+/// Says up to which epoch an answer is exact, and of a question, up to which it must be.
+pub(crate) const EPOCH: &str = "x-streamgauge-epoch";
 /// Says that an answer is that of an earlier request of the same name.
 const REPLAYED: &str = "idempotency-replayed";
 
@@ -79,6 +81,10 @@ pub(crate) struct Ask<'a> {
     /// Names the request, so that a repeat of it is known.
     key: Option<String>,
     only_reads: bool,
+    /// The answer has everything up to this epoch.
+    min_epoch: Option<u64>,
+    /// Whether it is given up when its answer is not there in time.
+    is_timed: bool,
 }
 
 /// A name that no other request has.
@@ -89,7 +95,16 @@ fn fresh_key() -> String {
 impl<'a> Ask<'a> {
     /// `GET path?parameters`.
     pub(crate) fn get(path: &'a str, parameters: &'a [(&'a str, &'a str)]) -> Self {
-        Ask { method: Method::GET, path, parameters, body: None, key: None, only_reads: true }
+        Ask {
+            method: Method::GET,
+            path,
+            parameters,
+            body: None,
+            key: None,
+            only_reads: true,
+            min_epoch: None,
+            is_timed: true,
+        }
     }
 
     /// `POST path` with a JSON body.
@@ -100,7 +115,7 @@ impl<'a> Ask<'a> {
     /// `POST path` with a body that is JSON already.
     pub(crate) fn post_document(path: &'a str, body: Bytes) -> Self {
         let body = Some(("application/json", body));
-        Ask { method: Method::POST, path, parameters: &[], body, key: None, only_reads: false }
+        Ask { method: Method::POST, body, only_reads: false, ..Ask::get(path, &[]) }
     }
 
     /// A SQL question, its answer in `format`.
@@ -108,10 +123,15 @@ impl<'a> Ask<'a> {
         Ask { only_reads: true, ..Ask::post_json(SQL_PATH, &json!({ "sql": statement, "format": format })) }
     }
 
+    /// A question of a user, who waits as long as the server lets it run, or ends it.
+    pub(crate) fn question(body: &Value, min_epoch: Option<u64>) -> Self {
+        Ask { only_reads: true, min_epoch, is_timed: false, ..Ask::post_json(SQL_PATH, body) }
+    }
+
     /// `POST path` with events, one JSON object a line; however often it is tried, they count once.
     pub(crate) fn post_events(path: &'a str, body: Bytes) -> Self {
         let body = Some(("application/x-ndjson", body));
-        Ask { method: Method::POST, path, parameters: &[], body, key: Some(fresh_key()), only_reads: false }
+        Ask { method: Method::POST, body, key: Some(fresh_key()), only_reads: false, ..Ask::get(path, &[]) }
     }
 
     /// The same under a name that is known from elsewhere.
@@ -244,7 +264,13 @@ impl Connection {
         if !ask.parameters.is_empty() {
             url.query_pairs_mut().extend_pairs(ask.parameters);
         }
-        let mut request = self.http.request(ask.method.clone(), url).timeout(REQUEST_TIMEOUT);
+        let mut request = self.http.request(ask.method.clone(), url);
+        if ask.is_timed {
+            request = request.timeout(REQUEST_TIMEOUT);
+        }
+        if let Some(epoch) = ask.min_epoch {
+            request = request.header(EPOCH, epoch);
+        }
         if let Some((content_type, body)) = &ask.body {
             request = request.header(CONTENT_TYPE, *content_type).body(body.clone());
         }

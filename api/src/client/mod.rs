@@ -12,7 +12,7 @@
 //! - [`simulate`]: `streamgauge simulate`, made-up metrics at a chosen pace.
 //! - [`replay`]: `streamgauge replay`, files as if their events happened now.
 //! - [`rejects`]: `streamgauge rejects`, events that were not accepted, listed and sent again.
-//! - [`sql`] and [`table`]: `streamgauge sql`, a statement and its result as a table.
+//! - [`sql`]: `streamgauge sql`, statements and a shell; [`table`]: results as text.
 //! - [`health`]: `streamgauge health`, an exit code for a supervisor.
 
 pub(crate) mod connection;

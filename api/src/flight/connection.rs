@@ -1,6 +1,7 @@
 //! One connection: its bytes, encrypted or not, and what is known of its client.
 
 use std::io;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -22,6 +23,8 @@ const BEGIN_MAX: Duration = Duration::from_millis(if cfg!(test) { 100 } else { 1
 #[derive(Debug)]
 pub(super) struct Standing {
     admitted: AtomicBool,
+    /// Where it calls from.
+    pub(super) client: Option<SocketAddr>,
     /// Why none of its calls is heeded.
     pub(super) refusal: Option<String>,
 }
@@ -54,7 +57,7 @@ impl Connection {
         refusal: Option<String>,
     ) -> Option<Self> {
         let _ = socket.set_nodelay(true); // slower without, and not wrong
-        let until = Instant::now() + BEGIN_MAX;
+        let (client, until) = (socket.peer_addr().ok(), Instant::now() + BEGIN_MAX);
         let bytes: Box<dyn Bytes> = match identity {
             Some(Identity(acceptor)) => {
                 Box::new(tokio::time::timeout_at(until, acceptor.accept(socket)).await.ok()?.ok()?)
@@ -62,7 +65,7 @@ impl Connection {
             None => Box::new(socket),
         };
         let counted = refusal.is_none().then(Counted::new);
-        let standing = Arc::new(Standing { admitted: AtomicBool::new(false), refusal });
+        let standing = Arc::new(Standing { admitted: AtomicBool::new(false), client, refusal });
         let patience = Box::pin(tokio::time::sleep_until(until));
         Some(Connection { bytes, standing, patience, _place: place, _counted: counted })
     }

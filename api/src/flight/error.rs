@@ -56,6 +56,7 @@ fn code(problem: &Problem) -> Code {
         ("statement_not_allowed" | "setting_unknown", _) => Code::Unimplemented,
         ("table_unknown" | "view_unknown" | "view_dropped", _) | (_, 404) => Code::NotFound,
         ("name_taken" | "stream_exists", _) => Code::AlreadyExists,
+        ("query_cancelled", _) => Code::Cancelled,
         ("query_time_exceeded", _) | (_, 504) => Code::DeadlineExceeded,
         (_, 409) => Code::FailedPrecondition,
         (_, 413 | 422 | 429) => Code::ResourceExhausted,
@@ -87,8 +88,13 @@ mod tests {
             (unknown, Code::NotFound, "table_unknown"),
             (not_allowed, Code::Unimplemented, "statement_not_allowed"),
             (QueryError::Sql { message: "x".into() }, Code::InvalidArgument, "sql_invalid"),
-            (QueryError::Time(Duration::from_secs(1)), Code::DeadlineExceeded, "query_time_exceeded"),
-            (QueryError::Memory { bytes_max: 1 }, Code::ResourceExhausted, "query_memory_exceeded"),
+            (
+                QueryError::Time { max: Duration::from_secs(1), own: true },
+                Code::DeadlineExceeded,
+                "query_time_exceeded",
+            ),
+            (QueryError::Rows { max: 1, own: false }, Code::ResourceExhausted, "query_rows_exceeded"),
+            (QueryError::Cancelled { id: 1 }, Code::Cancelled, "query_cancelled"),
             (QueryError::Busy { running: 1 }, Code::ResourceExhausted, "queries_busy"),
         ] {
             let (message, status) = (error.to_string(), of(error));

@@ -88,7 +88,7 @@ impl Handle {
 
     /// How it is asked.
     pub(super) fn options(&self) -> AskOptions {
-        AskOptions { min_epoch: self.min_epoch.map(Epoch), partial: self.partial }
+        AskOptions { min_epoch: self.min_epoch.map(Epoch), partial: self.partial, ..AskOptions::default() }
     }
 
     fn row(&self) -> Result<Option<RecordBatch>, Status> {
@@ -135,14 +135,14 @@ mod tests {
         let columns: [(&str, ArrayRef); 2] =
             [("0", Arc::new(Int64Array::from(vec![7]))), ("1", Arc::new(NullArray::new(1)))];
         let row = RecordBatch::try_from_iter(columns).unwrap();
-        let options = AskOptions { min_epoch: Some(Epoch(3)), partial: true };
+        let options = AskOptions { min_epoch: Some(Epoch(3)), partial: true, ..AskOptions::default() };
         let handle = Handle::of("SELECT $1, $2".into()).asked(options).with_values(&row).unwrap();
         let read = Handle::read(&handle.bytes()).unwrap();
         assert_eq!(read, handle);
         assert_eq!((read.sql.as_str(), read.options()), ("SELECT $1, $2", options));
         assert_eq!(read.types().unwrap(), [Some(DataType::Int64), None]);
         // The newer epoch counts, and what allows a partial answer stays.
-        let later = AskOptions { min_epoch: Some(Epoch(2)), partial: false };
+        let later = AskOptions { min_epoch: Some(Epoch(2)), ..AskOptions::default() };
         assert_eq!(read.asked(later).options(), options);
     }
 

@@ -18,16 +18,18 @@ use bytes::Bytes;
 use futures::StreamExt;
 use futures::stream::{self, BoxStream};
 use prost::Message;
-use streamgauge_queries::{AskOptions, QueryEngine};
+use streamgauge_queries::{AskOptions, Asker, QueryEngine};
 use tokio_util::sync::CancellationToken;
 use tonic::metadata::MetadataMap;
 use tonic::{Request, Response, Status, Streaming};
 
-use super::access::Access;
+use super::access::{Access, Caller};
 use super::answer::{self, Batches};
+use super::connection::Standing;
 use super::handle::Handle;
 use super::questions::{self, Questions};
 use super::{catalog, error, statement};
+use crate::http::asker::{USER_HEADER, asker};
 use crate::http::{self, App, PARTIAL_HEADER};
 
 const CREATE_PREPARED_STATEMENT: &str = "CreatePreparedStatement";
@@ -63,13 +65,24 @@ impl Service {
         Service { app, access, questions: Questions::default(), ended }
     }
 
-    fn queries(&self) -> Result<&QueryEngine, Status> {
-        self.app.running().map(|running| &*running.queries).map_err(Status::unavailable)
+    /// Reads who calls, and how.
+    fn call<T>(&self, request: &Request<T>) -> Result<Call, Status> {
+        let running = self.app.running().map_err(Status::unavailable)?;
+        let (metadata, known) = (request.metadata(), request.extensions());
+        let client = known.get::<Arc<Standing>>().and_then(|standing| standing.client);
+        let by_address = asker(metadata.as_ref(), client).map_err(error::of_problem)?;
+        let mut asker = Asker { protocol: "flight", ..by_address };
+        if let Some(Caller(Some(user))) = known.get()
+            && !metadata.contains_key(USER_HEADER)
+        {
+            asker.user = user.clone();
+        }
+        Ok(Call { queries: running.queries.asked_by(asker), options: options(metadata)? })
     }
 
     /// The columns of what a descriptor asks for, as far as they are known before, and the ticket for it.
     async fn described(&self, request: Request<FlightDescriptor>) -> Result<(Option<SchemaRef>, Ticket), Status> {
-        let options = options(request.metadata())?;
+        let call = self.call(&request)?;
         let descriptor = request.into_inner();
         let handle = match command(&descriptor.cmd)? {
             Command::CommandStatementQuery(query) => {
@@ -79,8 +92,8 @@ impl Service {
             Command::CommandPreparedStatementQuery(query) => Handle::read(&query.prepared_statement_handle)?,
             command => return Ok((Some(catalog::columns(command)?), Ticket::new(descriptor.cmd))),
         };
-        let handle = handle.asked(options).named(questions::name()?);
-        Ok((statement::columns(self.queries()?, &handle).await?, handle.ticket()))
+        let handle = handle.asked(call.options).named(questions::name()?);
+        Ok((statement::columns(&call.queries, &handle).await?, handle.ticket()))
     }
 
     async fn info(&self, request: Request<FlightDescriptor>) -> Result<FlightInfo, Status> {
@@ -94,18 +107,6 @@ impl Service {
         }
     }
 
-    async fn answer(&self, handle: Handle) -> Result<Response<Batches>, Status> {
-        let question = self.questions.begin(handle.name.clone());
-        answer::begin(self.queries()?, &handle, question, self.ended.clone()).await
-    }
-
-    async fn create_prepared(&self, body: &Bytes) -> Result<Bytes, Status> {
-        let request: ActionCreatePreparedStatementRequest = unpacked(body)?;
-        check_transaction(request.transaction_id)?;
-        let prepared = statement::prepared(self.queries()?, &Handle::of(request.query)).await?;
-        Ok(prepared.as_any().encode_to_vec().into())
-    }
-
     /// Cancels the question of an info, if it runs.
     fn cancel(&self, info: &FlightInfo) -> Result<CancelStatus, Status> {
         let mut found = false;
@@ -116,6 +117,19 @@ impl Service {
         }
         Ok(if found { CancelStatus::Cancelled } else { CancelStatus::NotCancellable })
     }
+}
+
+/// What there is to know of a call.
+struct Call {
+    queries: QueryEngine,
+    options: AskOptions,
+}
+
+async fn create_prepared(call: &Call, body: &Bytes) -> Result<Bytes, Status> {
+    let request: ActionCreatePreparedStatementRequest = unpacked(body)?;
+    check_transaction(request.transaction_id)?;
+    let prepared = statement::prepared(&call.queries, &Handle::of(request.query)).await?;
+    Ok(prepared.as_any().encode_to_vec().into())
 }
 
 #[tonic::async_trait]
@@ -131,10 +145,11 @@ impl FlightService for Service {
     /// Gives a token to whoever has shown the password, as every call must.
     async fn handshake(
         &self,
-        _: Request<Streaming<HandshakeRequest>>,
+        request: Request<Streaming<HandshakeRequest>>,
     ) -> Result<Response<Self::HandshakeStream>, Status> {
+        let caller = request.extensions().get().cloned().unwrap_or_default();
         let mut response = Response::new(stream::empty().boxed());
-        response.metadata_mut().insert("authorization", self.access.token(SystemTime::now()));
+        response.metadata_mut().insert("authorization", self.access.token(&caller, SystemTime::now()));
         Ok(response)
     }
 
@@ -158,17 +173,19 @@ impl FlightService for Service {
     }
 
     async fn do_get(&self, request: Request<Ticket>) -> Result<Response<Batches>, Status> {
-        let options = options(request.metadata())?;
+        let call = self.call(&request)?;
         let handle = match command(&request.into_inner().ticket)? {
             Command::TicketStatementQuery(ticket) => Handle::read(&ticket.statement_handle)?,
             Command::CommandPreparedStatementQuery(query) => Handle::read(&query.prepared_statement_handle)?,
-            command => return catalog::rows(command, self.queries()?).await.map(answer::whole),
+            command => return catalog::rows(command, &call.queries).await.map(answer::whole),
         };
-        self.answer(handle.asked(options)).await
+        let handle = handle.asked(call.options);
+        let question = self.questions.begin(handle.name.clone());
+        answer::begin(&call.queries, &handle, question, self.ended.clone()).await
     }
 
     async fn do_put(&self, request: Request<Streaming<FlightData>>) -> Result<Response<Self::DoPutStream>, Status> {
-        let options = options(request.metadata())?;
+        let call = self.call(&request)?;
         let mut messages = request.into_inner();
         let first = statement::first(&mut messages).await?;
         let descriptor = first.as_ref().and_then(|first| first.flight_descriptor.as_ref());
@@ -185,12 +202,12 @@ impl FlightService for Service {
         let result = match command {
             Command::CommandStatementUpdate(update) => {
                 check_transaction(update.transaction_id)?;
-                statement::update(self.queries()?, &Handle::of(update.query).asked(options)).await?;
+                statement::update(&call.queries, &Handle::of(update.query).asked(call.options)).await?;
                 DoPutUpdateResult { record_count: 0 }.encode_to_vec()
             }
             Command::CommandPreparedStatementUpdate(update) => {
                 let handle = with_values(update.prepared_statement_handle).await?;
-                statement::update(self.queries()?, &handle.asked(options)).await?;
+                statement::update(&call.queries, &handle.asked(call.options)).await?;
                 DoPutUpdateResult { record_count: 0 }.encode_to_vec()
             }
             Command::CommandPreparedStatementQuery(query) => {
@@ -205,9 +222,10 @@ impl FlightService for Service {
     }
 
     async fn do_action(&self, request: Request<Action>) -> Result<Response<Self::DoActionStream>, Status> {
+        let call = self.call(&request); // what is cancelled needs nothing of it
         let Action { r#type: kind, body } = request.into_inner();
         let result: Option<Bytes> = match kind.as_str() {
-            CREATE_PREPARED_STATEMENT => Some(self.create_prepared(&body).await?),
+            CREATE_PREPARED_STATEMENT => Some(create_prepared(&call?, &body).await?),
             CLOSE_PREPARED_STATEMENT => None,
             CANCEL_FLIGHT_INFO => {
                 let request = CancelFlightInfoRequest::decode(body).map_err(|e| error::unreadable("the action", e))?;
@@ -255,7 +273,7 @@ fn options(metadata: &MetadataMap) -> Result<AskOptions, Status> {
             Status::invalid_argument(format!("header X-Streamgauge-Partial: {value:?} is neither true nor false"))
         })?,
     };
-    Ok(AskOptions { min_epoch, partial })
+    Ok(AskOptions { min_epoch, partial, ..AskOptions::default() })
 }
 
 /// Reads a command.

@@ -15,6 +15,7 @@ use streamgauge_schemas::{Duration, EventTime, Summary};
 use utoipa::ToSchema;
 
 use super::Ready;
+use super::asker::AskedBy;
 use super::problem::Problem;
 use super::sql::{PartialAnswer, mark, min_epoch};
 
@@ -149,7 +150,8 @@ pub(crate) async fn dimensions(
         ("filter" = Option<String>, Query, description = "`dimension:value`, several with commas or repeated; values of one dimension are alternatives"),
         ("group_by" = Option<String>, Query, description = "dimensions, with commas: one series for each of their values"),
         ("partial" = Option<bool>, Query, description = "`true`: an answer from memory alone will do when ClickHouse is away or fails; it is marked"),
-        ("X-Streamgauge-Epoch" = Option<u64>, Header, description = "waits, for some seconds at most, until the events of this epoch are visible")),
+        ("X-Streamgauge-Epoch" = Option<u64>, Header, description = "waits, for some seconds at most, until the events of this epoch are visible"),
+        ("X-Streamgauge-User" = Option<String>, Header, description = "the name that bounds of a user hold for; the client's address without it")),
     responses((status = 200, body = DataAnswer,
             headers(("X-Streamgauge-Epoch" = u64, description = "the answer is exact up to this epoch"),
                 ("X-Streamgauge-Partial" = String, description = "what is missing; only of a partial answer"))),
@@ -157,6 +159,7 @@ pub(crate) async fn dimensions(
         (status = 504, body = Problem, description = "ClickHouse did not send its part in time")))]
 pub(crate) async fn data(
     Ready(running): Ready,
+    AskedBy(asker): AskedBy,
     Path(name): Path<String>,
     headers: HeaderMap,
     RawQuery(query): RawQuery,
@@ -176,7 +179,7 @@ pub(crate) async fn data(
         None => false,
         Some(text) => text.parse().map_err(|_| bad("partial", format!("{text:?} is neither true nor false")))?,
     };
-    let options = AskOptions { min_epoch: min_epoch(&headers)?, partial };
+    let options = AskOptions { min_epoch: min_epoch(&headers)?, partial, ..AskOptions::default() };
     let aggregation = parameters.one("aggregation").unwrap_or("avg").to_owned();
     let query = SeriesQuery {
         start: moment("start_time", "now-1h")?,
@@ -188,7 +191,7 @@ pub(crate) async fn data(
         metric: name,
     };
     let started = std::time::Instant::now();
-    let answer = running.queries.series(&query, options).await?;
+    let answer = running.queries.asked_by(asker).series(&query, options).await?;
     metrics::histogram!("streamgauge_query_seconds", "kind" => "series").record(started.elapsed().as_secs_f64());
     let mut response = Json(answer_json(&answer, &aggregation)).into_response();
     mark(&mut response, answer.epoch, answer.partial.as_ref());

@@ -2,11 +2,12 @@
 //!
 //! # Layout
 //!
-//! - `body`: request bodies; `bounds`: on open requests and on the bytes of bodies; `decoders`: threads; `problem`: errors.
+//! - `asker`: who asks; `body`: request bodies; `bounds`: on open requests and on the bytes of bodies; `decoders`: threads; `problem`: errors.
 //! - `ingest`, `streams`, `sql`, `metrics`, `live`: the interface, in the order of the path of the data.
 //! - `status`: health, readiness, the program's own metrics.
 //! - `page`: the web page; `openapi`: the description of all this.
 
+pub(crate) mod asker;
 mod body;
 mod bounds;
 mod decoders;
@@ -35,12 +36,13 @@ use metrics_exporter_prometheus::PrometheusHandle;
 use parking_lot::Mutex;
 use streamgauge_engine::Engine;
 use streamgauge_engine::decode::DecodeLimits;
-use streamgauge_queries::QueryEngine;
+use streamgauge_queries::{Format, QueryEngine};
 use streamgauge_schemas::Epoch;
 use streamgauge_sinks::AsideFile;
 use tokio_util::sync::CancellationToken;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::compression::CompressionLayer;
+use tower_http::compression::predicate::{DefaultPredicate, NotForContentType, Predicate};
 use tower_http::decompression::RequestDecompressionLayer;
 use utoipa::OpenApi;
 use utoipa_swagger_ui::SwaggerUi;
@@ -163,7 +165,7 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .fallback(page::serve)
         .method_not_allowed_fallback(wrong_method)
         .layer(RequestDecompressionLayer::new().gzip(true))
-        .layer(CompressionLayer::new().gzip(true))
+        .layer(CompressionLayer::new().gzip(true).compress_when(unpacked()))
         .layer(middleware::from_fn(measure))
         .layer(middleware::from_fn(same_origin))
         .layer(CatchPanicLayer::custom(|_panic: Box<dyn std::any::Any + Send>| {
@@ -176,6 +178,12 @@ pub(crate) fn router(app: Arc<App>) -> Router {
             .into_response()
         }))
         .with_state(app)
+}
+
+/// Which answers gain by compression: Parquet and XLSX are compressed already.
+fn unpacked() -> impl Predicate {
+    let not = |format: Format| NotForContentType::new(format.content_type());
+    DefaultPredicate::new().and(not(Format::Parquet)).and(not(Format::Xlsx))
 }
 
 async fn wrong_method(request: Request) -> Problem {

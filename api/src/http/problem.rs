@@ -161,8 +161,12 @@ impl From<QueryError> for Problem {
             (_, QueryError::UnknownMetric { .. }) => {
                 Problem::new(StatusCode::NOT_FOUND, "unknown_metric", error.to_string())
             }
-            (ErrorKind::Limit { code }, QueryError::EpochNotReached { .. } | QueryError::Backfilling { .. }) => {
-                Problem::unavailable(code, error.to_string(), 1)
+            (
+                ErrorKind::Limit { code },
+                QueryError::EpochNotReached { .. } | QueryError::Backfilling { .. } | QueryError::SheetDisk { .. },
+            ) => Problem::unavailable(code, error.to_string(), 1),
+            (ErrorKind::Limit { code }, QueryError::Cancelled { .. }) => {
+                Problem::new(StatusCode::CONFLICT, code, error.to_string())
             }
             (ErrorKind::Caller { code }, _) => Problem::bad_request(code, chain(&error)),
             // A bound that others fill passes; one that the question itself exceeds does not.

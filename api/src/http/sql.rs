@@ -1,13 +1,27 @@
 //! SQL: `POST /api/v1/sql`.
+//!
+//! An answer that fails after it began cannot say so by its status; its connection is broken off, so that it does not
+//! look whole.
+//!
+//! # Layout
+//!
+//! - `accept`: which form an answer has.
+
+mod accept;
 
 use axum::body::Body;
+use axum::extract::Query;
+use axum::extract::rejection::QueryRejection;
 use axum::http::{HeaderMap, HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 use streamgauge_queries::{AskOptions, Format, Parameters, Partial, format};
-use streamgauge_schemas::Epoch;
+use streamgauge_schemas::time::to_rfc3339;
+use streamgauge_schemas::{Duration, Epoch, EventTime};
 use utoipa::ToSchema;
 
+use self::accept::{SqlFormat, SqlParameters};
+use super::asker::AskedBy;
 use super::problem::Problem;
 use super::{Ready, body};
 
@@ -15,6 +29,8 @@ use super::{Ready, body};
 pub(crate) const EPOCH_HEADER: &str = "x-streamgauge-epoch";
 /// The header that says what an answer lacks; a whole answer does not have it.
 pub(crate) const PARTIAL_HEADER: &str = "x-streamgauge-partial";
+
+const SECOND: Duration = Duration::from_secs(1);
 
 /// The epoch that a request wants to see, by its header; the newest of several.
 pub(crate) fn min_epoch(headers: &HeaderMap) -> Result<Option<Epoch>, Problem> {
@@ -53,35 +69,20 @@ pub(crate) fn note(partial: &Partial) {
     tracing::warn!(upto = %partial.upto, reason = partial.reason, "a question was answered without history");
 }
 
-/// The form of an answer.
-#[derive(Clone, Copy, Debug, Default, Deserialize, ToSchema)]
-#[serde(rename_all = "lowercase")]
-pub(crate) enum SqlFormat {
-    /// One JSON object with columns and rows.
-    #[default]
-    Json,
-    /// One JSON object a row.
-    Ndjson,
-    /// Comma-separated, with a header.
-    Csv,
-    /// An Arrow IPC stream.
-    Arrow,
-}
-
 /// A statement.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct SqlRequest {
-    /// One statement that reads, or one about views (`CREATE`, `DROP`, `SHOW`, `EXPLAIN MATERIALIZED VIEW`). Before one that reads may stand `SET streamgauge.epoch = …;` and `SET streamgauge.partial = true;`.
+    /// One statement that reads, or one about views (`CREATE`, `DROP`, `SHOW`, `EXPLAIN MATERIALIZED VIEW`). Before one that reads may stand `SET streamgauge.epoch = …;`, `SET streamgauge.partial = true;` and `SET streamgauge.pushdown = false;`, and to lower its bounds `SET statement_timeout = '5s';`, `SET streamgauge.memory_bytes_max = …;` and `SET streamgauge.rows_max = …;`.
     #[schema(example = "SELECT name, count(*) FROM metrics GROUP BY name")]
     sql: String,
     /// Values for `$1`, `$2`, … of the statement, the first for `$1`.
     #[serde(default)]
     #[schema(example = json!(["cpu", 0.5]))]
     params: Vec<serde_json::Value>,
-    /// The form of the answer; JSON by default.
+    /// The form of the answer; by default that of the address, of `Accept`, or JSON.
     #[serde(default)]
-    format: SqlFormat,
+    format: Option<SqlFormat>,
     /// Whether an answer from memory alone will do when ClickHouse is away or fails; it is marked.
     #[serde(default)]
     partial: bool,
@@ -130,13 +131,23 @@ pub(crate) struct SqlAnswer {
 /// Ask SQL over live events and history as one table, or make and drop views.
 #[utoipa::path(
     post, path = "/api/v1/sql", operation_id = "ask_sql", tag = "queries", request_body = SqlRequest,
-    params(("X-Streamgauge-Epoch" = Option<u64>, Header, description = "waits, for some seconds at most, until the events of this epoch are visible")),
-    responses((status = 200, body = SqlAnswer, description = "JSON; the other formats are plain bodies",
-            headers(("X-Streamgauge-Epoch" = u64, description = "the answer is exact up to this epoch"),
+    params(SqlParameters, ("X-Streamgauge-Epoch" = Option<u64>, Header, description = "waits, for some seconds at most, until the events of this epoch are visible"),
+        ("X-Streamgauge-User" = Option<String>, Header, description = "the name that bounds of a user hold for; the client's address without it")),
+    responses((status = 200, body = SqlAnswer, description = "JSON; the other formats are plain bodies, with the name of a file. One that fails on its way is broken off",
+            headers(("Content-Disposition" = String, description = "the name of a file; not of JSON"),
+                ("X-Streamgauge-Epoch" = u64, description = "the answer is exact up to this epoch"),
                 ("X-Streamgauge-Partial" = String, description = "what is missing; only of a partial answer"))),
-        (status = 400, body = Problem), (status = 422, body = Problem), (status = 429, body = Problem), (status = 503, body = Problem),
+        (status = 400, body = Problem), (status = 406, body = Problem), (status = 409, body = Problem, description = "the statement was cancelled"),
+        (status = 422, body = Problem), (status = 429, body = Problem), (status = 503, body = Problem),
         (status = 504, body = Problem, description = "ClickHouse did not send its part in time")))]
-pub(crate) async fn query(Ready(running): Ready, headers: HeaderMap, body: Body) -> Result<Response, Problem> {
+pub(crate) async fn query(
+    Ready(running): Ready,
+    AskedBy(asker): AskedBy,
+    parameters: Result<Query<SqlParameters>, QueryRejection>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, Problem> {
+    let Query(parameters) = parameters.map_err(|wrong| Problem::bad_request("bad_parameter", wrong.body_text()))?;
     let min_epoch = min_epoch(&headers)?;
     let body = body::read(body, &running).await?;
     let request: SqlRequest = serde_json::from_slice(body.bytes()).map_err(|error| {
@@ -145,24 +156,35 @@ pub(crate) async fn query(Ready(running): Ready, headers: HeaderMap, body: Body)
             format!("the body is not {{\"sql\", \"params\", \"format\", \"partial\"}}: {error}"),
         )
     })?;
+    let format = match request.format.or(parameters.format) {
+        Some(format) => format.into(),
+        None => accept::accepted(&headers)?,
+    };
     let started = std::time::Instant::now();
     let answer = {
-        let (params, options) =
-            (Parameters::from_json(&request.params), AskOptions { min_epoch, partial: request.partial });
-        running.queries.sql_with(&request.sql, params, options).await?
+        let (params, options) = (
+            Parameters::from_json(&request.params),
+            AskOptions { min_epoch, partial: request.partial, ..AskOptions::default() },
+        );
+        running.queries.asked_by(asker).sql_with(&request.sql, params, options).await?
     };
     let (epoch, partial) = (answer.epoch, answer.partial.clone());
-    let format = match request.format {
-        SqlFormat::Json => Format::Json,
-        SqlFormat::Ndjson => Format::Ndjson,
-        SqlFormat::Csv => Format::Csv,
-        SqlFormat::Arrow => Format::Arrow,
-    };
     let body = Body::from_stream(format::body(answer, format, started).await?);
     let mut response = ([(header::CONTENT_TYPE, format.content_type())], body).into_response();
+    if format != Format::Json {
+        response.headers_mut().insert(header::CONTENT_DISPOSITION, disposition(epoch, format));
+    }
     mark(&mut response, epoch, partial.as_ref());
     metrics::histogram!("streamgauge_query_seconds", "kind" => "sql").record(started.elapsed().as_secs_f64());
     Ok(response)
+}
+
+/// The name under which a browser keeps an answer: that of its epoch's time.
+fn disposition(epoch: Epoch, format: Format) -> HeaderValue {
+    let at = EventTime(i64::try_from(epoch.0).unwrap_or(i64::MAX)).floor(SECOND);
+    let at = to_rfc3339(at).replace(['-', ':'], "");
+    let value = format!("attachment; filename=\"streamgauge-{at}.{}\"", format.name());
+    HeaderValue::try_from(value).expect("a time and the name of a format make a header")
 }
 
 #[cfg(test)]
@@ -170,6 +192,12 @@ mod tests {
     use axum::http::HeaderName;
 
     use super::*;
+
+    #[test]
+    fn a_file_is_named_by_the_time_of_its_epoch() {
+        let name = disposition(Epoch(1_714_521_600_123_456), Format::Xlsx);
+        assert_eq!(name, "attachment; filename=\"streamgauge-20240501T000000Z.xlsx\"");
+    }
 
     #[test]
     fn an_epoch_in_a_header_is_a_whole_number() {

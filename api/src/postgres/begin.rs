@@ -33,7 +33,7 @@ pub(super) async fn begin(socket: TcpStream, identity: Option<&Identity>, cancel
     let mut stream: Stream = Box::new(socket);
     let mut identity = identity;
     for _ in 0..REQUESTS_MAX {
-        let first = match body(&mut stream, || FIRST_BYTES_MAX).await {
+        let first = match body(&mut stream, FIRST_BYTES_MAX).await {
             Ok(first) => first,
             Err(Some(error)) => {
                 refuse(stream, error).await;

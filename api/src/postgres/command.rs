@@ -27,6 +27,8 @@ pub(super) enum Command {
     Set {
         name: String,
         value: Option<String>,
+        /// Until the end of the transaction.
+        local: bool,
     },
     /// `SET TRANSACTION …` and the like: all transactions only read.
     SetTransaction,
@@ -111,6 +113,7 @@ fn unfinished(what: &str) -> PostgresError {
 /// `SET [SESSION | LOCAL] name { = | TO } value`, `SET TIME ZONE value`, `SET TRANSACTION …`.
 fn set(found: &[Word<'_>]) -> Result<Command, PostgresError> {
     let scoped = found.first().is_some_and(|word| word.is("SESSION") || word.is("LOCAL"));
+    let local = scoped && found[0].is("LOCAL");
     let found = if scoped { &found[1..] } else { found };
     let is = |place: usize, word: &str| found.get(place).is_some_and(|found: &Word<'_>| found.is(word));
     if is(0, "TRANSACTION") || is(0, "CHARACTERISTICS") {
@@ -126,10 +129,10 @@ fn set(found: &[Word<'_>]) -> Result<Command, PostgresError> {
         return Err(unfinished("SET"));
     }
     let value: String = match rest {
-        [value] if value.is("DEFAULT") => return Ok(Command::Set { name, value: None }),
+        [value] if value.is("DEFAULT") => return Ok(Command::Set { name, value: None, local }),
         values => values.iter().map(|word| if word.is(",") { ", ".to_owned() } else { word.text() }).collect(),
     };
-    Ok(Command::Set { name, value: Some(value) })
+    Ok(Command::Set { name, value: Some(value), local })
 }
 
 /// The setting that is to be shown, if it is one of the session.
@@ -182,7 +185,7 @@ mod tests {
 
     #[test]
     fn statements_are_sorted() {
-        let set = |name: &str, value: &str| Command::Set { name: name.into(), value: Some(value.into()) };
+        let set = |name: &str, value: &str| Command::Set { name: name.into(), value: Some(value.into()), local: false };
         for (sql, expected) in [
             ("begin isolation level repeatable read", Command::Begin { tag: "BEGIN" }),
             ("START TRANSACTION READ ONLY", Command::Begin { tag: "START TRANSACTION" }),
@@ -193,7 +196,11 @@ mod tests {
             ("set DateStyle='ISO'", set("datestyle", "ISO")),
             ("SET TIME ZONE 'UTC'", set("timezone", "UTC")),
             ("SET NAMES 'UTF8'", set("client_encoding", "UTF8")),
-            ("SET x TO DEFAULT", Command::Set { name: "x".into(), value: None }),
+            ("SET x TO DEFAULT", Command::Set { name: "x".into(), value: None, local: false }),
+            (
+                "SET LOCAL statement_timeout = E'5\\x73'",
+                Command::Set { name: "statement_timeout".into(), value: Some("5s".into()), local: true },
+            ),
             ("SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY", Command::SetTransaction),
             ("SHOW transaction isolation level", Command::Show { name: "transaction_isolation".into() }),
             ("SHOW server_version", Command::Show { name: "server_version".into() }),

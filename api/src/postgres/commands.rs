@@ -46,6 +46,7 @@ impl Session {
             Command::Copy { question, form } => return self.copy(question, form, limits).await,
             Command::Begin { tag } => {
                 self.transaction = Transaction::Open;
+                self.set_back.begin(&self.settings);
                 self.connection.out.complete(tag);
             }
             Command::Commit => {
@@ -60,9 +61,9 @@ impl Session {
                 }
                 self.connection.out.complete("ROLLBACK");
             }
-            Command::Set { name, value } => self.set(name, value.as_deref(), "SET")?,
+            Command::Set { name, value, local } => self.set(name, value.as_deref(), *local, "SET")?,
             Command::SetTransaction => self.connection.out.complete("SET"),
-            Command::Reset { name: Some(name) } => self.set(name, None, "RESET")?,
+            Command::Reset { name: Some(name) } => self.set(name, None, false, "RESET")?,
             Command::Reset { name: None } => {
                 self.settings.reset();
                 self.connection.out.complete("RESET");
@@ -116,11 +117,18 @@ impl Session {
 
     fn end_transaction(&mut self, tag: &str) {
         self.transaction = Transaction::None;
+        self.set_back.end(&mut self.settings, tag == "COMMIT");
         self.end_portals();
         self.connection.out.complete(tag);
     }
 
-    fn set(&mut self, name: &str, value: Option<&str>, tag: &str) -> Result<(), PostgresError> {
+    fn set(&mut self, name: &str, value: Option<&str>, local: bool, tag: &str) -> Result<(), PostgresError> {
+        if local && self.transaction == Transaction::None {
+            notice(&mut self.connection.out, "SET LOCAL can only be used in transaction blocks");
+            self.connection.out.complete(tag);
+            return Ok(());
+        }
+        self.set_back.set(&self.settings, name, value, local);
         if let Some(told) = self.settings.set(name, value)? {
             notice(&mut self.connection.out, told);
         } else if name.eq_ignore_ascii_case("application_name") {
@@ -134,7 +142,7 @@ impl Session {
         if self.portals.contains_key(cursor) {
             return Err(PostgresError::new("42P03", format!("cursor {cursor:?} already exists")).into());
         }
-        let described = limits.hold(self.queries.describe(question, &[])).await?;
+        let described = limits.hold(self.queries().describe(question, &[])).await?;
         let described = described.map_err(|error| PostgresError::of(error, question))?;
         let held = self.transaction == Transaction::None;
         self.keep(cursor.to_owned(), Portal::cursor(question, described.columns, held))?;

@@ -4,10 +4,12 @@
 //! written from one buffer, a piece at a time: a write that is given up loses nothing, and what comes next follows it.
 
 use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf};
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 
 use super::error::PostgresError;
@@ -23,8 +25,8 @@ const PAUSE_MAX: Duration = Duration::from_millis(if cfg!(test) { 100 } else { 3
 const WRITE_PAUSE_MAX: Duration = Duration::from_secs(60);
 /// Bytes that wait before they are written.
 pub(super) const OUT_BYTES: usize = 64 << 10;
-/// Messages that wait to be heeded.
-const MESSAGES_WAITING_MAX: usize = 8;
+/// Messages that wait to be heeded; together they are not longer than one may be.
+const MESSAGES_WAITING_MAX: usize = 1_024;
 
 /// Bytes both ways.
 pub(super) trait Bytes: AsyncRead + AsyncWrite + Send + Unpin {}
@@ -45,11 +47,13 @@ impl From<io::Error> for Gone {
 
 /// One side of a connection: what comes, in turn, and what goes.
 pub(super) struct Connection {
-    messages: mpsc::Receiver<Result<Frontend, PostgresError>>,
+    messages: mpsc::Receiver<(Result<Frontend, PostgresError>, OwnedSemaphorePermit)>,
+    /// Room for the message that is heeded.
+    room: Option<OwnedSemaphorePermit>,
     /// Done when the client is gone.
     pub(super) gone: CancellationToken,
     /// How long messages may be from now on.
-    limit: std::sync::Arc<std::sync::atomic::AtomicUsize>,
+    limit: Arc<AtomicUsize>,
     writer: WriteHalf<Stream>,
     pub(super) out: Output,
     /// So many of the bytes of `out` were written.
@@ -62,26 +66,30 @@ impl Connection {
         let (reader, writer) = tokio::io::split(stream);
         let (sender, messages) = mpsc::channel(MESSAGES_WAITING_MAX);
         let gone = CancellationToken::new();
-        let limit = std::sync::Arc::new(EARLY_MESSAGE_BYTES_MAX.into());
-        tokio::spawn(read(reader, std::sync::Arc::clone(&limit), sender, gone.clone()));
-        Connection { messages, gone, limit, writer, out: Output::default(), written: 0 }
+        let limit = Arc::new(EARLY_MESSAGE_BYTES_MAX.into());
+        tokio::spawn(read(reader, Arc::clone(&limit), sender, gone.clone()));
+        Connection { messages, room: None, gone, limit, writer, out: Output::default(), written: 0 }
     }
 
     /// Lets messages be as long as they may be.
     pub(super) fn trust(&self) {
-        self.limit.store(MESSAGE_BYTES_MAX, std::sync::atomic::Ordering::Relaxed);
+        self.limit.store(MESSAGE_BYTES_MAX, Ordering::Relaxed);
     }
 
     /// The next message, after everything that waits was written; `None` at the end.
     pub(super) async fn next(&mut self) -> Result<Option<Result<Frontend, PostgresError>>, Gone> {
-        if let Ok(message) = self.messages.try_recv() {
+        self.room = None;
+        if let Ok((message, room)) = self.messages.try_recv() {
+            self.room = Some(room);
             if self.out.0.len() >= OUT_BYTES {
                 self.flush().await?;
             }
             return Ok(Some(message));
         }
         self.flush().await?;
-        Ok(self.messages.recv().await)
+        let Some((message, room)) = self.messages.recv().await else { return Ok(None) };
+        self.room = Some(room);
+        Ok(Some(message))
     }
 
     /// Writes what waits. It may be given up at any time, and be begun again.
@@ -109,49 +117,65 @@ impl Connection {
 /// Reads messages until the connection ends, or one is wrong.
 async fn read(
     mut reader: ReadHalf<Stream>,
-    limit: std::sync::Arc<std::sync::atomic::AtomicUsize>,
-    messages: mpsc::Sender<Result<Frontend, PostgresError>>,
+    limit: Arc<AtomicUsize>,
+    messages: mpsc::Sender<(Result<Frontend, PostgresError>, OwnedSemaphorePermit)>,
     gone: CancellationToken,
 ) {
     let ended = gone.clone().drop_guard();
+    let room = Arc::new(Semaphore::new(MESSAGE_BYTES_MAX));
     loop {
-        let message = tokio::select! {
-            message = next(&mut reader, &limit) => message,
+        let next = tokio::select! {
+            next = next(&mut reader, &limit, &room) => next,
             () = messages.closed() => return,
         };
-        match message {
-            Ok(Frontend::Terminate) | Err(None) => return,
-            Ok(message) => {
-                if messages.send(Ok(message)).await.is_err() {
-                    return;
-                }
-            }
-            Err(Some(error)) => {
-                let _ = messages.send(Err(error)).await; // the session may have ended
-                ended.disarm(); // the client is there, and is to be told
-                return;
-            }
+        let (message, room) = match next {
+            Ok((Frontend::Terminate, _)) | Err((None, _)) => return,
+            Ok((message, room)) => (Ok(message), room),
+            Err((Some(error), room)) => (Err(error), room),
+        };
+        let wrong = message.is_err();
+        if messages.send((message, room)).await.is_err() {
+            return;
+        }
+        if wrong {
+            ended.disarm(); // the client is there, and is to be told
+            return;
         }
     }
 }
 
+/// What comes next, with the room that it takes.
+type Next<T> = Result<(T, OwnedSemaphorePermit), (Option<PostgresError>, OwnedSemaphorePermit)>;
+
 /// The next message; an error without words is the end of the connection.
-async fn next(
-    reader: &mut ReadHalf<Stream>,
-    limit: &std::sync::atomic::AtomicUsize,
-) -> Result<Frontend, Option<PostgresError>> {
-    let letter = reader.read_u8().await.map_err(|_| None)?;
-    let body = body(reader, || limit.load(std::sync::atomic::Ordering::Relaxed)).await?;
-    Frontend::read(letter, &body).map_err(|wrong| Some(malformed(letter, wrong.0)))
+async fn next(reader: &mut ReadHalf<Stream>, limit: &AtomicUsize, room: &Arc<Semaphore>) -> Next<Frontend> {
+    let mut taken = room.clone().acquire_many_owned(0).await.expect("the room is never closed");
+    let read = async {
+        let letter = reader.read_u8().await.map_err(|_| None)?;
+        let length = length(reader, limit.load(Ordering::Relaxed)).await?;
+        let more = u32::try_from(length).unwrap_or(u32::MAX);
+        taken.merge(room.clone().acquire_many_owned(more).await.expect("the room is never closed"));
+        let body = rest(reader, length).await?;
+        Frontend::read(letter, &body).map_err(|wrong| Some(malformed(letter, wrong.0)))
+    };
+    match read.await {
+        Ok(message) => Ok((message, taken)),
+        Err(error) => Err((error, taken)),
+    }
 }
 
 /// The body of a message, from its length on.
 pub(super) async fn body(
     reader: &mut (impl AsyncRead + Unpin),
-    limit: impl Fn() -> usize,
+    bytes_max: usize,
 ) -> Result<Vec<u8>, Option<PostgresError>> {
+    let length = length(reader, bytes_max).await?;
+    rest(reader, length).await
+}
+
+/// The bytes that follow the length of a message.
+async fn length(reader: &mut (impl AsyncRead + Unpin), bytes_max: usize) -> Result<usize, Option<PostgresError>> {
     let length = timely(reader.read_u32()).await?;
-    let bytes_max = limit();
     let length = usize::try_from(length).unwrap_or(usize::MAX);
     if length < 4 {
         return Err(Some(PostgresError::fatal(
@@ -163,9 +187,14 @@ pub(super) async fn body(
         let message = format!("a message of {length} bytes is longer than {bytes_max} bytes, the bound");
         return Err(Some(PostgresError::fatal("54000", message).with_hint("ask in shorter statements")));
     }
+    Ok(length - 4)
+}
+
+/// So many bytes.
+async fn rest(reader: &mut (impl AsyncRead + Unpin), length: usize) -> Result<Vec<u8>, Option<PostgresError>> {
     let mut body = Vec::new(); // it grows with what comes, not with what is announced
-    let mut rest = reader.take(length as u64 - 4);
-    while body.len() < length - 4 {
+    let mut rest = reader.take(length as u64);
+    while body.len() < length {
         if timely(rest.read_buf(&mut body)).await? == 0 {
             return Err(None);
         }

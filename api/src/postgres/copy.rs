@@ -12,11 +12,23 @@ pub(super) struct CopyForm {
     delimiter: char,
     null: String,
     quote: char,
+    /// What stands before a quote within quotes; the quote itself unless it is said.
+    escape: Option<char>,
+    /// Whether all values but null are in quotes.
+    quotes_all: bool,
 }
 
 impl CopyForm {
     fn text() -> Self {
-        CopyForm { csv: false, header: false, delimiter: '\t', null: "\\N".to_owned(), quote: '"' }
+        CopyForm {
+            csv: false,
+            header: false,
+            delimiter: '\t',
+            null: "\\N".to_owned(),
+            quote: '"',
+            escape: None,
+            quotes_all: false,
+        }
     }
 
     fn csv() -> Self {
@@ -41,14 +53,21 @@ impl CopyForm {
 
     fn csv_value(&self, value: &str, out: &mut Vec<u8>) {
         let special = |c: char| c == self.delimiter || c == self.quote || c == '\n' || c == '\r';
-        if value != self.null && value != "\\." && !value.contains(special) {
+        if !self.quotes_all && value != self.null && value != "\\." && !value.contains(special) {
             out.extend_from_slice(value.as_bytes());
             return;
         }
-        let quote = self.quote.to_string();
-        out.extend_from_slice(quote.as_bytes());
-        out.extend_from_slice(value.replace(self.quote, &quote.repeat(2)).as_bytes());
-        out.extend_from_slice(quote.as_bytes());
+        let (quote, escape) = (self.quote, self.escape.unwrap_or(self.quote));
+        let mut quoted = String::with_capacity(value.len() + 2);
+        quoted.push(quote);
+        for character in value.chars() {
+            if character == quote || character == escape {
+                quoted.push(escape);
+            }
+            quoted.push(character);
+        }
+        quoted.push(quote);
+        out.extend_from_slice(quoted.as_bytes());
     }
 
     fn text_value(&self, value: &str, out: &mut Vec<u8>) {
@@ -118,14 +137,22 @@ fn form(words: &[&Word<'_>]) -> Result<CopyForm, PostgresError> {
         .copied()
         .filter(|word| !["(", ")", ",", "=", "WITH", "AS"].iter().any(|sign| word.is(sign)))
         .collect();
-    let is_csv =
-        options.iter().any(|word| word.is("CSV")) || options.iter().any(|word| word.text().eq_ignore_ascii_case("csv"));
+    let formatted = options.windows(2).any(|pair| pair[0].is("FORMAT") && pair[1].text().eq_ignore_ascii_case("csv"));
+    let is_csv = formatted || options.iter().any(|word| word.is("CSV"));
     let mut form = if is_csv { CopyForm::csv() } else { CopyForm::text() };
     let mut options = options.into_iter().peekable();
     while let Some(option) = options.next() {
         let name = option.text().to_uppercase();
         match name.as_str() {
-            "CSV" | "FORCE" | "FORCE_QUOTE" | "*" => {}
+            "CSV" => {}
+            "FORCE" | "FORCE_QUOTE" => {
+                let _ = options.next_if(|word| word.is("QUOTE"));
+                if options.next_if(|word| word.is("*")).is_none() {
+                    let error = PostgresError::new("0A000", "COPY puts all values in quotes, or those that need them");
+                    return Err(error.with_hint("write FORCE_QUOTE *, or leave it out"));
+                }
+                form.quotes_all = true;
+            }
             "FORMAT" => {
                 let kind = options.next().map(|kind| kind.text().to_lowercase()).unwrap_or_default();
                 if !matches!(kind.as_str(), "csv" | "text") {
@@ -155,14 +182,19 @@ fn form(words: &[&Word<'_>]) -> Result<CopyForm, PostgresError> {
                 match name.as_str() {
                     "DELIMITER" => form.delimiter = one()?,
                     "QUOTE" => form.quote = one()?,
+                    "ESCAPE" => form.escape = Some(one()?),
                     "NULL" => form.null = value,
-                    _ => {}
+                    _ if ["utf8", "utf-8", "unicode"].contains(&value.to_lowercase().as_str()) => {}
+                    _ => {
+                        let message = format!("COPY in the encoding {value:?} is not answered here");
+                        return Err(PostgresError::new("0A000", message).with_hint("use ENCODING 'UTF8'"));
+                    }
                 }
             }
-            "E" => {} // of E'\t'
             _ => {
-                return Err(PostgresError::new("0A000", format!("COPY does not know {name}"))
-                    .with_hint("the options are FORMAT, HEADER, DELIMITER, NULL and QUOTE"));
+                return Err(PostgresError::new("0A000", format!("COPY does not know {name}")).with_hint(
+                    "the options are FORMAT, HEADER, DELIMITER, NULL, QUOTE, ESCAPE, FORCE_QUOTE * and ENCODING",
+                ));
             }
         }
     }
@@ -181,6 +213,16 @@ mod tests {
             ("copy metrics to stdout with (format csv, header true)", "SELECT * FROM metrics", csv.clone()),
             ("COPY  ( SELECT 1 TO ) TO STDOUT CSV HEADER", " SELECT 1 TO ", csv),
             (
+                r"COPY t TO STDOUT (DELIMITER E'\t', NULL 'csv', ENCODING 'utf-8')",
+                "SELECT * FROM t",
+                CopyForm { null: "csv".into(), ..CopyForm::text() },
+            ),
+            (
+                r"COPY t TO STDOUT CSV FORCE QUOTE * ESCAPE E'\\'",
+                "SELECT * FROM t",
+                CopyForm { quotes_all: true, escape: Some('\\'), ..CopyForm::csv() },
+            ),
+            (
                 "COPY t (a, b) TO STDOUT (DELIMITER '|', NULL '')",
                 "SELECT a, b FROM t ",
                 CopyForm { delimiter: '|', null: String::new(), ..CopyForm::text() },
@@ -194,6 +236,9 @@ mod tests {
             "COPY t TO PROGRAM 'x'",
             "COPY",
             "COPY t TO STDOUT (FORMAT binary)",
+            "COPY t TO STDOUT (FORMAT csv, FORCE_QUOTE (a))",
+            "COPY t TO STDOUT CSV FORCE QUOTE a",
+            "COPY t TO STDOUT (ENCODING 'LATIN1')",
         ] {
             assert_eq!(read(sql).expect_err(sql).state, "0A000", "{sql}");
         }
@@ -208,6 +253,8 @@ mod tests {
             String::from_utf8(out).expect("it is text")
         };
         assert_eq!(line(CopyForm::text(), &values), "a\\tb\\\\c\\n\t\\N\t\n");
+        let all = CopyForm { quotes_all: true, escape: Some('\\'), ..CopyForm::csv() };
+        assert_eq!(line(all, &[Some("a\"\\"), None, Some("x")]), "\"a\\\"\\\\\",,\"x\"\n");
         assert_eq!(line(CopyForm::csv(), &[Some("a,\"b\""), None, Some(""), Some("x")]), "\"a,\"\"b\"\"\",,\"\",x\n");
     }
 }

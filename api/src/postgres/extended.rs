@@ -20,6 +20,8 @@ use super::text::statements;
 const PREPARED_MAX: usize = 1_000;
 /// Portals that a session may keep.
 const PORTALS_MAX: usize = 100;
+/// The texts of all those statements, and the values of all those portals.
+const KEPT_BYTES_MAX: usize = 32 << 20;
 
 /// A statement that is kept.
 #[derive(Debug)]
@@ -37,6 +39,8 @@ pub(super) struct Prepared {
 pub(super) struct Portal {
     prepared: Arc<Prepared>,
     values: Parameters,
+    /// What the values take, about.
+    bytes: usize,
     forms: Vec<Form>,
     state: State,
     /// It outlives transactions: a cursor that was declared outside of one.
@@ -55,7 +59,8 @@ impl Portal {
     pub(super) fn cursor(sql: &str, columns: Option<SchemaRef>, held: bool) -> Self {
         let command = Some(Command::Ask(sql.to_owned()));
         let prepared = Arc::new(Prepared { sql: sql.into(), command, parameters: Vec::new(), columns });
-        Portal { prepared, values: Parameters::default(), forms: Vec::new(), state: State::Ready, held }
+        let bytes = sql.len();
+        Portal { prepared, values: Parameters::default(), bytes, forms: Vec::new(), state: State::Ready, held }
     }
 
     /// The columns of its question.
@@ -89,6 +94,13 @@ impl Session {
             let message = format!("the session keeps {PREPARED_MAX} prepared statements, as many as it may");
             return Err(PostgresError::new("54000", message).with_hint("DEALLOCATE those that are not needed").into());
         }
+        if name.is_empty() {
+            self.prepared.remove("");
+        }
+        let kept: usize = self.prepared.values().map(|prepared| prepared.sql.len()).sum();
+        if kept + sql.len() > KEPT_BYTES_MAX {
+            return Err(too_long("prepared statements", "DEALLOCATE those that are not needed").into());
+        }
         let found = statements(sql);
         let command = match found[..] {
             [] => None,
@@ -104,7 +116,7 @@ impl Session {
             self.check_transaction()?;
             let given: Vec<Option<DataType>> = kinds.iter().map(|kind| types::arrow_of(*kind)).collect();
             let limits = self.limits();
-            let described = limits.hold(self.queries.describe(sql, &given)).await?;
+            let described = limits.hold(self.queries().describe(sql, &given)).await?;
             let described = described.map_err(|error| PostgresError::of(error, sql))?;
             let told = |(place, arrow): (usize, DataType)| {
                 let given = kinds.get(place).copied().filter(|kind| *kind != 0 && types::arrow_of(*kind).is_some());
@@ -123,6 +135,9 @@ impl Session {
         let Some(prepared) = self.prepared.get(&bind.statement).cloned() else {
             return Err(unknown_statement(&bind.statement).into());
         };
+        if !bind.portal.is_empty() && self.portals.contains_key(&bind.portal) {
+            return Err(PostgresError::new("42P03", format!("portal {:?} already exists", bind.portal)).into());
+        }
         let (given, wanted) = (bind.values.len(), prepared.parameters.len());
         if given != wanted || (bind.formats.len() > 1 && bind.formats.len() != given) {
             let message = format!("{given} values were given, and the statement has {wanted} parameters");
@@ -139,7 +154,8 @@ impl Session {
         });
         let values = values.collect::<Result<Vec<_>, _>>()?;
         let values = Parameters::from_arrays(&values).map_err(|error| PostgresError::of(error, &prepared.sql))?;
-        let portal = Portal { prepared, values, forms: bind.results, state: State::Ready, held: false };
+        let bytes = bind.values.iter().flatten().map(Vec::len).sum();
+        let portal = Portal { prepared, values, bytes, forms: bind.results, state: State::Ready, held: false };
         self.keep(bind.portal, portal)?;
         self.connection.out.plain(b'2');
         Ok(())
@@ -150,6 +166,11 @@ impl Session {
         if self.portals.len() >= PORTALS_MAX && !self.portals.contains_key(&name) {
             let message = format!("the session keeps {PORTALS_MAX} portals, as many as it may");
             return Err(PostgresError::new("54000", message).with_hint("close those that are not needed"));
+        }
+        let kept: usize =
+            self.portals.iter().filter(|(other, _)| **other != name).map(|(_, portal)| portal.bytes).sum();
+        if kept + portal.bytes > KEPT_BYTES_MAX {
+            return Err(too_long("portals", "close those that are not needed"));
         }
         self.portals.insert(name, portal);
         Ok(())
@@ -248,7 +269,9 @@ impl Session {
     pub(super) fn close(&mut self, what: Target, name: &str) {
         match what {
             Target::Statement => {
-                self.prepared.remove(name);
+                if let Some(closed) = self.prepared.remove(name) {
+                    self.portals.retain(|_, portal| !Arc::ptr_eq(&portal.prepared, &closed)); // they end with it
+                }
             }
             Target::Portal => {
                 self.portals.remove(name);
@@ -266,6 +289,11 @@ impl Prepared {
             _ => &self.sql,
         }
     }
+}
+
+fn too_long(what: &str, hint: &str) -> PostgresError {
+    let message = format!("the session's {what} would be longer than {KEPT_BYTES_MAX} bytes, the bound");
+    PostgresError::new("54000", message).with_hint(hint)
 }
 
 fn unknown_statement(name: &str) -> PostgresError {

@@ -7,6 +7,8 @@
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Malformed(pub(super) &'static str);
 
+const NOT_UTF8: Malformed = Malformed("a text in it is not UTF-8");
+
 /// A message of a client, after the start.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Frontend {
@@ -33,6 +35,12 @@ pub(super) enum Frontend {
     Sync,
     Password(Vec<u8>),
     Terminate,
+    /// A call of a function by its number, which there is not.
+    Call,
+    /// A message with a text that is not UTF-8; whether it was a whole question.
+    NotUtf8 {
+        simple: bool,
+    },
     /// Data, or the end of it, for a `COPY … FROM STDIN`, which there is not.
     Copy,
 }
@@ -117,8 +125,7 @@ impl Reader<'_> {
 
     fn text(&mut self) -> Result<String, Malformed> {
         let end = self.0.iter().position(|byte| *byte == 0).ok_or(Malformed("a text in it does not end"))?;
-        let text =
-            std::str::from_utf8(self.bytes(end)?).map_err(|_| Malformed("a text in it is not UTF-8"))?.to_owned();
+        let text = std::str::from_utf8(self.bytes(end)?).map_err(|_| NOT_UTF8)?.to_owned();
         self.bytes(1)?;
         Ok(text)
     }
@@ -178,6 +185,13 @@ impl Beginning {
 impl Frontend {
     /// Reads a message from its letter and body.
     pub(super) fn read(letter: u8, body: &[u8]) -> Result<Self, Malformed> {
+        match Frontend::read_strictly(letter, body) {
+            Err(NOT_UTF8) => Ok(Frontend::NotUtf8 { simple: letter == b'Q' }), // where it ends is known
+            read => read,
+        }
+    }
+
+    fn read_strictly(letter: u8, body: &[u8]) -> Result<Self, Malformed> {
         let mut reader = Reader(body);
         let message = match letter {
             b'Q' => Frontend::Query(reader.text()?),
@@ -200,6 +214,7 @@ impl Frontend {
             b'X' => Frontend::Terminate,
             b'p' => return Ok(Frontend::Password(body.to_vec())),
             b'd' | b'c' | b'f' => return Ok(Frontend::Copy),
+            b'F' => return Ok(Frontend::Call),
             _ => return Err(Malformed("its letter is not one of the protocol")),
         };
         reader.end()?;
@@ -385,7 +400,8 @@ mod tests {
         assert_eq!(Frontend::read(b'B', &body), Err(Malformed("it is longer than what it says")));
         let huge = [b"p\0s\0".as_slice(), &[0, 0, 0, 1, 0x7f, 0xff, 0xff, 0xff]].concat();
         assert_eq!(Frontend::read(b'B', &huge), Err(Malformed("it ends too early")));
-        assert_eq!(Frontend::read(b'Q', b"SELECT \xff\0"), Err(Malformed("a text in it is not UTF-8")));
+        assert_eq!(Frontend::read(b'Q', b"SELECT \xff\0"), Ok(Frontend::NotUtf8 { simple: true }));
+        assert_eq!(Frontend::read(b'P', b"\xff\0x\0\0\0"), Ok(Frontend::NotUtf8 { simple: false }));
         assert_eq!(Frontend::read(b'?', b""), Err(Malformed("its letter is not one of the protocol")));
     }
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use arrow::array::{
     Array, ArrayRef, BinaryArray, BooleanArray, Date32Array, Float32Array, Float64Array, Int16Array, Int32Array,
     Int64Array, IntervalMonthDayNanoArray, ListArray, StringArray, Time64MicrosecondArray, TimestampMicrosecondArray,
-    new_null_array,
+    UInt32Array, new_null_array,
 };
 use arrow::buffer::OffsetBuffer;
 use arrow::compute::{CastOptions, cast_with_options, concat};
@@ -123,7 +123,7 @@ fn from_binary(bytes: &[u8], kind: u32) -> Result<ArrayRef, String> {
         20 => Arc::new(Int64Array::from(vec![i64::from_be_bytes(fixed(bytes)?)])),
         21 => Arc::new(Int16Array::from(vec![i16::from_be_bytes(fixed(bytes)?)])),
         23 => Arc::new(Int32Array::from(vec![i32::from_be_bytes(fixed(bytes)?)])),
-        24 | 26 | 2205 => Arc::new(Int64Array::from(vec![i64::from(u32::from_be_bytes(fixed(bytes)?))])),
+        24 | 26 | 2205 => Arc::new(UInt32Array::from(vec![u32::from_be_bytes(fixed(bytes)?)])),
         700 => Arc::new(Float32Array::from(vec![f32::from_be_bytes(fixed(bytes)?)])),
         701 => Arc::new(Float64Array::from(vec![f64::from_be_bytes(fixed(bytes)?)])),
         18 | 19 | 25 | 114 | 705 | 1042 | 1043 => from_text(bytes, &DataType::Utf8)?,
@@ -209,7 +209,7 @@ fn array_from_binary(bytes: &[u8], item: u32) -> Result<ArrayRef, String> {
 #[cfg(test)]
 mod tests {
     use arrow::array::{AsArray, Decimal128Array};
-    use arrow::datatypes::Int64Type;
+    use arrow::datatypes::{Int64Type, UInt32Type};
     use streamgauge_schemas::stream::timestamp_type;
 
     use super::super::value::Values;
@@ -255,6 +255,8 @@ mod tests {
             Arc::new(Int16Array::from(vec![-2])),
             Arc::new(Int32Array::from(vec![-3])),
             Arc::new(Int64Array::from(vec![i64::MIN])),
+            Arc::new(UInt32Array::from(vec![u32::MAX])),
+            Arc::new(ListArray::from_iter_primitive::<UInt32Type, _, _>([Some(vec![Some(7), None])])),
             Arc::new(Float32Array::from(vec![1.5])),
             Arc::new(Float64Array::from(vec![-0.1])),
             Arc::new(decimal(-123_456_789_012_345)),

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
+use streamgauge_queries::{Asker, OwnLimits};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
@@ -109,6 +110,7 @@ impl Server {
 
 impl Shared {
     async fn serve(self: Arc<Self>, socket: TcpStream) {
+        let client = socket.peer_addr().ok();
         let permit = self.sessions.clone().try_acquire_owned().ok();
         // Cancelling must work also when there are too many; so the first message is read in any case.
         let refusal = match &permit {
@@ -127,13 +129,13 @@ impl Shared {
             return refuse(start.stream, error.with_hint("close some, or raise --pg-connections-max")).await;
         }
         let _counted = Counted::new();
-        if let Some(session) = self.open(start).await {
+        if let Some(session) = self.open(start, client).await {
             session.run().await;
         }
     }
 
     /// Makes a session for a client, or tells it why not.
-    async fn open(&self, start: Start) -> Option<Session> {
+    async fn open(&self, start: Start, client: Option<SocketAddr>) -> Option<Session> {
         let parameter = |name: &str| start.parameters.iter().find(|(known, _)| known == name).map(|(_, value)| value);
         let user = parameter("user").cloned().unwrap_or_default();
         let mut connection = Connection::start(start.stream);
@@ -142,7 +144,9 @@ impl Shared {
         if start.minor > 0 || !unknown.is_empty() {
             connection.out.negotiate(&unknown);
         }
+        let nameless = || PostgresError::fatal("28000", "no user name is in the first message");
         let opened = match &self.secret {
+            _ if user.is_empty() => Ok(Err(nameless())),
             Some(secret) => tokio::time::timeout(BEGIN_MAX, authenticate(&mut connection, secret, &user)).await,
             None => Ok(Ok(())),
         };
@@ -155,7 +159,9 @@ impl Shared {
         match opened {
             Ok((queries, place)) => {
                 connection.trust();
-                Session::open(connection, queries, place, self.stopping.clone(), &start.parameters).await
+                let client = client.map(|client| client.ip().to_string().into());
+                let asker = Asker { user: user.into(), client, protocol: "postgres", limits: OwnLimits::default() };
+                Session::open(connection, queries, asker, place, self.stopping.clone(), &start.parameters).await
             }
             Err(error) => {
                 error.write(&mut connection.out);

@@ -8,7 +8,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use streamgauge_queries::{Parameters, QueryEngine};
+use streamgauge_queries::{Asker, Parameters, QueryEngine};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -19,14 +19,17 @@ use super::error::{PostgresError, notice};
 use super::extended::{Portal, Prepared};
 use super::message::{Frontend, Transaction};
 use super::rows::{self, Answer, Progress, Writing};
-use super::settings::Settings;
+use super::settings::{SetBack, Settings};
 use super::text::{statements, words};
 
 /// See the module.
 pub(super) struct Session {
     pub(super) connection: Connection,
-    pub(super) queries: Arc<QueryEngine>,
+    queries: Arc<QueryEngine>,
+    asker: Asker,
     pub(super) settings: Settings,
+    /// What is set back at the end of the transaction.
+    pub(super) set_back: SetBack,
     pub(super) transaction: Transaction,
     pub(super) prepared: HashMap<String, Arc<Prepared>>,
     pub(super) portals: HashMap<String, Portal>,
@@ -90,6 +93,7 @@ impl Session {
     pub(super) async fn open(
         connection: Connection,
         queries: Arc<QueryEngine>,
+        asker: Asker,
         place: Place,
         stopping: CancellationToken,
         parameters: &[(String, String)],
@@ -97,7 +101,9 @@ impl Session {
         let mut session = Session {
             connection,
             queries,
+            asker,
             settings: Settings::default(),
+            set_back: SetBack::default(),
             transaction: Transaction::None,
             prepared: HashMap::new(),
             portals: HashMap::new(),
@@ -125,7 +131,11 @@ impl Session {
     fn set_at_start(&mut self, parameters: &[(String, String)]) -> Result<(), PostgresError> {
         for (name, value) in parameters {
             match name.as_str() {
-                "user" | "database" | "replication" => {}
+                "user" | "database" => {}
+                "replication" if !matches!(value.as_str(), "false" | "off" | "no" | "0") => {
+                    return Err(PostgresError::new("0A000", "there is no replication over this protocol"));
+                }
+                "replication" => {}
                 "options" => {
                     for option in options(value) {
                         let (name, value) = option.split_once('=').unwrap_or((&option, ""));
@@ -203,6 +213,20 @@ impl Session {
                 let _ = self.connection.flush().await; // the connection ends in any case
                 return Err(Gone);
             }
+            Frontend::Call => {
+                let error = PostgresError::new("0A000", "functions are not called by their numbers here");
+                self.settle(Err(error.with_hint("write SELECT function(…)").into()))?;
+                self.connection.out.ready(self.transaction);
+                return Ok(());
+            }
+            Frontend::NotUtf8 { simple } => {
+                let error = PostgresError::new("22021", "a text of the message is not UTF-8");
+                self.skipping = !self.settle(Err(error.into()))? && !simple;
+                if simple {
+                    self.connection.out.ready(self.transaction);
+                }
+                return Ok(());
+            }
             Frontend::Parse { name, sql, kinds } => self.parse(name, &sql, &kinds).await,
             Frontend::Bind(bind) => self.bind(bind),
             Frontend::Describe { what, name } => self.describe(what, &name),
@@ -248,6 +272,11 @@ impl Session {
         Ok(())
     }
 
+    /// What the session asks of.
+    pub(super) fn queries(&self) -> QueryEngine {
+        self.queries.asked_by(Asker { limits: self.settings.limits, ..self.asker.clone() })
+    }
+
     /// Begins a statement.
     pub(super) fn limits(&self) -> Limits {
         Limits {
@@ -287,7 +316,7 @@ impl Session {
         use arrow::array::AsArray;
         use futures::StreamExt;
 
-        let answer = limits.hold(self.queries.sql(sql, self.settings.options)).await?;
+        let answer = limits.hold(self.queries().sql(sql, self.settings.options)).await?;
         let mut answer = answer.map_err(|error| PostgresError::of(error, sql))?;
         while let Some(batch) = limits.hold(answer.next()).await? {
             let batch = batch.map_err(|error| PostgresError::of(error, sql))?;
@@ -312,7 +341,7 @@ impl Session {
         limits: &Limits,
     ) -> Result<Answer, Failure> {
         let started = std::time::Instant::now();
-        let stream = limits.hold(self.queries.sql_with(sql, parameters, self.settings.options)).await?;
+        let stream = limits.hold(self.queries().sql_with(sql, parameters, self.settings.options)).await?;
         let stream = stream.map_err(|error| PostgresError::of(error, sql))?;
         metrics::histogram!("streamgauge_query_seconds", "kind" => "pg").record(started.elapsed().as_secs_f64());
         if let Some(partial) = &stream.partial {

@@ -75,6 +75,8 @@ pub(super) fn located(statement: &str, most: usize) -> Vec<(Word<'_>, usize)> {
         let first = text.chars().next().unwrap_or(' ');
         let word = if first.is_whitespace() || text.starts_with("--") || text.starts_with("/*") {
             continue;
+        } else if matches!(first, 'e' | 'E') && text[1..].starts_with('\'') {
+            Word::Quoted(unescaped(text[2..].strip_suffix('\'').unwrap_or(&text[2..])))
         } else if is_name(first) {
             Word::Plain(text)
         } else {
@@ -108,7 +110,7 @@ fn piece(text: &str, at: usize) -> usize {
         _ if rest.starts_with("/*") => comment(rest),
         '$' => dollars(rest).unwrap_or(1),
         'e' | 'E' if rest[1..].starts_with('\'') => 1 + quoted(&rest[1..], '\'', true),
-        c if is_name(c) => rest.find(|c: char| !is_name(c)).unwrap_or(rest.len()),
+        c if is_name(c) => rest.find(|c: char| !is_name(c) && c != '$').unwrap_or(rest.len()),
         c if c.is_whitespace() => rest.find(|c: char| !c.is_whitespace()).unwrap_or(rest.len()),
         c => c.len_utf8(),
     };
@@ -130,6 +132,35 @@ fn quoted(text: &str, quote: char, escapes: bool) -> usize {
         }
     }
     text.len()
+}
+
+/// The text within `E'…'`.
+fn unescaped(text: &str) -> String {
+    let mut made = String::with_capacity(text.len());
+    let mut characters = text.chars().peekable();
+    while let Some(character) = characters.next() {
+        match (character, characters.peek()) {
+            ('\'', Some('\'')) => made.extend(characters.next()),
+            ('\\', Some(_)) => {
+                let escape = characters.next();
+                let code = |digits: String| u32::from_str_radix(&digits, 16).ok().and_then(char::from_u32);
+                made.extend(match escape {
+                    Some('b') => Some('\u{8}'),
+                    Some('f') => Some('\u{c}'),
+                    Some('n') => Some('\n'),
+                    Some('r') => Some('\r'),
+                    Some('t') => Some('\t'),
+                    Some('x') => {
+                        let digits = std::iter::from_fn(|| characters.next_if(char::is_ascii_hexdigit)).take(2);
+                        code(digits.collect())
+                    }
+                    other => other,
+                });
+            }
+            (other, _) => made.push(other),
+        }
+    }
+    made
 }
 
 fn comment(text: &str) -> usize {
@@ -176,6 +207,7 @@ mod tests {
             (";;\n-- nothing;\n;", vec![]),
             ("SELECT ';', \";\", 'it''s;'; x", vec!["SELECT ';', \";\", 'it''s;'", " x"]),
             ("SELECT E'\\';'; x", vec!["SELECT E'\\';'", " x"]),
+            ("SELECT a$b$ FROM t; x", vec!["SELECT a$b$ FROM t", " x"]),
             ("SELECT $$;$$, $a$;$$;$a$, $1; x", vec!["SELECT $$;$$, $a$;$$;$a$, $1", " x"]),
             ("a /* ; /* ; */ ; */ b; c -- ;\n;", vec!["a /* ; /* ; */ ; */ b", " c -- ;\n"]),
             ("SELECT 'é;", vec!["SELECT 'é;"]),
@@ -201,6 +233,8 @@ mod tests {
             ]
         );
         assert!(found[0].is("SET") && found[2].is("=") && !found[3].is("a'b"));
+        let escaped = words(r"E'a\tb\\\'''\x41' e", 9);
+        assert_eq!(escaped, [Word::Quoted("a\tb\\''A".into()), Word::Plain("e")]);
         assert_eq!((found[1].name(), found[5].name()), ("streamgauge.epoch".to_owned(), "C".to_owned()));
     }
 }

@@ -8,11 +8,11 @@ use std::fmt::Write;
 use arrow::array::{
     Array, ArrayRef, AsArray, BinaryArray, BooleanArray, Date32Array, Decimal128Array, Float32Array, Float64Array,
     Int16Array, Int32Array, Int64Array, IntervalMonthDayNanoArray, ListArray, StringArray, Time64MicrosecondArray,
-    TimestampMicrosecondArray,
+    TimestampMicrosecondArray, UInt32Array,
 };
 use arrow::datatypes::{
     DataType, Date32Type, Decimal128Type, Float32Type, Float64Type, Int16Type, Int32Type, Int64Type,
-    IntervalMonthDayNanoType, IntervalUnit, Time64MicrosecondType, TimeUnit, TimestampMicrosecondType,
+    IntervalMonthDayNanoType, IntervalUnit, Time64MicrosecondType, TimeUnit, TimestampMicrosecondType, UInt32Type,
 };
 use arrow::temporal_conversions::{date32_to_datetime, timestamp_us_to_datetime};
 use streamgauge_queries::postgres::types;
@@ -29,6 +29,7 @@ pub(super) enum Values<'a> {
     Shorts(&'a Int16Array),
     Integers(&'a Int32Array),
     Longs(&'a Int64Array),
+    Oids(&'a UInt32Array),
     Reals(&'a Float32Array),
     Doubles(&'a Float64Array),
     Decimals(&'a Decimal128Array),
@@ -49,6 +50,7 @@ impl<'a> Values<'a> {
             DataType::Int16 => Values::Shorts(column.as_primitive::<Int16Type>()),
             DataType::Int32 => Values::Integers(column.as_primitive::<Int32Type>()),
             DataType::Int64 => Values::Longs(column.as_primitive::<Int64Type>()),
+            DataType::UInt32 => Values::Oids(column.as_primitive::<UInt32Type>()),
             DataType::Float32 => Values::Reals(column.as_primitive::<Float32Type>()),
             DataType::Float64 => Values::Doubles(column.as_primitive::<Float64Type>()),
             DataType::Decimal128(..) => Values::Decimals(column.as_primitive::<Decimal128Type>()),
@@ -77,6 +79,7 @@ impl<'a> Values<'a> {
             Values::Shorts(values) => values,
             Values::Integers(values) => values,
             Values::Longs(values) => values,
+            Values::Oids(values) => values,
             Values::Reals(values) => values,
             Values::Doubles(values) => values,
             Values::Decimals(values) => values,
@@ -119,6 +122,7 @@ impl<'a> Values<'a> {
             Values::Shorts(values) => put(&mut text, format_args!("{}", values.value(row))),
             Values::Integers(values) => put(&mut text, format_args!("{}", values.value(row))),
             Values::Longs(values) => put(&mut text, format_args!("{}", values.value(row))),
+            Values::Oids(values) => put(&mut text, format_args!("{}", values.value(row))),
             Values::Reals(values) => {
                 let value = values.value(row);
                 float(f64::from(value), &format!("{value:e}"), 6, &mut text);
@@ -157,6 +161,7 @@ impl<'a> Values<'a> {
             Values::Shorts(values) => out.extend_from_slice(&values.value(row).to_be_bytes()),
             Values::Integers(values) => out.extend_from_slice(&values.value(row).to_be_bytes()),
             Values::Longs(values) => out.extend_from_slice(&values.value(row).to_be_bytes()),
+            Values::Oids(values) => out.extend_from_slice(&values.value(row).to_be_bytes()),
             Values::Reals(values) => out.extend_from_slice(&values.value(row).to_be_bytes()),
             Values::Doubles(values) => out.extend_from_slice(&values.value(row).to_be_bytes()),
             Values::Decimals(values) => numeric(values.value(row), values.scale(), out),

@@ -327,7 +327,7 @@ async fn tables_are_listed() {
     assert_eq!(texts(&fetch(&mut client, info).await.unwrap()[0], "catalog_name"), ["streamgauge"]);
     let info = client.get_db_schemas(CommandGetDbSchemas::default()).await.unwrap();
     let schemas = texts(&fetch(&mut client, info).await.unwrap()[0], "db_schema_name");
-    assert_eq!(schemas, ["information_schema", "pg_catalog", "public"]);
+    assert_eq!(schemas, ["information_schema", "pg_catalog", "public", "system"]);
     let info = client.get_table_types().await.unwrap();
     assert_eq!(texts(&fetch(&mut client, info).await.unwrap()[0], "table_type"), ["SYSTEM TABLE", "TABLE", "VIEW"]);
 
@@ -537,6 +537,12 @@ async fn passwords_and_tokens_let_calls_in() {
     client.handshake("anybody", "slow: river").await.unwrap();
     assert!(client.token().is_some());
     assert_eq!(whole_number(&mut client, "SELECT 1").await, 1);
+    let users = "SELECT user_name, protocol FROM system.queries WHERE sql LIKE '%system.queries%'";
+    let asked = ask(&mut client, users).await.unwrap();
+    assert_eq!(
+        (texts(&asked, "user_name"), texts(&asked, "protocol")),
+        (vec!["anybody".into()], vec!["flight".into()])
+    );
     let token = client.token().unwrap().clone();
     client.set_token(format!("{}{}", if token.starts_with('B') { 'C' } else { 'B' }, &token[1..]));
     let (code, message) = refused(&mut client, "SELECT 1").await;

@@ -13,7 +13,7 @@ use crate::support::client::accepted;
 use crate::support::{DataDir, PATIENCE, Program, eventually};
 
 /// A client, whose connection runs beside it.
-async fn connect(program: &Program) -> Client {
+pub(crate) async fn connect(program: &Program) -> Client {
     try_connect(program, None).await.unwrap()
 }
 
@@ -29,7 +29,7 @@ async fn try_connect(program: &Program, password: Option<&str>) -> Result<Client
     Ok(client)
 }
 
-fn state(error: &tokio_postgres::Error) -> String {
+pub(crate) fn state(error: &tokio_postgres::Error) -> String {
     error.code().map_or_else(|| error.to_string(), |code| code.code().to_owned())
 }
 
@@ -173,7 +173,7 @@ async fn settings_hold_for_the_session() {
 }
 
 /// A question that would take far longer than any test.
-const ENDLESS: &str =
+pub(crate) const ENDLESS: &str =
     "SELECT count(*) FROM generate_series(1, 1000000) a, generate_series(1, 1000000) b WHERE a.value * b.value % 7 = 3";
 
 #[tokio::test]
@@ -198,10 +198,11 @@ async fn a_cancelled_statement_ends_and_the_session_goes_on() {
     assert_eq!(client.query_one("SELECT count(*) FROM metrics", &[]).await.unwrap().get::<_, i64>(0), 1);
 }
 
-#[tokio::test]
-async fn rows_stream_and_what_nobody_reads_is_ended_in_clickhouse_too() {
-    let data = DataDir::new();
-    let program = Program::start(&data).await;
+/// As many notes of 1,500 letters are in ClickHouse.
+pub(crate) const NOTES: usize = 30_000;
+
+/// Makes a stream `notes` of which ClickHouse has more than fits into the buffers on the way to a client.
+pub(crate) async fn with_notes(program: &Program) {
     let http = program.client();
     // Long names that do not compress, more of them than fit into the buffers on the way.
     let mut random = 1_u64;
@@ -216,11 +217,10 @@ async fn rows_stream_and_what_nobody_reads_is_ended_in_clickhouse_too() {
     http.post_json("/api/v1/streams", &json!({"name": "notes", "time_column": "at", "columns": columns}))
         .await
         .expect(201);
-    const EVENTS: usize = 30_000;
     let mut last = 0;
     for _ in 0..3 {
-        let events: Vec<Value> = (0..EVENTS / 3).map(|_| json!({"at": 1_714_521_600, "note": name(1_500)})).collect();
-        last = accepted(&http.post_json("/api/v1/streams/notes/events", &json!(events)).await, EVENTS / 3);
+        let events: Vec<Value> = (0..NOTES / 3).map(|_| json!({"at": 1_714_521_600, "note": name(1_500)})).collect();
+        last = accepted(&http.post_json("/api/v1/streams/notes/events", &json!(events)).await, NOTES / 3);
     }
     eventually("flushed", true, || async {
         let status = http.get("/api/v1/status").await.expect(200);
@@ -228,6 +228,14 @@ async fn rows_stream_and_what_nobody_reads_is_ended_in_clickhouse_too() {
         flushes.all(|flush| flush["item"] == "catalog" || flush["epoch"].as_u64().unwrap() > last)
     })
     .await;
+}
+
+#[tokio::test]
+async fn rows_stream_and_what_nobody_reads_is_ended_in_clickhouse_too() {
+    let data = DataDir::new();
+    let program = Program::start(&data).await;
+    with_notes(&program).await;
+    let http = program.client();
     let reads = || async {
         let sql =
             "SELECT count() FROM system.processes WHERE query LIKE '%note%' AND query NOT LIKE '%system.processes%'";
@@ -238,7 +246,7 @@ async fn rows_stream_and_what_nobody_reads_is_ended_in_clickhouse_too() {
     let client = connect(&program).await;
     let rows = client.query_raw("SELECT note FROM notes", Vec::<String>::new()).await.unwrap();
     let lengths: Vec<usize> = rows.map_ok(|row| row.get::<_, &str>(0).len()).try_collect().await.unwrap();
-    assert_eq!((lengths.len(), lengths.iter().all(|length| *length == 1_500)), (EVENTS, true));
+    assert_eq!((lengths.len(), lengths.iter().all(|length| *length == 1_500)), (NOTES, true));
 
     // A client that reads a little holds the rest back, and then cancels.
     let address = program.pg_address();
@@ -355,16 +363,16 @@ async fn a_stop_ends_sessions_with_a_word() {
     assert!(all.contains("FATAL") && all.contains("57P01"), "{all}");
 }
 
-fn untyped(body: &[u8]) -> Vec<u8> {
+pub(crate) fn untyped(body: &[u8]) -> Vec<u8> {
     [&(body.len() as u32 + 4).to_be_bytes(), body].concat()
 }
 
-fn message(letter: u8, body: &[u8]) -> Vec<u8> {
+pub(crate) fn message(letter: u8, body: &[u8]) -> Vec<u8> {
     [[letter].as_slice(), &untyped(body)].concat()
 }
 
 /// Starts a session; answers its process and key.
-async fn start(socket: &mut TcpStream) -> ([u8; 4], [u8; 4]) {
+pub(crate) async fn start(socket: &mut TcpStream) -> ([u8; 4], [u8; 4]) {
     socket.write_all(&untyped(&[&[0, 3, 0, 0], b"user\0x\0\0".as_slice()].concat())).await.unwrap();
     let (_, all) = until_ready(socket, Vec::new()).await;
     let key = &all[all.len() - 6 - 8..all.len() - 6]; // the key comes last but one
@@ -378,7 +386,7 @@ async fn try_start(socket: &mut TcpStream) -> bool {
 }
 
 /// Reads messages until the server is ready; answers their letters, and their bytes. `all` was read before.
-async fn until_ready(socket: &mut TcpStream, mut all: Vec<u8>) -> (String, Vec<u8>) {
+pub(crate) async fn until_ready(socket: &mut TcpStream, mut all: Vec<u8>) -> (String, Vec<u8>) {
     let (mut letters, mut at) = (String::new(), 0);
     loop {
         while let Some(header) = all.get(at..at + 5) {

@@ -473,11 +473,10 @@ export interface components {
          * @description The form of an answer.
          * @enum {string}
          */
-        SqlFormat: "json" | "ndjson" | "csv" | "arrow";
+        SqlFormat: "json" | "ndjson" | "csv" | "arrow" | "parquet" | "xlsx";
         /** @description A statement. */
         SqlRequest: {
-            /** @description The form of the answer; JSON by default. */
-            format?: components["schemas"]["SqlFormat"];
+            format?: components["schemas"]["SqlFormat"] | null;
             /**
              * @description Values for `$1`, `$2`, … of the statement, the first for `$1`.
              * @example [
@@ -489,7 +488,7 @@ export interface components {
             /** @description Whether an answer from memory alone will do when ClickHouse is away or fails; it is marked. */
             partial?: boolean;
             /**
-             * @description One statement that reads, or one about views (`CREATE`, `DROP`, `SHOW`, `EXPLAIN MATERIALIZED VIEW`). Before one that reads may stand `SET streamgauge.epoch = …;` and `SET streamgauge.partial = true;`.
+             * @description One statement that reads, or one about views (`CREATE`, `DROP`, `SHOW`, `EXPLAIN MATERIALIZED VIEW`). Before one that reads may stand `SET streamgauge.epoch = …;`, `SET streamgauge.partial = true;` and `SET streamgauge.pushdown = false;`, and to lower its bounds `SET statement_timeout = '5s';`, `SET streamgauge.memory_bytes_max = …;` and `SET streamgauge.rows_max = …;`.
              * @example SELECT name, count(*) FROM metrics GROUP BY name
              */
             sql: string;
@@ -878,6 +877,8 @@ export interface operations {
             header?: {
                 /** @description waits, for some seconds at most, until the events of this epoch are visible */
                 "X-Streamgauge-Epoch"?: number | null;
+                /** @description the name that bounds of a user hold for; the client's address without it */
+                "X-Streamgauge-User"?: string | null;
             };
             path: {
                 name: string;
@@ -972,10 +973,15 @@ export interface operations {
     };
     ask_sql: {
         parameters: {
-            query?: never;
+            query?: {
+                /** @description The form of the answer; that of the body goes before it, and it before `Accept`. */
+                format?: "json" | "ndjson" | "csv" | "arrow" | "parquet" | "xlsx";
+            };
             header?: {
                 /** @description waits, for some seconds at most, until the events of this epoch are visible */
                 "X-Streamgauge-Epoch"?: number | null;
+                /** @description the name that bounds of a user hold for; the client's address without it */
+                "X-Streamgauge-User"?: string | null;
             };
             path?: never;
             cookie?: never;
@@ -986,9 +992,11 @@ export interface operations {
             };
         };
         responses: {
-            /** @description JSON; the other formats are plain bodies */
+            /** @description JSON; the other formats are plain bodies, with the name of a file. One that fails on its way is broken off */
             200: {
                 headers: {
+                    /** @description the name of a file; not of JSON */
+                    "Content-Disposition"?: string;
                     /** @description the answer is exact up to this epoch */
                     "X-Streamgauge-Epoch"?: number;
                     /** @description what is missing; only of a partial answer */
@@ -1000,6 +1008,14 @@ export interface operations {
                 };
             };
             400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            406: {
                 headers: {
                     [name: string]: unknown;
                 };

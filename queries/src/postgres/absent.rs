@@ -8,8 +8,9 @@
 use std::ops::ControlFlow;
 
 use datafusion::sql::sqlparser::ast::{
-    BinaryOperator, CastKind, DataType, Expr, GroupByExpr, Ident, JoinOperator, ObjectName, Select, SelectItem,
-    SetExpr, TableFactor, TableWithJoins, Value, Visit, Visitor,
+    ArrayElemTypeDef, BinaryOperator, CaseWhen, CastKind, DataType, Expr, FunctionArg, FunctionArgExpr,
+    FunctionArguments, GroupByExpr, Ident, JoinOperator, ObjectName, Select, SelectItem, SetExpr, TableFactor,
+    TableWithJoins, Value, Visit, Visitor,
 };
 
 use super::{catalog, information};
@@ -80,12 +81,67 @@ fn parameters(select: &Select) -> Vec<Expr> {
 }
 
 fn nothing() -> Expr {
-    Expr::Cast {
-        kind: CastKind::Cast,
-        expr: Box::new(Expr::value(Value::Null)),
-        data_type: DataType::Text,
-        array: false,
-        format: None,
+    null_of(DataType::Text)
+}
+
+fn null_of(data_type: DataType) -> Expr {
+    let (kind, expr) = (CastKind::Cast, Box::new(Expr::value(Value::Null)));
+    Expr::Cast { kind, expr, data_type, array: false, format: None }
+}
+
+/// The kinds of types that there are not: composite ones, domains, enumerations, ranges.
+const KINDS: [&str; 5] = ["c", "d", "e", "m", "r"];
+
+/// What a `CASE` is when its branches for kinds of types that there are not are left out: asyncpg asks there, for each type,
+/// in a form that DataFusion does not plan. `None` of one that has other branches.
+pub(super) fn without_kinds(case: &mut Expr) -> Option<Expr> {
+    let Expr::Case { operand: None, conditions, else_result, .. } = case else { return None };
+    let (absent, others): (Vec<CaseWhen>, Vec<CaseWhen>) =
+        std::mem::take(conditions).into_iter().partition(|when| is_of_absent_kind(&when.condition));
+    *conditions = others;
+    let last = absent.last().filter(|_| conditions.is_empty())?;
+    let otherwise =
+        else_result.take().filter(|other| !matches!(&**other, Expr::Value(value) if value.value == Value::Null));
+    Some(otherwise.map_or_else(|| null_like(&last.result), |other| *other))
+}
+
+fn is_of_absent_kind(condition: &Expr) -> bool {
+    match condition {
+        Expr::BinaryOp { left, op: BinaryOperator::Eq, right } => {
+            let kind = |expr: &Expr| matches!(expr, Expr::Value(value) if matches!(&value.value, Value::SingleQuotedString(text) if KINDS.contains(&text.as_str())));
+            name_of(left) == "typtype" && kind(right)
+        }
+        Expr::Nested(inner) => is_of_absent_kind(inner),
+        _ => false,
+    }
+}
+
+/// Null of the type that a question for one value would have: a number of the catalogue or a text, or a list of them.
+fn null_like(result: &Expr) -> Expr {
+    let value = match result {
+        Expr::Subquery(query) => match query.body.as_ref() {
+            SetExpr::Select(select) => match select.projection.first() {
+                Some(SelectItem::UnnamedExpr(expr) | SelectItem::ExprWithAlias { expr, .. }) => expr,
+                _ => return nothing(),
+            },
+            _ => return nothing(),
+        },
+        other => other,
+    };
+    let kind = |expr: &Expr| match name_of(expr).as_str() {
+        "oid" | "atttypid" => DataType::IntUnsigned(None),
+        _ => DataType::Text,
+    };
+    let Expr::Function(function) = value else { return null_of(kind(value)) };
+    match &function.args {
+        FunctionArguments::List(list) if last(&function.name).eq_ignore_ascii_case("array_agg") => {
+            let item = match list.args.first() {
+                Some(FunctionArg::Unnamed(FunctionArgExpr::Expr(item))) => kind(item),
+                _ => DataType::Text,
+            };
+            null_of(DataType::Array(ArrayElemTypeDef::SquareBracket(Box::new(item), None)))
+        }
+        _ => nothing(),
     }
 }
 

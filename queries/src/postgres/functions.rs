@@ -15,14 +15,19 @@ use datafusion::logical_expr::{ColumnarValue, ScalarFunctionArgs, ScalarUDF, Sca
 use streamgauge_engine::Engine;
 
 use super::catalog::{self, INFORMATION_SCHEMA_OID, PG_CATALOG_OID};
-use super::relations::{PUBLIC_OID, Relation};
+use super::relations::{PUBLIC_OID, Relation, SYSTEM_OID};
 use super::sheet::Sheet;
 use super::{ROLE, SERVER_VERSION, types};
+use crate::system::SYSTEM;
 use crate::tables::{CATALOG, SCHEMA};
 
 /// The schemas, with their numbers.
-pub(super) const NAMESPACES: [(i64, &str); 3] =
-    [(PG_CATALOG_OID, "pg_catalog"), (PUBLIC_OID, SCHEMA), (INFORMATION_SCHEMA_OID, "information_schema")];
+pub(super) const NAMESPACES: [(i64, &str); 4] = [
+    (PG_CATALOG_OID, "pg_catalog"),
+    (PUBLIC_OID, SCHEMA),
+    (INFORMATION_SCHEMA_OID, "information_schema"),
+    (SYSTEM_OID, SYSTEM),
+];
 
 /// The settings that clients ask for.
 pub const SETTINGS: &[(&str, &str)] = &[
@@ -76,9 +81,11 @@ enum Answer {
     TextOf(Work),
     /// A number.
     NumberOf(Work),
+    /// A number of the catalogue.
+    OidOf(Work),
 }
 
-use Answer::{Nothing, Number, NumberOf, Text, TextOf, Truth};
+use Answer::{Nothing, Number, NumberOf, OidOf, Text, TextOf, Truth};
 
 const FUNCTIONS: &[(&str, Answer)] = &[
     ("version", TextOf(version)),
@@ -98,9 +105,9 @@ const FUNCTIONS: &[(&str, Answer)] = &[
     ("quote_ident", TextOf(quote_ident)),
     ("format", TextOf(format)),
     ("quote_literal", TextOf(quote_literal)),
-    ("to_regclass", NumberOf(to_regclass)),
-    ("to_regtype", NumberOf(to_regtype)),
-    ("to_regnamespace", NumberOf(to_regnamespace)),
+    ("to_regclass", OidOf(to_regclass)),
+    ("to_regtype", OidOf(to_regtype)),
+    ("to_regnamespace", OidOf(to_regnamespace)),
     ("regclass_name", TextOf(regclass_name)),
     ("regnamespace_name", TextOf(regnamespace_name)),
     ("pg_get_viewdef", TextOf(pg_get_viewdef)),
@@ -163,8 +170,11 @@ const FUNCTIONS: &[(&str, Answer)] = &[
 /// The functions, for a session.
 pub(crate) fn functions(engine: &Engine) -> Vec<Arc<ScalarUDF>> {
     let function = |(name, answer): &(&'static str, Answer)| {
-        let volatility =
-            if matches!(answer, TextOf(_) | NumberOf(_)) { Volatility::Stable } else { Volatility::Immutable };
+        let volatility = if matches!(answer, TextOf(_) | NumberOf(_) | OidOf(_)) {
+            Volatility::Stable
+        } else {
+            Volatility::Immutable
+        };
         let signature = Signature::one_of(
             vec![
                 datafusion::logical_expr::TypeSignature::VariadicAny,
@@ -203,6 +213,7 @@ impl Answer {
             Text(_) | Nothing | TextOf(_) => DataType::Utf8,
             Truth(_) => DataType::Boolean,
             Number(_) | NumberOf(_) => DataType::Int64,
+            OidOf(_) => types::OID,
         }
     }
 }
@@ -253,7 +264,7 @@ impl ScalarUDFImpl for Function {
             Nothing => return Ok(ColumnarValue::Scalar(ScalarValue::Utf8(None))),
             Truth(truth) => return Ok(ColumnarValue::Scalar(ScalarValue::Boolean(Some(truth)))),
             Number(number) => return Ok(ColumnarValue::Scalar(ScalarValue::Int64(Some(number)))),
-            TextOf(work) | NumberOf(work) => work,
+            TextOf(work) | NumberOf(work) | OidOf(work) => work,
         };
         let scalar = |argument: &ColumnarValue| matches!(argument, ColumnarValue::Scalar(_));
         if arguments.args.iter().all(scalar) {
@@ -356,11 +367,16 @@ fn quote_literal(_: &Engine, arguments: &[ScalarValue]) -> Result<ScalarValue> {
     Ok(ScalarValue::Utf8(text(arguments, 0).map(|text| format!("'{}'", text.replace('\'', "''")))))
 }
 
+/// A number of the catalogue.
+fn oid(number: Option<i64>) -> ScalarValue {
+    ScalarValue::UInt32(number.and_then(|number| u32::try_from(number).ok()))
+}
+
 /// The number of a table, from its name with or without a schema; a number stands for itself.
 fn to_regclass(engine: &Engine, arguments: &[ScalarValue]) -> Result<ScalarValue> {
-    let Some(name) = text(arguments, 0) else { return Ok(ScalarValue::Int64(None)) };
-    if let Ok(oid) = name.parse::<i64>() {
-        return Ok(ScalarValue::Int64(Some(oid)));
+    let Some(name) = text(arguments, 0) else { return Ok(oid(None)) };
+    if let Ok(number) = name.parse::<i64>() {
+        return Ok(oid(Some(number)));
     }
     let name = name.replace('"', "");
     let (schema, name) = name.rsplit_once('.').map_or((None, name.as_str()), |(schema, name)| (Some(schema), name));
@@ -368,36 +384,36 @@ fn to_regclass(engine: &Engine, arguments: &[ScalarValue]) -> Result<ScalarValue
     let own = catalog::numbers().find(|(_, own)| *own == name && schema.is_none_or(|schema| schema == "pg_catalog"));
     let public = || {
         let relations = Relation::all(engine).into_iter();
-        relations.filter(|_| schema.is_none_or(|schema| schema == SCHEMA)).find(|relation| relation.name == name)
+        relations.filter(|one| schema.is_none_or(|schema| schema == one.namespace)).find(|one| one.name == name)
     };
-    Ok(ScalarValue::Int64(own.map(|(oid, _)| oid).or_else(|| public().map(|relation| relation.oid))))
+    Ok(oid(own.map(|(oid, _)| oid).or_else(|| public().map(|relation| relation.oid))))
 }
 
 fn regclass_name(engine: &Engine, arguments: &[ScalarValue]) -> Result<ScalarValue> {
     let name = |oid: i64| {
         let own = catalog::numbers().find(|(own, _)| *own == oid).map(|(_, name)| name.to_owned());
         let public = || Relation::all(engine).into_iter().find(|relation| relation.oid == oid);
-        own.or_else(|| public().map(|relation| relation.name)).unwrap_or_else(|| oid.to_string())
+        own.or_else(|| public().map(|relation| relation.full_name())).unwrap_or_else(|| oid.to_string())
     };
     Ok(ScalarValue::Utf8(number(arguments, 0).map(name)))
 }
 
 fn to_regtype(_: &Engine, arguments: &[ScalarValue]) -> Result<ScalarValue> {
     let name = text(arguments, 0);
-    let oid = name.and_then(|name| {
+    let number = name.and_then(|name| {
         let plain = name.strip_prefix("pg_catalog.").unwrap_or(&name);
         match plain.strip_suffix("[]") {
             Some(item) => types::by_name(item).map(|kind| kind.array),
             None => types::by_name(plain).map(|kind| kind.oid).or_else(|| plain.parse().ok()),
         }
     });
-    Ok(ScalarValue::Int64(oid.map(i64::from)))
+    Ok(oid(number.map(i64::from)))
 }
 
 fn to_regnamespace(_: &Engine, arguments: &[ScalarValue]) -> Result<ScalarValue> {
     let name = text(arguments, 0);
-    let oid = name.and_then(|name| NAMESPACES.iter().find(|(_, known)| *known == name).map(|(oid, _)| *oid));
-    Ok(ScalarValue::Int64(oid))
+    let number = name.and_then(|name| NAMESPACES.iter().find(|(_, known)| *known == name).map(|(oid, _)| *oid));
+    Ok(oid(number))
 }
 
 fn regnamespace_name(_: &Engine, arguments: &[ScalarValue]) -> Result<ScalarValue> {
@@ -410,7 +426,7 @@ fn regnamespace_name(_: &Engine, arguments: &[ScalarValue]) -> Result<ScalarValu
 }
 
 fn pg_get_viewdef(engine: &Engine, arguments: &[ScalarValue]) -> Result<ScalarValue> {
-    let ScalarValue::Int64(oid) = to_regclass(engine, arguments)? else { return Ok(ScalarValue::Utf8(None)) };
+    let oid = number(&[to_regclass(engine, arguments)?], 0);
     let view = oid.and_then(|oid| Relation::all(engine).into_iter().find(|relation| relation.oid == oid));
     Ok(ScalarValue::Utf8(view.and_then(|view| view.select)))
 }

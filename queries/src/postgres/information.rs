@@ -13,7 +13,7 @@ use super::relations::Relation;
 use super::sheet::Sheet;
 use super::types;
 use super::{ROLE, functions};
-use crate::tables::{CATALOG, SCHEMA};
+use crate::tables::CATALOG;
 
 /// The schema's name.
 pub(crate) const INFORMATION_SCHEMA: &str = "information_schema";
@@ -143,7 +143,7 @@ fn tables(sheet: &mut Sheet, relations: &[Relation], own: &[String]) {
         ]);
     };
     for relation in relations {
-        add(SCHEMA, &relation.name, if relation.select.is_some() { "VIEW" } else { "BASE TABLE" });
+        add(relation.namespace, &relation.name, if relation.select.is_some() { "VIEW" } else { "BASE TABLE" });
     }
     for name in own {
         add(INFORMATION_SCHEMA, name, "VIEW");
@@ -169,7 +169,7 @@ fn columns_of(sheet: &mut Sheet, relations: &[Relation]) {
             let time = matches!(kind.oid, 1083 | 1114 | 1184).then_some(6_i64);
             sheet.add([
                 ("table_catalog", CATALOG.into()),
-                ("table_schema", SCHEMA.into()),
+                ("table_schema", relation.namespace.into()),
                 ("table_name", relation.name.clone().into()),
                 ("column_name", field.name().clone().into()),
                 ("ordinal_position", place.into()),
@@ -199,7 +199,7 @@ fn views(sheet: &mut Sheet, relations: &[Relation]) {
     for view in relations.iter().filter(|relation| relation.select.is_some()) {
         sheet.add([
             ("table_catalog", CATALOG.into()),
-            ("table_schema", SCHEMA.into()),
+            ("table_schema", view.namespace.into()),
             ("table_name", view.name.clone().into()),
             ("view_definition", view.select.clone().into()),
             ("is_updatable", "NO".into()),

@@ -19,7 +19,7 @@ pub(crate) mod dialect;
 pub(crate) mod functions;
 pub(crate) mod information;
 pub(crate) mod relations;
-mod sheet;
+pub(crate) mod sheet;
 pub mod types;
 pub mod values;
 

@@ -4,17 +4,22 @@
 //! the same, the younger table takes the next one.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 
 use arrow::datatypes::{Field, Schema, SchemaRef};
-use std::sync::Arc;
 use streamgauge_engine::Engine;
 use streamgauge_schemas::stream::METRICS;
 use streamgauge_schemas::{StreamDefinition, StreamId, View};
+
+use crate::system::{self, SYSTEM};
+use crate::tables::SCHEMA;
 
 /// A table, as the catalogues have it.
 #[derive(Clone, Debug)]
 pub(crate) struct Relation {
     pub(crate) oid: i64,
+    /// The schema that it is in.
+    pub(crate) namespace: &'static str,
     pub(crate) name: String,
     pub(crate) schema: SchemaRef,
     /// The question behind it, of a view.
@@ -23,11 +28,13 @@ pub(crate) struct Relation {
 
 /// The number of schema `public`.
 pub(crate) const PUBLIC_OID: i64 = 2_200;
+/// The number of schema `system`.
+pub(crate) const SYSTEM_OID: i64 = 16_382;
 /// The first number that is not PostgreSQL's own.
 const FIRST_OID: u64 = 16_384;
 
 impl Relation {
-    /// All there are, streams first.
+    /// All there are, streams first, those of schema `system` last.
     pub(crate) fn all(engine: &Engine) -> Vec<Relation> {
         let mut taken = HashSet::new();
         let metrics =
@@ -40,15 +47,29 @@ impl Relation {
             let select = Some(view.definition.select.clone());
             (format!("v{}", view.id.0), view.definition.name.clone(), view_schema(view), select)
         });
-        let all = std::iter::once(metrics).chain(streams).chain(views);
-        all.map(|(identity, name, schema, select)| {
+        let own = std::iter::once(metrics).chain(streams).chain(views);
+        let own = own.map(|(identity, name, schema, select)| (identity, SCHEMA, name, schema, select));
+        let system =
+            system::schemas().map(|(name, schema)| (format!("{SYSTEM}.{name}"), SYSTEM, name.to_owned(), schema, None));
+        let all = own.chain(system);
+        all.map(|(identity, namespace, name, schema, select)| {
             let mut oid = oid(&identity);
             while !taken.insert(oid) {
                 oid += 1;
             }
-            Relation { oid, name, schema, select }
+            Relation { oid, namespace, name, schema, select }
         })
         .collect()
+    }
+
+    /// The number of its schema.
+    pub(crate) fn namespace_oid(&self) -> i64 {
+        if self.namespace == SYSTEM { SYSTEM_OID } else { PUBLIC_OID }
+    }
+
+    /// Its name, with its schema unless that is found without.
+    pub(crate) fn full_name(&self) -> String {
+        if self.namespace == SYSTEM { format!("{SYSTEM}.{}", self.name) } else { self.name.clone() }
     }
 
     /// Its kind: `r` of a stream, `v` of a view: tools list those, and not all of them materialized ones.

@@ -8,6 +8,8 @@ use datafusion::catalog::{MemTable, TableProvider};
 use datafusion::common::ScalarValue;
 use datafusion::error::Result;
 
+use super::types;
+
 /// A value of a sheet.
 #[derive(Clone, Debug)]
 pub(crate) enum Cell {
@@ -15,6 +17,7 @@ pub(crate) enum Cell {
     Number(i64),
     Text(String),
     Truth(bool),
+    Float(f64),
 }
 
 impl From<i64> for Cell {
@@ -32,6 +35,12 @@ impl From<&str> for Cell {
 impl From<String> for Cell {
     fn from(text: String) -> Self {
         Cell::Text(text)
+    }
+}
+
+impl From<f64> for Cell {
+    fn from(float: f64) -> Self {
+        Cell::Float(float)
     }
 }
 
@@ -55,7 +64,7 @@ pub(crate) struct Sheet {
 
 impl Sheet {
     /// An empty one. Each word of `columns` is a name and, after a colon, a type: `o` (a number of the catalogue), `i2`,
-    /// `i4`, `i8`, `f` (float), `b` (truth), `t` (text), `ts` (a time), `[…]` for a list; text when it has none.
+    /// `i4`, `i8`, `f` and `f8` (floats), `b` (truth), `t` (text), `ts` (a time, as microseconds), `[…]` for a list; text when it has none.
     pub(crate) fn new(columns: &str) -> Self {
         let field = |column: &str| {
             let (name, kind) = column.split_once(':').unwrap_or((column, "t"));
@@ -96,6 +105,7 @@ impl Sheet {
                     Cell::Number(number) => ScalarValue::Int64(Some(*number)),
                     Cell::Text(text) => ScalarValue::Utf8(Some(text.clone())),
                     Cell::Truth(truth) => ScalarValue::Boolean(Some(*truth)),
+                    Cell::Float(float) => ScalarValue::Float64(Some(*float)),
                 };
                 value.cast_to(field.data_type())
             };
@@ -109,10 +119,12 @@ impl Sheet {
 
 fn plain(kind: &str) -> DataType {
     match kind {
-        "o" | "i8" => DataType::Int64,
+        "o" => types::OID,
+        "i8" => DataType::Int64,
         "i2" => DataType::Int16,
         "i4" => DataType::Int32,
         "f" => DataType::Float32,
+        "f8" => DataType::Float64,
         "b" => DataType::Boolean,
         "ts" => streamgauge_schemas::stream::timestamp_type(),
         _ => DataType::Utf8,

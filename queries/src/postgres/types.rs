@@ -63,6 +63,9 @@ pub const TYPES: [PostgresType; 25] = [
     kind(3802, "jsonb", "jsonb", -1, 3807, 'U'),
 ];
 
+/// What numbers of the catalogue are: `oid`. No value of an event has this type.
+pub(crate) const OID: DataType = DataType::UInt32;
+
 /// `text`, which everything can be written as.
 pub const TEXT: &PostgresType = &TYPES[8];
 
@@ -85,7 +88,8 @@ pub fn of(arrow: &DataType) -> (&'static PostgresType, bool) {
         DataType::Boolean => 16,
         DataType::Int8 | DataType::Int16 | DataType::UInt8 => 21,
         DataType::Int32 | DataType::UInt16 => 23,
-        DataType::Int64 | DataType::UInt32 | DataType::UInt64 => 20,
+        DataType::UInt32 => 26, // see `OID`
+        DataType::Int64 | DataType::UInt64 => 20,
         DataType::Float16 | DataType::Float32 => 700,
         DataType::Float64 => 701,
         DataType::Decimal32(..) | DataType::Decimal64(..) | DataType::Decimal128(..) | DataType::Decimal256(..) => 1700,
@@ -130,7 +134,8 @@ pub fn arrow_of(oid: u32) -> Option<DataType> {
     Some(match oid {
         16 => DataType::Boolean,
         17 => DataType::Binary,
-        20 | 24 | 26 | 2205 => DataType::Int64,
+        20 => DataType::Int64,
+        24 | 26 | 2205 => OID,
         21 => DataType::Int16,
         23 => DataType::Int32,
         700 => DataType::Float32,
@@ -171,10 +176,10 @@ mod tests {
             let Some(arrow) = arrow_of(kind.oid) else { continue };
             let told = oid_of(&arrow);
             let texts = [18, 19, 114, 1042, 1043, 2950, 3802];
-            let numbers = [24, 26, 2205];
+            let numbers = [24, 2205];
             let expected = match kind.oid {
                 oid if texts.contains(&oid) => 25,
-                oid if numbers.contains(&oid) => 20,
+                oid if numbers.contains(&oid) => 26,
                 oid => oid,
             };
             assert_eq!(told, expected, "{}", kind.name);

@@ -11,10 +11,11 @@ use crate::history::Waits;
 use crate::postgres::catalog::PG_CATALOG;
 use crate::postgres::information::INFORMATION_SCHEMA;
 use crate::postgres::relations::Relation;
-use crate::tables::{CATALOG, SCHEMA};
+use crate::system::SYSTEM;
+use crate::tables::{CATALOG, SCHEMA, StatementCatalog};
 
 /// The schemas of the catalogue, [`CATALOG_NAME`].
-pub const SCHEMA_NAMES: [&str; 3] = [SCHEMA, PG_CATALOG, INFORMATION_SCHEMA];
+pub const SCHEMA_NAMES: [&str; 4] = [SCHEMA, SYSTEM, PG_CATALOG, INFORMATION_SCHEMA];
 /// The one catalogue.
 pub const CATALOG_NAME: &str = CATALOG;
 
@@ -55,11 +56,16 @@ impl QueryEngine {
     async fn listed(&self) -> Result<Vec<Table>, QueryError> {
         let fail = |error| QueryError::from_datafusion(error, self.inner.limits.memory_bytes_max);
         let own = Relation::all(&self.inner.engine).into_iter().map(|relation| {
-            let kind = if relation.select.is_some() { TableKind::View } else { TableKind::Stream };
-            Table { schema: SCHEMA, name: relation.name, kind, columns: relation.schema }
+            let kind = match (relation.namespace, &relation.select) {
+                (SYSTEM, _) => TableKind::System,
+                (_, Some(_)) => TableKind::View,
+                (_, None) => TableKind::Stream,
+            };
+            Table { schema: relation.namespace, name: relation.name, kind, columns: relation.schema }
         });
         let mut tables: Vec<Table> = own.collect();
-        let catalog = self.catalog(Arc::default(), Waits::default(), true);
+        let time_max = self.inner.limits.time_max;
+        let catalog = StatementCatalog(self.statement(Arc::default(), Waits::default(), time_max, true));
         for schema in [PG_CATALOG, INFORMATION_SCHEMA] {
             let Some(provider) = catalog.schema(schema) else { continue };
             for name in provider.table_names() {

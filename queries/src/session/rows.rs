@@ -1,42 +1,83 @@
-//! The rows of an answer as they come, for as long as it may take.
+//! The rows of an answer as they come, for as long as it may take, and as many as it may have.
 
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, ready};
 
 use arrow::array::RecordBatch;
 use tokio::sync::mpsc;
-use tokio::time::Sleep;
+use tokio::time::{Instant, Sleep};
 
 use super::overdue;
+use crate::activity::{Record, Tracked};
+use crate::asker::OwnLimits;
 use crate::error::QueryError;
-use crate::history::Waits;
 use crate::limits::QueryLimits;
 use crate::threads::Task;
 
 /// The rows still to come.
 pub(super) struct Rows {
-    pub(super) batches: mpsc::Receiver<Result<RecordBatch, QueryError>>,
-    pub(super) deadline: Pin<Box<Sleep>>,
+    batches: mpsc::Receiver<Result<RecordBatch, QueryError>>,
+    deadline: Pin<Box<Sleep>>,
+    cancelled: Pin<Box<dyn Future<Output = ()> + Send + Sync>>,
     /// The work; gone once the answer has ended.
-    pub(super) task: Option<Task<()>>,
-    pub(super) waits: Waits,
+    task: Option<Task<()>>,
+    record: Arc<Record>,
+    /// Gone with the work.
+    pub(super) tracked: Option<Tracked>,
     pub(super) limits: QueryLimits,
+    own: OwnLimits,
 }
 
 impl Rows {
+    pub(super) fn new(
+        batches: mpsc::Receiver<Result<RecordBatch, QueryError>>,
+        deadline: Instant,
+        task: Task<()>,
+        record: &Arc<Record>,
+        limits: QueryLimits,
+        own: OwnLimits,
+    ) -> Self {
+        let deadline = Box::pin(tokio::time::sleep_until(deadline));
+        let (cancelled, record) = (Box::pin(record.cancelled()), record.clone());
+        Rows { batches, deadline, cancelled, task: Some(task), record, tracked: None, limits, own }
+    }
+
     pub(super) fn poll(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<RecordBatch, QueryError>>> {
-        let Some(task) = &mut self.task else { return Poll::Ready(None) };
-        let item = if self.deadline.as_mut().poll(context).is_ready() {
-            Some(Err(overdue(&self.waits, &self.limits)))
-        } else {
-            match ready!(self.batches.poll_recv(context)) {
-                Some(item) => Some(item),
-                None => ready!(Pin::new(task).poll(context)).err().map(Err), // invariant 3: it has not panicked
-            }
-        };
-        if !matches!(item, Some(Ok(_))) {
-            self.task = None;
+        if self.task.is_none() {
+            return Poll::Ready(None);
         }
+        let item = ready!(self.next(context)).map(|item| item.and_then(|batch| self.count(batch)));
+        match &item {
+            Some(Ok(_)) => return Poll::Ready(item),
+            Some(Err(error)) => self.record.fail(error),
+            None => self.record.finish(),
+        }
+        self.task = None;
+        self.tracked = None;
         Poll::Ready(item)
+    }
+
+    fn next(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<RecordBatch, QueryError>>> {
+        if self.cancelled.as_mut().poll(context).is_ready() {
+            return Poll::Ready(Some(Err(QueryError::Cancelled { id: self.record.id })));
+        }
+        if self.deadline.as_mut().poll(context).is_ready() {
+            return Poll::Ready(Some(Err(overdue(&self.record.waits, &self.limits, self.own))));
+        }
+        match (ready!(self.batches.poll_recv(context)), &mut self.task) {
+            (None, Some(task)) => Pin::new(task).poll(context).map(|ended| ended.err().map(Err)), // invariant 3: it has not panicked
+            (item, _) => Poll::Ready(item),
+        }
+    }
+
+    fn count(&self, batch: RecordBatch) -> Result<RecordBatch, QueryError> {
+        let more = batch.num_rows() as u64;
+        let rows = self.record.rows.fetch_add(more, Ordering::Relaxed) + more;
+        match self.limits.rows_max {
+            Some(max) if rows > max as u64 => Err(QueryError::Rows { max, own: self.own.rows_max == Some(max) }),
+            _ => Ok(batch),
+        }
     }
 }

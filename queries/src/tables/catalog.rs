@@ -1,5 +1,5 @@
 //! Which table a name means: `streamgauge.public` holds the streams and the views; `pg_catalog` and `information_schema`
-//! beside it describe them.
+//! beside it describe them, and `system` the program.
 
 use std::sync::Arc;
 
@@ -17,6 +17,7 @@ use super::stream::StreamTable;
 use super::view::ViewTable;
 use crate::postgres::catalog::{PG_CATALOG, PgCatalog};
 use crate::postgres::information::{INFORMATION_SCHEMA, Information, InformationEngine};
+use crate::system::{SYSTEM, SystemSchema};
 
 /// The catalogue's name.
 pub(crate) const CATALOG: &str = "streamgauge";
@@ -50,14 +51,18 @@ impl CatalogProviderList for StatementCatalog {
 
 impl CatalogProvider for StatementCatalog {
     fn schema_names(&self) -> Vec<String> {
-        [SCHEMA, PG_CATALOG, INFORMATION_SCHEMA].map(str::to_owned).to_vec()
+        [SCHEMA, SYSTEM, PG_CATALOG, INFORMATION_SCHEMA].map(str::to_owned).to_vec()
     }
 
     fn schema(&self, name: &str) -> Option<Arc<dyn SchemaProvider>> {
         let engine = self.0.engine.clone();
         Some(match name {
             SCHEMA => Arc::new(self.clone()),
-            PG_CATALOG => Arc::new(PgCatalog(engine)),
+            SYSTEM => {
+                let (system, backfills) = (self.0.system.clone(), self.0.backfills.clone());
+                Arc::new(SystemSchema { system, backfills })
+            }
+            PG_CATALOG => Arc::new(PgCatalog(self.0.system.clone())),
             INFORMATION_SCHEMA => Arc::new(Information {
                 engine: InformationEngine(engine),
                 rest: InformationSchemaProvider::new(Arc::new(self.clone())),

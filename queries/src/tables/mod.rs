@@ -26,10 +26,13 @@ use streamgauge_engine::Engine;
 use crate::capture::Capture;
 use crate::history::{History, Waits};
 use crate::predicate::Predicate;
+use crate::pushdown::Parts;
+use crate::system::System;
 use crate::views::{Backfills, Readings};
 
 pub(crate) use catalog::{CATALOG, SCHEMA, StatementCatalog, table_names};
 pub(crate) use kept::Kept;
+pub(crate) use stream::{StreamTable, memory_batches};
 
 /// What the tables of one statement share.
 #[derive(Clone)]
@@ -41,6 +44,8 @@ pub(crate) struct Statement {
     pub(crate) capture: Arc<Capture>,
     pub(crate) readings: Arc<Readings>,
     pub(crate) backfills: Arc<Backfills>,
+    pub(crate) parts: Arc<Parts>,
+    pub(crate) system: Arc<System>,
     pub(crate) waits: Waits,
     pub(crate) time_max: Duration,
 }

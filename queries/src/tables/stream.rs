@@ -38,7 +38,7 @@ const COUNTED_ROWS_MAX: usize = 65_536;
 
 /// A stream as a table of one statement.
 #[derive(Debug)]
-pub(super) struct StreamTable {
+pub(crate) struct StreamTable {
     statement: Statement,
     stream: StreamId,
     name: String,
@@ -49,6 +49,30 @@ impl StreamTable {
     pub(super) fn new(statement: Statement, stream: StreamId, name: &str, schema: SchemaRef) -> Self {
         StreamTable { statement, stream, name: name.to_owned(), schema }
     }
+
+    /// Which stream it is.
+    pub(crate) fn stream(&self) -> StreamId {
+        self.stream
+    }
+
+    /// Its name.
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Its columns.
+    pub(crate) fn stream_schema(&self) -> &SchemaRef {
+        &self.schema
+    }
+}
+
+/// The events of a snapshot, as batches of some of their columns.
+pub(crate) fn memory_batches(
+    snapshot: Arc<StreamSnapshot>,
+    columns: Vec<usize>,
+    schema: SchemaRef,
+) -> impl Iterator<Item = Result<RecordBatch>> {
+    MemoryBatches { snapshot, next: 0, columns, schema }
 }
 
 #[async_trait]
@@ -111,7 +135,7 @@ impl PartitionStream for MemoryEvents {
 
     fn execute(&self, _context: Arc<TaskContext>) -> SendableRecordBatchStream {
         let snapshot = self.statement.capture.stream(self.place);
-        let batches = MemoryBatches { snapshot, next: 0, columns: self.columns.clone(), schema: self.schema.clone() };
+        let batches = memory_batches(snapshot, self.columns.clone(), self.schema.clone());
         Box::pin(RecordBatchStreamAdapter::new(self.schema.clone(), stream::iter(batches)))
     }
 }

@@ -14,13 +14,13 @@ use parking_lot::Mutex;
 use streamgauge_engine::{Engine, EngineConfig, Recovered};
 use streamgauge_queries::history::HistoryStream;
 use streamgauge_queries::{
-    AskOptions, Format, History, HistoryError, QueryEngine, QueryError, QueryLimits, ViewPlanner,
+    AskOptions, ExternalTable, Format, History, HistoryError, QueryEngine, QueryError, QueryLimits, ViewPlanner,
 };
 use streamgauge_schemas::event::BatchSeries;
 use streamgauge_schemas::{Epoch, EventBatch, EventTime, MetricsBatch, Series, StreamId};
 use streamgauge_sinks::raw::RawFlush;
 use streamgauge_sinks::server::cached_library;
-use streamgauge_sinks::{ClickHouse, Server, ServerConfig, ServerMode, SinkError, StreamTable};
+use streamgauge_sinks::{ClickHouse, SentTable, Server, ServerConfig, ServerMode, SinkError, StreamTable};
 use tokio::runtime::Runtime;
 
 static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| Runtime::new().unwrap());
@@ -105,6 +105,14 @@ struct OverClickHouse {
 }
 
 impl OverClickHouse {
+    /// The statement, without memory for it if that is how ClickHouse does.
+    fn cramped(&self, sql: &str) -> String {
+        match *self.weather.lock() {
+            Weather::Cramped => format!("{sql}, max_memory_usage = 1, max_untracked_memory = 1"),
+            _ => sql.to_owned(),
+        }
+    }
+
     /// Fails, or waits, as the weather is.
     async fn meet(&self, reads: bool) -> Result<(), HistoryError> {
         let weather = *self.weather.lock();
@@ -132,10 +140,16 @@ impl History for OverClickHouse {
     async fn query(&self, sql: &str) -> Result<HistoryStream, HistoryError> {
         self.asked.lock().push(sql.to_owned());
         self.meet(true).await?;
-        let cramped = *self.weather.lock() == Weather::Cramped;
-        let sql =
-            if cramped { format!("{sql}, max_memory_usage = 1, max_untracked_memory = 1") } else { sql.to_owned() };
-        let batches = self.clickhouse.query_arrow(&sql).await.map_err(history_error)?;
+        let batches = self.clickhouse.query_arrow(&self.cramped(sql)).await.map_err(history_error)?;
+        Ok(batches.map_err(history_error).boxed())
+    }
+
+    async fn query_with(&self, sql: &str, tables: Vec<ExternalTable>) -> Result<HistoryStream, HistoryError> {
+        self.asked.lock().push(sql.to_owned());
+        self.meet(true).await?;
+        let sent = |ExternalTable { name, structure, batches }| SentTable { name, structure, batches };
+        let tables: Vec<SentTable> = tables.into_iter().map(sent).collect();
+        let batches = self.clickhouse.query_arrow_with(&self.cramped(sql), &tables).await.map_err(history_error)?;
         Ok(batches.map_err(history_error).boxed())
     }
 

@@ -5,11 +5,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use streamgauge_schemas::stream::CatalogChange;
-use streamgauge_schemas::{Epoch, Key, Rows, SeriesId, View};
+use streamgauge_schemas::{Epoch, Key, Rows, SeriesId, View, time};
 
 use super::narrow::{Narrowing, Whole};
 use super::source::{FlushItem, FlushKind, FlushUnit, StreamTable};
-use super::{ASIDE_AFTER, FlushStatus, Shared};
+use super::{ASIDE_AFTER, FlushStatus, LastFlush, Shared};
 use crate::backoff::Backoff;
 use crate::raw::RawFlush;
 use crate::states::write_states;
@@ -179,7 +179,11 @@ impl ItemLoop {
     fn failed(&self, error: &SinkError) {
         tracing::warn!(item = self.item.name, %error, kind = ?error.kind(), "a flush failed and will be tried again");
         metrics::counter!("streamgauge_flush_errors_total", "item" => self.item.name.clone()).increment(1);
-        self.status(|status| status.last_error = Some(error.to_string()));
+        self.status(|status| {
+            status.last_error = Some(error.to_string());
+            status.failures_total += 1;
+            status.failed_at = Some(time::wall_clock());
+        });
     }
 
     fn succeeded(&mut self, rows: u64, upto: Epoch, took: Duration) {
@@ -191,6 +195,10 @@ impl ItemLoop {
             status.flushed_epoch = upto;
             status.last_error = None;
             status.rows_total += rows;
+            status.flushes_total += 1;
+            if rows > 0 {
+                status.last = Some(LastFlush { at: time::wall_clock(), rows, took });
+            }
         });
         self.shared.source.confirm(&self.item, upto);
         let labels = [("item", self.item.name.clone())];

@@ -47,7 +47,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use streamgauge_schemas::{Epoch, View};
+use streamgauge_schemas::{Epoch, EventTime, View};
 use tokio::sync::{Notify, RwLock, RwLockReadGuard, Semaphore, SemaphorePermit, watch};
 use tokio::task::{JoinHandle, JoinSet};
 
@@ -78,6 +78,25 @@ pub struct FlushStatus {
     pub last_error: Option<String>,
     /// How many rows were written since the start of the program.
     pub rows_total: u64,
+    /// How many flushes succeeded since then, and the last of them that wrote rows.
+    pub flushes_total: u64,
+    /// See `flushes_total`.
+    pub last: Option<LastFlush>,
+    /// How many attempts failed since the start of the program, and when the last did.
+    pub failures_total: u64,
+    /// See `failures_total`.
+    pub failed_at: Option<EventTime>,
+}
+
+/// A flush that wrote rows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LastFlush {
+    /// When it was done.
+    pub at: EventTime,
+    /// How many rows it wrote.
+    pub rows: u64,
+    /// How long it took, attempts that failed included.
+    pub took: Duration,
 }
 
 /// What the tasks of all items share.

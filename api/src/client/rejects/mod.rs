@@ -17,10 +17,11 @@ use serde_json::Value;
 use streamgauge_schemas::Duration;
 use tokio_util::sync::CancellationToken;
 
+use super::ServerArgs;
 use super::connection::{Ask, Connection, SQL_PATH};
 use super::error::ClientError;
 use super::progress::grouped;
-use super::{ServerArgs, table};
+use super::table::Table;
 
 /// Rejects that are listed when no limit is given.
 const LISTED_MAX: u64 = 100;
@@ -102,7 +103,7 @@ async fn list(args: ListArgs) -> anyhow::Result<()> {
         println!("no rejects");
         return Ok(());
     }
-    print!("{}", table::render(&COLUMNS.map(String::from), &rows));
+    print!("{}", Table::of_values(&COLUMNS, &rows).aligned(None).0);
     eprintln!("{} {}{more}", grouped(rows.len() as u64), if rows.len() == 1 { "reject" } else { "rejects" });
     Ok(())
 }

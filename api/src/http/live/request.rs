@@ -49,7 +49,7 @@ pub(super) enum Subject {
 impl Subscribe {
     /// Reads what it asks.
     pub(super) fn read(self) -> Result<Asked, Problem> {
-        let options = AskOptions { min_epoch: self.epoch, partial: self.partial };
+        let options = AskOptions { min_epoch: self.epoch, partial: self.partial, ..AskOptions::default() };
         let of_metrics = [
             ("granularity", self.granularity.is_some()),
             ("filter", self.filter.is_some()),

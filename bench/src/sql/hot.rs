@@ -1,0 +1,123 @@
+//! A dashboard's questions: one series of a view over the last hour, 200 a second, while 50,000 events a second arrive;
+//! and 30 days by the hour.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use anyhow::{Context, Result};
+use serde::Serialize;
+
+use crate::client::Client;
+
+const SERIES: usize = 1_000;
+const EVENTS_A_SECOND: usize = 50_000;
+const EVENTS_A_REQUEST: usize = 2_500;
+const QUESTIONS_A_SECOND: u32 = 200;
+const SPAN: Duration = Duration::from_secs(20);
+const DAY_S: u64 = 86_400;
+
+/// What was found.
+#[derive(Serialize)]
+pub(super) struct Hot {
+    questions: usize,
+    late: usize,
+    p50_ms: f64,
+    p99_ms: f64,
+    worst_ms: f64,
+    events: usize,
+    month_p50_ms: f64,
+    month_worst_ms: f64,
+}
+
+/// Runs it and prints what was found.
+///
+/// # Errors
+/// When the program refuses events or questions.
+pub(super) async fn measure(client: &Client) -> Result<Hot> {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).context("the clock is before 1970")?.as_secs();
+    // An event an hour for 30 days, and one a minute for the last hour, of every series.
+    let old = (1..=720).map(|hour| now - hour * 3_600).chain((0..60).map(|minute| now - minute * 60));
+    for second in old {
+        client
+            .post_to("metrics", (0..SERIES).map(|series| event(series, second)).collect::<Vec<_>>().join("\n"))
+            .await?;
+    }
+    let is_over = Arc::new(AtomicBool::new(false));
+    let posting = {
+        let (client, over) = (client.apart()?, is_over.clone());
+        tokio::spawn(async move {
+            let mut tick =
+                tokio::time::interval(Duration::from_secs_f64(EVENTS_A_REQUEST as f64 / EVENTS_A_SECOND as f64));
+            let mut sent = 0;
+            while !over.load(Ordering::Relaxed) {
+                tick.tick().await;
+                let second = SystemTime::now().duration_since(UNIX_EPOCH).map_or(now, |now| now.as_secs());
+                let body: Vec<String> =
+                    (sent..sent + EVENTS_A_REQUEST).map(|number| event(number % SERIES, second)).collect();
+                client.post_to("metrics", body.join("\n")).await?;
+                sent += EVENTS_A_REQUEST;
+            }
+            anyhow::Ok(sent)
+        })
+    };
+    let mut tick = tokio::time::interval(Duration::from_secs(1) / QUESTIONS_A_SECOND);
+    let (began, mut asked, mut asking) = (Instant::now(), 0, Vec::new());
+    while began.elapsed() < SPAN {
+        let due = tick.tick().await;
+        let client = client.clone();
+        let sql = format!(
+            "SELECT bucket, count, sum, min, max FROM metrics_1m WHERE name = 'load' AND dimensions['host'] = 'h{}' AND \
+             bucket >= now() - interval '1 hour' ORDER BY bucket",
+            asked * 7 % SERIES
+        );
+        // From the moment that it is due: a program that falls behind is late with all that wait.
+        asking.push(tokio::spawn(async move {
+            client.sql_arrow(&sql).await?;
+            anyhow::Ok(due.elapsed().as_secs_f64() * 1e3)
+        }));
+        asked += 1;
+    }
+    let mut times = Vec::new();
+    for question in asking {
+        times.push(question.await??);
+    }
+    let mut month = Vec::new();
+    for host in 0..30 {
+        let (start, began) = (now - 30 * DAY_S, Instant::now());
+        client.sql_arrow(&format!(
+            "SELECT bucket, sum / count FROM metrics_1h WHERE name = 'load' AND dimensions['host'] = 'h{host}' AND bucket >= \
+             to_timestamp_seconds({start}) ORDER BY bucket"
+        )).await?;
+        month.push(began.elapsed().as_secs_f64() * 1e3);
+    }
+    is_over.store(true, Ordering::Relaxed);
+    let events = posting.await??;
+    times.sort_by(f64::total_cmp);
+    month.sort_by(f64::total_cmp);
+    let at = |level: f64| times[((times.len() - 1) as f64 * level) as usize];
+    let hot = Hot {
+        questions: times.len(),
+        late: times.iter().filter(|time| **time > 5.0).count(),
+        p50_ms: at(0.5),
+        p99_ms: at(0.99),
+        worst_ms: at(1.0),
+        events,
+        month_p50_ms: month[month.len() / 2],
+        month_worst_ms: month[month.len() - 1],
+    };
+    println!(
+        "one series, last hour, {} questions at {QUESTIONS_A_SECOND}/s beside {} events/s: p50 {:.2} ms, p99 {:.2} ms, worst {:.2} ms",
+        hot.questions,
+        events as u64 / SPAN.as_secs(),
+        hot.p50_ms,
+        hot.p99_ms,
+        hot.worst_ms
+    );
+    println!("30 days by the hour: p50 {:.1} ms, worst {:.1} ms", hot.month_p50_ms, hot.month_worst_ms);
+    Ok(hot)
+}
+
+fn event(series: usize, second: u64) -> String {
+    format!(r#"{{"ts":{second}000,"name":"load","value":{},"dimensions":{{"host":"h{series}"}}}}"#, series % 97)
+}

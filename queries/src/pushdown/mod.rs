@@ -1,0 +1,81 @@
+//! Push-down: parts of a plan that ClickHouse computes, and what memory has goes along with the question.
+//!
+//! ```text
+//!  optimized plan ─▶ largest parts that can be translated ─▶ one SELECT each
+//!                                                               │
+//!   stream: its table, up to the flushed epoch  ─┐              ▼
+//!           events in memory, sent along        ─┴─ UNION ALL ─▶ ClickHouse ─▶ rows ─▶ the rest of the plan
+//! ```
+//!
+//! A part is worth it when it groups, joins, or keeps the first rows of an order. It is translated exactly or not at all;
+//! where there is no ClickHouse, or nothing in it, the same part is done by DataFusion.
+//!
+//! # Layout
+//!
+//! - [`scalar`], [`time`], [`aggregate`]: expressions.
+//! - [`plan`]: nodes of plans.
+//! - [`source`]: a stream in ClickHouse and in memory.
+//! - [`parts`]: parts of tables that are read without their events' epochs.
+//! - [`table`]: a translated part in the plan around it.
+
+mod aggregate;
+mod parts;
+mod plan;
+mod scalar;
+mod source;
+mod table;
+mod time;
+
+use std::sync::Arc;
+
+use arrow::datatypes::{Field, Schema};
+use datafusion::common::tree_node::{Transformed, TreeNodeRecursion};
+use datafusion::datasource::provider_as_source;
+use datafusion::error::Result;
+use datafusion::logical_expr::{Expr, LogicalPlan, Projection, Sort, TableScanBuilder, col};
+
+use crate::tables::Statement;
+pub(crate) use parts::Parts;
+use plan::{Translation, translate};
+use table::PushedTable;
+
+/// The name of translated parts in plans.
+const NAME: &str = "clickhouse";
+
+/// An optimized plan whose parts ClickHouse computes, where it can.
+///
+/// # Errors
+/// DataFusion's, when it has another idea of the plan.
+pub(crate) fn pushed(plan: LogicalPlan, statement: &Statement) -> Result<LogicalPlan> {
+    let plan = plan.transform_down_with_subqueries(|plan| match translate(&plan) {
+        None => Ok(Transformed::no(plan)),
+        Some(translation) => {
+            let plan = replaced(plan, translation, statement)?;
+            Ok(Transformed::new(plan, true, TreeNodeRecursion::Jump))
+        }
+    })?;
+    Ok(plan.data)
+}
+
+fn replaced(plan: LogicalPlan, translation: Translation, statement: &Statement) -> Result<LogicalPlan> {
+    let columns: Vec<_> = plan.schema().iter().map(|(table, field)| (table.cloned(), field.clone())).collect();
+    let name = |at: usize| format!("_{at}");
+    let fields = columns.iter().enumerate().map(|(at, (_, field))| Field::clone(field).with_name(name(at)));
+    let schema = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
+    let sort = match &plan {
+        LogicalPlan::Sort(sort) => Some((sort.expr.clone(), sort.fetch)),
+        _ => None,
+    };
+    let table = PushedTable::new(statement.clone(), schema, translation, plan);
+    let scan = TableScanBuilder::new(NAME, provider_as_source(Arc::new(table))).build()?;
+    let named = |(at, (table, field)): (usize, (Option<_>, Arc<Field>))| -> Expr {
+        col(format!("{NAME}.{}", name(at))).alias_qualified(table, field.name())
+    };
+    let exprs = columns.into_iter().enumerate().map(named).collect();
+    let input = Arc::new(LogicalPlan::Projection(Projection::try_new(exprs, Arc::new(LogicalPlan::TableScan(scan)))?));
+    Ok(match sort {
+        // Its rows come in any order.
+        Some((expr, fetch)) => LogicalPlan::Sort(Sort { expr, input, fetch }),
+        None => Arc::unwrap_or_clone(input),
+    })
+}

@@ -1,0 +1,235 @@
+//! A translated plan as a table of the plan around it, and its execution.
+
+use std::fmt;
+use std::sync::Arc;
+
+use arrow::datatypes::SchemaRef;
+use async_trait::async_trait;
+use datafusion::catalog::{Session, TableProvider};
+use datafusion::common::tree_node::TreeNodeRecursion;
+use datafusion::error::{DataFusionError, Result};
+use datafusion::execution::{SendableRecordBatchStream, TaskContext};
+use datafusion::logical_expr::{Expr, LogicalPlan, TableType};
+use datafusion::physical_expr::EquivalenceProperties;
+use datafusion::physical_plan::execution_plan::{Boundedness, EmissionType};
+use datafusion::physical_plan::metrics::{BaselineMetrics, ExecutionPlanMetricsSet, MetricsSet};
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+use datafusion::physical_plan::{
+    DisplayAs, DisplayFormatType, ExecutionPlan, Partitioning, PhysicalExpr, PlanProperties, execute_stream,
+};
+use futures::{StreamExt, TryStreamExt, stream};
+use streamgauge_schemas::Epoch;
+
+use super::parts::{Read, SETTING};
+use super::plan::Translation;
+use super::source::{HistoryPart, Source};
+use crate::capture::StreamPlace;
+use crate::clickhouse;
+use crate::history::{self, ExternalTable, HistoryError, conform};
+use crate::tables::Statement;
+
+/// With more events in memory than this it costs less to read ClickHouse's than to send ours.
+const EVENTS_MAX: usize = 4_000_000;
+/// The longest statement: it is part of the address of a request.
+const SQL_BYTES_MAX: usize = 256 << 10;
+/// What ClickHouse must do as DataFusion does, and when it goes on on disk.
+const SETTINGS: &str = ", join_use_nulls = 1, enable_positional_arguments = 0, transform_null_in = 0, \
+     max_bytes_before_external_group_by = 1073741824, max_bytes_before_external_sort = 1073741824";
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct PushedTable {
+    statement: Statement,
+    schema: SchemaRef,
+    translation: Arc<Translation>,
+    /// What is done when ClickHouse cannot have the plan.
+    plan: LogicalPlan,
+}
+
+impl PushedTable {
+    pub(super) fn new(statement: Statement, schema: SchemaRef, translation: Translation, plan: LogicalPlan) -> Self {
+        PushedTable { statement, schema, translation: Arc::new(translation), plan }
+    }
+}
+
+#[async_trait]
+impl TableProvider for PushedTable {
+    fn schema(&self) -> SchemaRef {
+        self.schema.clone()
+    }
+
+    fn table_type(&self) -> TableType {
+        TableType::Temporary
+    }
+
+    async fn scan(
+        &self,
+        state: &dyn Session,
+        projection: Option<&Vec<usize>>,
+        _filters: &[Expr],
+        _limit: Option<usize>,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        if projection.is_some() {
+            return Err(DataFusionError::Internal("plans are translated after they are optimized".into()));
+        }
+        let places = self.translation.sources.iter().map(|source| self.statement.capture.want_stream(source.stream));
+        let properties = PlanProperties::new(
+            EquivalenceProperties::new(self.schema.clone()),
+            Partitioning::UnknownPartitioning(1),
+            EmissionType::Incremental,
+            Boundedness::Bounded,
+        );
+        let work = Work {
+            statement: self.statement.clone(),
+            places: places.collect(),
+            translation: self.translation.clone(),
+            instead: state.query_planner().create_physical_plan(&self.plan, state).await?,
+        };
+        let (work, properties) = (Arc::new(work), Arc::new(properties));
+        Ok(Arc::new(ClickHouseExec { work, properties, metrics: ExecutionPlanMetricsSet::new() }))
+    }
+}
+
+/// What is to be done.
+#[derive(Debug)]
+struct Work {
+    statement: Statement,
+    /// Of each source its events in memory.
+    places: Vec<StreamPlace>,
+    translation: Arc<Translation>,
+    instead: Arc<dyn ExecutionPlan>,
+}
+
+/// What is asked of ClickHouse.
+struct Asked {
+    sql: String,
+    memory: Vec<ExternalTable>,
+    upto: Epoch,
+}
+
+impl Work {
+    /// The statement with its sources put in by `source`.
+    fn sql(&self, source: impl Fn(usize, &Source) -> String) -> String {
+        let mut sql = String::new();
+        for (at, piece) in self.translation.sql.split('\0').enumerate() {
+            match piece.parse::<usize>() {
+                Ok(number) if at % 2 == 1 => sql.push_str(&source(number, &self.translation.sources[number])),
+                _ => sql.push_str(piece),
+            }
+        }
+        sql
+    }
+
+    /// What to ask; `None` when ClickHouse has no part in the answer, or too small a one.
+    async fn asked(&self) -> Result<Option<Asked>> {
+        let Statement { history, capture, engine, memory_only, time_max, waits, parts, .. } = &self.statement;
+        let sources = &self.translation.sources;
+        let snapshots: Vec<_> = self.places.iter().map(|place| capture.stream(*place)).collect();
+        let events: usize = snapshots.iter().map(|snapshot| Source::events_in_memory(snapshot)).sum();
+        let made = |source: &Source| source.stream.is_built_in() || Epoch(source.stream.0) <= engine.flushed().catalog;
+        let is_there = snapshots.iter().any(|snapshot| snapshot.flushed > Epoch::ZERO);
+        if *memory_only || !is_there || !sources.iter().all(made) || events > EVENTS_MAX {
+            return Ok(None);
+        }
+        let (mut memory, mut histories) = (Vec::new(), Vec::new());
+        for (number, (source, snapshot)) in sources.iter().zip(&snapshots).enumerate() {
+            memory.push(source.memory(&format!("_memory_{number}"), snapshot)?);
+            let (table, flushed) = (clickhouse::table(history.as_ref(), &source.name), snapshot.flushed);
+            let settled = parts.settled(&Read { history, waits, stream: source.stream, table: &table, flushed }).await;
+            histories.push(HistoryPart { table, flushed: flushed.to_string(), settled });
+        }
+        let sql = self.sql(|number, source| {
+            source.sql(&histories[number], memory[number].as_ref().map(|table| table.name.as_str()))
+        });
+        let is_shared = histories.iter().any(|part| !part.settled.is_empty());
+        let shared = if is_shared { format!(", {SETTING} = 1") } else { String::new() };
+        let sql = format!("{sql} {}{SETTINGS}{shared}", clickhouse::settings(*time_max));
+        let upto = snapshots.iter().map(|snapshot| snapshot.flushed).max().unwrap_or(Epoch::ZERO);
+        let memory = memory.into_iter().flatten().collect();
+        Ok((sql.len() <= SQL_BYTES_MAX).then_some(Asked { sql, memory, upto }))
+    }
+
+    async fn begin(self: Arc<Self>, context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
+        let Some(Asked { sql, memory, upto }) = self.asked().await? else {
+            return execute_stream(self.instead.clone(), context);
+        };
+        let Statement { history, waits, .. } = &self.statement;
+        let batches = history::read_with(history.clone(), sql, memory, upto, waits.clone()).await?;
+        let batches = batches.map_err(DataFusionError::from);
+        Ok(Box::pin(RecordBatchStreamAdapter::new(self.instead.schema(), batches)))
+    }
+}
+
+/// Asks ClickHouse, or does the same without it.
+#[derive(Debug)]
+struct ClickHouseExec {
+    work: Arc<Work>,
+    properties: Arc<PlanProperties>,
+    metrics: ExecutionPlanMetricsSet,
+}
+
+impl ExecutionPlan for ClickHouseExec {
+    fn name(&self) -> &str {
+        "ClickHouseExec"
+    }
+
+    fn properties(&self) -> &Arc<PlanProperties> {
+        &self.properties
+    }
+
+    fn children(&self) -> Vec<&Arc<dyn ExecutionPlan>> {
+        Vec::new()
+    }
+
+    fn with_new_children(self: Arc<Self>, _children: Vec<Arc<dyn ExecutionPlan>>) -> Result<Arc<dyn ExecutionPlan>> {
+        Ok(self)
+    }
+
+    fn apply_expressions(
+        &self,
+        _f: &mut dyn FnMut(&Arc<dyn PhysicalExpr>) -> Result<TreeNodeRecursion>,
+    ) -> Result<TreeNodeRecursion> {
+        Ok(TreeNodeRecursion::Continue)
+    }
+
+    fn execute(&self, _partition: usize, context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
+        let schema = self.schema();
+        let metrics = BaselineMetrics::new(&self.metrics, 0);
+        let batches = stream::once(self.work.clone().begin(context)).try_flatten();
+        let unusable = |error| DataFusionError::from(HistoryError::lasting(error));
+        let rows = {
+            let schema = schema.clone();
+            batches.map(move |batch| {
+                let batch = conform(&batch?, &schema).map_err(unusable)?;
+                metrics.record_output(batch.num_rows());
+                Ok(batch)
+            })
+        };
+        Ok(Box::pin(RecordBatchStreamAdapter::new(schema, rows)))
+    }
+
+    fn metrics(&self) -> Option<MetricsSet> {
+        Some(self.metrics.clone_inner())
+    }
+}
+
+impl DisplayAs for ClickHouseExec {
+    fn fmt_as(&self, _kind: DisplayFormatType, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Work { statement, translation, .. } = self.work.as_ref();
+        let sql = self.work.sql(|number, source| {
+            let table = clickhouse::table(statement.history.as_ref(), &source.name);
+            let history = HistoryPart { table, flushed: "flushed".to_owned(), settled: Vec::new() };
+            source.sql(&history, Some(&format!("_memory_{number}")))
+        });
+        write!(f, "ClickHouseExec: sql={sql}, memory=")?;
+        let memory = |(number, source): (usize, &Source)| format!("_memory_{number}: {}", source.name);
+        let memory: Vec<String> = translation.sources.iter().enumerate().map(memory).collect();
+        write!(f, "[{}]", memory.join(", "))
+    }
+}
+
+impl fmt::Debug for Translation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Translation").field("sql", &self.sql).finish_non_exhaustive()
+    }
+}

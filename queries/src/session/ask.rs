@@ -1,0 +1,134 @@
+//! From a text to the beginning of its answer: listed, read, in its turn, and then computed on the threads for questions.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use arrow::array::RecordBatch;
+use streamgauge_engine::EngineError;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
+
+use super::rows::Rows;
+use super::{Asked, Asking, BATCHES_WAITING_MAX, Inner, QueryEngine, QueryStream, overdue};
+use crate::activity::Record;
+use crate::asker::OwnLimits;
+use crate::error::QueryError;
+use crate::history::Waits;
+use crate::options::AskOptions;
+use crate::postgres::catalog::PG_CATALOG;
+use crate::postgres::information::INFORMATION_SCHEMA;
+use crate::question::{Parameters, Question};
+use crate::system::{self, SYSTEM};
+use crate::turns::{Turn, User};
+use crate::views::{Management, ViewStatement};
+
+impl QueryEngine {
+    /// Plans a statement, captures memory as of now, and begins to answer. Settings in its text go before `options`.
+    ///
+    /// # Errors
+    /// Any [`QueryError`]; those of the first rows may come as items of the stream.
+    pub async fn sql(&self, sql: &str, options: AskOptions) -> Result<QueryStream, QueryError> {
+        self.sql_with(sql, Parameters::default(), options).await
+    }
+
+    /// As [`sql`](Self::sql), with values for the statement's parameters.
+    ///
+    /// # Errors
+    /// Any [`QueryError`]; those of the first rows may come as items of the stream.
+    pub async fn sql_with(
+        &self,
+        sql: &str,
+        parameters: Parameters,
+        options: AskOptions,
+    ) -> Result<QueryStream, QueryError> {
+        let user = self.inner.turns.user(&self.asker.user);
+        let memory = self.inner.turns.question_memory(&user);
+        let tracked = self.inner.system.activity.begin(&self.asker, sql, memory);
+        let record = tracked.record.clone();
+        let answer = tokio::select! {
+            biased;
+            () = record.cancelled() => Err(QueryError::Cancelled { id: record.id }),
+            answer = self.ask(sql, parameters, options, &record, &user) => answer,
+        };
+        let mut answer = answer.inspect_err(|error| record.fail(error))?;
+        record.answers(answer.epoch, answer.partial.is_some());
+        answer.rows.tracked = Some(tracked);
+        Ok(answer)
+    }
+
+    async fn ask(
+        &self,
+        sql: &str,
+        parameters: Parameters,
+        options: AskOptions,
+        record: &Arc<Record>,
+        user: &User,
+    ) -> Result<QueryStream, QueryError> {
+        let question = match self.question(sql, options).await? {
+            Asked::Question(question) => Question { parameters, ..question },
+            Asked::View(statement) => {
+                record.run();
+                return self.manage(statement, record).await;
+            }
+        };
+        let own = question.limits.or(self.asker.limits);
+        let limits = own.lower(&self.inner.limits);
+        if let Some(bytes_max) = own.memory_bytes_max {
+            record.memory.bound(bytes_max);
+        }
+        let access = self.prepare(question.options).await?;
+        let turn = self.turn(&question, user, limits.time_max).await?;
+        record.run();
+        let deadline = turn.deadline;
+        let (begun, beginning) = oneshot::channel();
+        let (rows, batches) = mpsc::channel(BATCHES_WAITING_MAX);
+        let waits = record.waits.clone();
+        let asking = Asking { question, access, limits: limits.clone(), record: record.clone() };
+        let task = self.inner.threads.spawn(self.clone().answer(asking, turn, begun, rows));
+        let begun = tokio::time::timeout_at(deadline, beginning).await;
+        let begun = match begun.map_err(|_| overdue(&waits, &limits, own))? {
+            Ok(begun) => begun?,
+            Err(_) => return Err(task.await.err().unwrap_or(QueryError::Engine(EngineError::Stopped))),
+        };
+        let rows = Rows::new(batches, deadline, task, record, limits, own);
+        Ok(QueryStream { schema: begun.schema, named: begun.named, epoch: begun.epoch, partial: begun.partial, rows })
+    }
+
+    /// Waits for the right to run.
+    pub(super) async fn turn(&self, question: &Question, user: &User, time_max: Duration) -> Result<Turn, QueryError> {
+        match self.is_about_system(question) {
+            true => self.inner.turns.take_system(time_max).await,
+            false => self.inner.turns.take(&self.asker.user, user, time_max).await,
+        }
+    }
+
+    /// Whether a question reads no tables but those that describe the program, or cancels another.
+    fn is_about_system(&self, question: &Question) -> bool {
+        let references = self.inner.base.resolve_table_references(&question.statement).unwrap_or_default();
+        let described = |schema: &str| [SYSTEM, PG_CATALOG, INFORMATION_SCHEMA].contains(&schema);
+        match references.is_empty() {
+            true => system::cancel::is_called(&question.statement.to_string()),
+            false => references.iter().all(|reference| reference.schema().is_some_and(described)),
+        }
+    }
+
+    /// Carries out a statement about views.
+    async fn manage(&self, statement: ViewStatement, record: &Arc<Record>) -> Result<QueryStream, QueryError> {
+        let answer = self.management(statement, &record.waits).await?;
+        let (schema, epoch) = (answer.schema(), self.inner.engine.status().epoch);
+        let (sender, batches) = mpsc::channel(1);
+        let _ = sender.try_send(Ok(answer)); // there is room for one
+        let (limits, task) = (self.inner.limits.clone(), self.inner.threads.spawn(async {}));
+        let rows = Rows::new(batches, Instant::now() + limits.time_max, task, record, limits, OwnLimits::default());
+        Ok(QueryStream { named: schema.clone(), schema, epoch, partial: None, rows })
+    }
+
+    pub(super) async fn management(&self, statement: ViewStatement, waits: &Waits) -> Result<RecordBatch, QueryError> {
+        let engine = self.clone();
+        let work = async move {
+            let Inner { engine, readings, backfills, .. } = &*engine.inner;
+            Management { engine, readings, backfills }.run(statement).await
+        };
+        self.compute(waits, work).await
+    }
+}

@@ -1,0 +1,290 @@
+//! What ClickHouse computes for us is what we would have computed: random questions, asked both ways.
+//!
+//! `PUSHDOWN_QUESTIONS` and `PUSHDOWN_SEED` say how many, and which.
+
+#![allow(clippy::unwrap_used, reason = "a test ends where something is not as it must be")]
+
+#[path = "pushdown/generator.rs"]
+mod generator;
+mod support;
+
+use std::sync::Arc;
+
+use arrow::array::{
+    ArrayRef, BooleanArray, Float64Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray,
+};
+use generator::Generator;
+use rand::rngs::StdRng;
+use rand::seq::IndexedRandom;
+use rand::{Rng, SeedableRng};
+use streamgauge_queries::{AskOptions, ErrorKind, Format};
+use streamgauge_schemas::stream::Stream;
+use streamgauge_schemas::{Column, ColumnType, EventBatch, StreamDefinition, TableBatch};
+use support::{Weather, World, run};
+
+/// 2024-05-01T00:00:00Z.
+const T0: i64 = 1_714_521_600_000_000;
+const HERE: AskOptions = AskOptions { min_epoch: None, partial: false, unpushed: true };
+
+fn definition() -> StreamDefinition {
+    let columns = [
+        ("at", ColumnType::Timestamp),
+        ("n", ColumnType::I64),
+        ("visitor", ColumnType::I64),
+        ("page", ColumnType::Text),
+        ("country", ColumnType::Text),
+        ("ms", ColumnType::F64),
+        ("secure", ColumnType::Bool),
+        ("seen", ColumnType::Timestamp),
+    ];
+    StreamDefinition {
+        name: "hits".into(),
+        time_column: "at".into(),
+        columns: columns.map(|(name, kind)| Column { name: name.into(), kind }).to_vec(),
+        order_by: vec![],
+        retention: None,
+    }
+}
+
+/// Rows with every kind of value that is hard to get right.
+fn hits(stream: &Stream, range: std::ops::Range<i64>) -> EventBatch {
+    let mut random = StdRng::seed_from_u64(range.start as u64);
+    let rows = range.clone().count();
+    let mut of = |values: &[Option<&'static str>]| -> StringArray {
+        (0..rows).map(|_| *values.choose(&mut random).unwrap()).collect()
+    };
+    let page = of(&[Some("/p/1"), Some("/p/2"), Some("/p/3"), Some("o'brien\\"), Some("é"), Some(""), None]);
+    let country = of(&[Some("it"), Some("de"), Some("fr"), Some("IT"), None]);
+    let integers = [Some(i64::MIN), Some(i64::MAX), Some(0), Some(-5), Some(1), Some(2), Some(3), None];
+    let visitor: Int64Array = (0..rows)
+        .map(|_| {
+            if random.random_bool(0.7) {
+                Some(random.random_range(0..50))
+            } else {
+                *integers.choose(&mut random).unwrap()
+            }
+        })
+        .collect();
+    let floats = [Some(0.0), Some(-0.0), Some(1.5), Some(-2.25), Some(1e90), Some(-1e-30), None];
+    let ms: Float64Array = (0..rows)
+        .map(|_| {
+            if random.random_bool(0.7) {
+                Some(random.random_range(-8..800) as f64 / 8.0)
+            } else {
+                *floats.choose(&mut random).unwrap()
+            }
+        })
+        .collect();
+    let secure: BooleanArray =
+        (0..rows).map(|_| *[Some(true), Some(false), None].choose(&mut random).unwrap()).collect();
+    let extremes = [-2_208_988_800_000_000, 0, -1, 7_258_118_400_000_000];
+    let seen: TimestampMicrosecondArray = (0..rows)
+        .map(|_| match random.random_range(0..10) {
+            0 => None,
+            1 | 2 => extremes.choose(&mut random).copied(),
+            _ => Some(T0 + random.random_range(-90 * 86_400_000_000..90 * 86_400_000_000)),
+        })
+        .collect();
+    let at = TimestampMicrosecondArray::from_iter_values(range.clone().map(|n| T0 + n * 1_500_000));
+    let columns: Vec<ArrayRef> = vec![
+        Arc::new(at.with_timezone("UTC")),
+        Arc::new(Int64Array::from_iter_values(range)),
+        Arc::new(visitor),
+        Arc::new(page),
+        Arc::new(country),
+        Arc::new(ms),
+        Arc::new(secure),
+        Arc::new(seen.with_timezone("UTC")),
+    ];
+    let rows = RecordBatch::try_new(stream.definition.schema(), columns).unwrap();
+    EventBatch::Table(Arc::new(TableBatch { stream: stream.id, rows }))
+}
+
+/// A world whose hits are in ClickHouse (`flushed`) and in memory.
+async fn world(name: &str, flushed: i64, memory: i64) -> World {
+    let world = World::new(name).await;
+    let (stream, _) = world.engine.create_stream(definition()).await.unwrap();
+    if flushed > 0 {
+        world.engine.append(hits(&stream, 0..flushed)).await.unwrap();
+        world.flush().await;
+    }
+    if memory > 0 {
+        world.engine.append(hits(&stream, flushed..flushed + memory)).await.unwrap();
+    }
+    world
+}
+
+/// The rows of an answer, sorted, with floats as far as the order of adding does not matter.
+async fn rows(world: &World, sql: &str, options: AskOptions) -> Result<Vec<String>, String> {
+    let csv = world.answer_as(sql, Format::Csv, options).await.map_err(|error| format!("{error:?}"))?;
+    let rounded = |cell: &str| match cell.parse::<f64>() {
+        Ok(0.0) => "0".to_owned(), // of the least or greatest zero the sign is not told
+        Ok(number) if cell.contains(['.', 'e']) => format!("{number:.9e}"),
+        _ => cell.to_owned(),
+    };
+    let mut rows: Vec<String> =
+        csv.lines().skip(1).map(|row| row.split(',').map(rounded).collect::<Vec<_>>().join(",")).collect();
+    rows.sort();
+    Ok(rows)
+}
+
+fn number(name: &str, default: u64) -> u64 {
+    std::env::var(name).map_or(default, |text| text.parse().unwrap())
+}
+
+#[test]
+fn pushed_is_as_unpushed() {
+    run(async {
+        let worlds = [world("pushed_seam", 2_000, 500).await, world("pushed_history", 500, 0).await];
+        let (questions, seed) = (number("PUSHDOWN_QUESTIONS", 300), number("PUSHDOWN_SEED", 5));
+        let (mut pushed, mut answered, mut wrong) = (0, 0, Vec::new());
+        for question in 0..questions {
+            let sql = Generator::new(seed.wrapping_mul(1_000_003) + question).question();
+            let world = &worlds[question as usize % 2];
+            let here = rows(world, &sql, HERE).await;
+            world.asked.lock().clear();
+            let there = rows(world, &sql, AskOptions::default()).await;
+            pushed += u64::from(world.asked.lock().iter().any(|asked| asked.contains("AS _0")));
+            answered += u64::from(here.is_ok());
+            let same = match (&here, &there) {
+                (Ok(here), Ok(there)) => here == there,
+                (here, there) => here.is_err() && there.is_err(),
+            };
+            if !same {
+                let asked = world.asked.lock().join("\n");
+                wrong.push(format!("{question}: {sql}\nhere: {here:?}\nthere: {there:?}\nasked: {asked}\n"));
+            }
+        }
+        println!("{questions} questions, {answered} answered, {pushed} pushed");
+        assert!(
+            wrong.is_empty(),
+            "{} wrong answers, such as:\n{}",
+            wrong.len(),
+            wrong[..wrong.len().min(10)].join("\n")
+        );
+        assert!(answered * 10 >= questions * 9, "{answered} of {questions} answered");
+        assert!(pushed * 10 >= questions * 7, "{pushed} of {questions} pushed");
+    });
+}
+
+/// Approximate answers are within their bounds of the exact ones.
+#[test]
+fn approximate_ones_are_near() {
+    run(async {
+        let world = world("pushed_near", 20_000, 5_000).await;
+        let number = async |sql: &str, options| -> f64 {
+            let answer = world.answer_as(sql, Format::Csv, options).await.unwrap();
+            answer.lines().nth(1).unwrap().parse().unwrap()
+        };
+        for level in [0.01, 0.25, 0.5, 0.9, 0.99] {
+            let exact = format!(
+                "SELECT percentile_cont({level}) WITHIN GROUP (ORDER BY ms) FROM hits WHERE ms > 1 AND ms < 1000"
+            );
+            let near = format!(
+                "SELECT approx_percentile_cont({level}) WITHIN GROUP (ORDER BY ms) FROM hits WHERE ms > 1 AND ms < 1000"
+            );
+            let (exact, near) = (number(&exact, HERE).await, number(&near, AskOptions::default()).await);
+            assert!((near / exact - 1.0).abs() < 0.003, "{level}: {near}, exactly {exact}");
+        }
+        let exact = number("SELECT count(DISTINCT n) FROM hits", HERE).await;
+        let near = number("SELECT approx_distinct(n) FROM hits", AskOptions::default()).await;
+        assert!((near / exact - 1.0).abs() < 0.02, "{near}, exactly {exact}");
+        assert!(world.asked.lock().iter().any(|sql| sql.contains("quantileDD")));
+        let empty =
+            "SELECT approx_median(ms), approx_percentile_cont(ms, 0.9), approx_distinct(visitor) FROM hits WHERE n < 0";
+        assert_eq!(world.rows(empty).await.unwrap(), [",,0"]);
+    });
+}
+
+#[test]
+fn explain_shows_what_is_asked() {
+    run(async {
+        let world = world("pushed_explain", 10, 10).await;
+        let plan = async |sql: &str| world.answer(&format!("EXPLAIN {sql}"), Format::Csv).await.unwrap();
+        let whole =
+            plan("SELECT country, count(*) AS c FROM hits WHERE n > 3 GROUP BY country ORDER BY c DESC LIMIT 2").await;
+        for part in [
+            "ClickHouseExec",
+            "GROUP BY t0.`country`",
+            "LIMIT 2",
+            "t0.`n` > toInt64(3)",
+            "UNION ALL",
+            "memory=[_memory_0: hits]",
+        ] {
+            assert!(whole.contains(part), "{part} in {whole}");
+        }
+        // What ClickHouse would do otherwise stays here, and the part below it is asked all the same.
+        let partly = plan("SELECT upper(page), c FROM (SELECT page, count(*) AS c FROM hits GROUP BY page)").await;
+        assert!(partly.contains("upper(") && partly.contains("ClickHouseExec"), "{partly}");
+        for here in [
+            "SELECT upper(page), count(*) FROM hits GROUP BY 1",
+            "SELECT * FROM hits WHERE n = 1",
+            "SELECT ms, count(*) FROM hits GROUP BY ms",
+        ] {
+            let plan = plan(here).await;
+            assert!(!plan.contains("ClickHouseExec"), "{plan}");
+        }
+        let off =
+            world.answer("SET streamgauge.pushdown = false; EXPLAIN SELECT count(*) FROM hits", Format::Csv).await;
+        assert!(!off.unwrap().contains("ClickHouseExec"));
+    });
+}
+
+#[test]
+fn without_clickhouse_it_is_done_here_or_says_so() {
+    run(async {
+        let sql = "SELECT count(*), sum(n) FROM hits";
+        let memory = world("pushed_memory", 0, 10).await;
+        assert_eq!(memory.rows(sql).await.unwrap(), ["10,45"]);
+        assert_eq!(memory.asked.lock().len(), 0, "nothing is there to ask for");
+        let world = world("pushed_weather", 10, 5).await;
+        let partial = AskOptions { partial: true, ..AskOptions::default() };
+        for weather in [Weather::Away, Weather::Overloaded, Weather::Cramped] {
+            *world.weather.lock() = weather;
+            let error = world.answer(sql, Format::Csv).await.unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Upstream, "{weather:?}: {error}");
+            let csv = world.answer_as(sql, Format::Csv, partial).await;
+            // What ClickHouse refuses for good it would refuse again.
+            if weather != Weather::Cramped {
+                assert!(csv.unwrap().contains("5,60"), "{weather:?}");
+            }
+        }
+        *world.weather.lock() = Weather::Fine;
+        assert_eq!(world.rows(sql).await.unwrap(), ["15,105"]);
+    });
+}
+
+#[test]
+fn large_parts_are_read_without_their_epochs_and_never_beyond_the_snapshot() {
+    run(async {
+        let world = world("pushed_parts", 10, 10).await;
+        let ask = "SELECT count(*), sum(n), count(DISTINCT visitor) FROM hits";
+        let insert = async |from: u64, epoch: &str| {
+            let columns = "toDateTime64('2024-05-01 00:00:00', 6, 'UTC'), toInt64(number), 7, '', '', 0, true, NULL";
+            let sql = format!(
+                "INSERT INTO {} SELECT {columns}, {epoch} FROM numbers({from}, 600000) SETTINGS max_insert_block_size = 600000, \
+                 min_insert_block_size_rows = 600000, max_threads = 1",
+                world.clickhouse.table("hits")
+            );
+            world.clickhouse.execute(&sql).await.unwrap();
+        };
+        let flushed = world.engine.stream("hits").unwrap().id.0 + 1;
+        insert(0, &flushed.to_string()).await;
+        // Rows of a flush that is not confirmed; they lie beyond what the question may see.
+        insert(600_000, "toUInt64(18446744073709551000)").await;
+        let expected = rows(&world, ask, HERE).await.unwrap();
+        assert!(expected[0].starts_with("600020,"), "{expected:?}");
+        for merged in [false, true] {
+            if merged {
+                let sql = format!("OPTIMIZE TABLE {} FINAL", world.clickhouse.table("hits"));
+                world.clickhouse.execute(&sql).await.unwrap();
+            }
+            world.asked.lock().clear();
+            for _ in 0..2 {
+                assert_eq!(rows(&world, ask, AskOptions::default()).await.unwrap(), expected, "merged: {merged}");
+            }
+            let asked = world.asked.lock().iter().filter(|sql| sql.contains("_part NOT IN")).count();
+            assert!(merged || asked == 2, "a large part of settled epochs is known: {:#?}", world.asked.lock());
+        }
+    });
+}
