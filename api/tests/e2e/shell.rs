@@ -243,6 +243,11 @@ async fn tab_completes_what_the_server_has() {
     terminal.until("metrics_1d").await;
     let shown = terminal.until(PROMPT).await;
     has(&shown, &["metrics_1h", "metrics_1m", "metrics_1s", "metrics_of_hosts"]);
+    let question = json!({"sql": "SELECT * FROM metrics_of_hosts"});
+    eventually("the view is back-filled", 200, async || {
+        program.client().post_json("/api/v1/sql", &question).await.status
+    })
+    .await;
     terminal.press("of\t;\r").await;
     terminal.until(", epoch ").await;
     terminal.until(PROMPT).await;
