@@ -272,7 +272,7 @@ fn streams_of_the_users_own() {
         world.engine.append(rows).await.unwrap();
         let cases = [
             ("SELECT count(*) FROM flights", "4"),
-            ("SELECT tail FROM flights WHERE \"full\"", "N2 "),
+            ("SELECT tail FROM flights WHERE \"full\"", "N2 "), // a null is nothing
             ("SELECT tail FROM flights WHERE NOT \"full\"", "N0"),
             ("SELECT tail FROM flights WHERE \"full\" IS NULL", "N3"),
             ("SELECT seats FROM flights WHERE tail IS NULL", "1"),
