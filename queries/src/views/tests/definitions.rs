@@ -4,7 +4,7 @@ use streamgauge_schemas::view::built_in_rollups;
 use streamgauge_schemas::{Duration, ViewDefinition};
 
 use super::stream::{catalog, state};
-use crate::views::{GivenOptions, ViewError, plan_view, program_of};
+use crate::views::{GivenOptions, ViewError, ViewPlanner, plan_view, program_of};
 
 fn plan(select: &str) -> Result<ViewDefinition, ViewError> {
     let planned = plan_view("v", select, &GivenOptions::default(), &catalog(), &state())?;
@@ -159,6 +159,7 @@ fn definitions() {
 
 #[test]
 fn widths_of_buckets() {
+    let planner = ViewPlanner::new();
     for (bucket, width) in [
         ("date_bin(INTERVAL '250 milliseconds', at)", Some("250ms")),
         ("date_bin(INTERVAL '1 day 12 hours', at)", Some("36h")),
@@ -177,7 +178,9 @@ fn widths_of_buckets() {
         ("date_trunc('second', at AT TIME ZONE 'Asia/Kathmandu') AT TIME ZONE 'UTC'", None),
         ("date_trunc('week', at)", None),
     ] {
-        let definition = plan(&format!("SELECT count(*) AS c FROM flights GROUP BY {bucket}"));
+        let select = format!("SELECT count(*) AS c FROM flights GROUP BY {bucket}");
+        let planned = plan_view("v", &select, &GivenOptions::default(), &catalog(), planner.state());
+        let definition = planned.map(|planned| planned.definition);
         let definition = definition.unwrap_or_else(|error| panic!("{bucket}: {error}"));
         let found = definition.bucket.unwrap_or_else(|| panic!("{bucket} is no bucket")).width;
         assert_eq!(found, width.map(|width| width.parse::<Duration>().unwrap()), "{bucket}");
