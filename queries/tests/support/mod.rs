@@ -223,6 +223,8 @@ impl World {
         let history = OverClickHouse { clickhouse: clickhouse.clone(), asked: asked.clone(), weather: weather.clone() };
         let history = Arc::new(history);
         let queries = QueryEngine::new(engine.clone(), history, limits).unwrap();
+        // Worlds share connections to ClickHouse, and one ends with the threads that opened it.
+        std::mem::forget(queries.clone());
         World { engine, queries, clickhouse, asked, weather, clock, _log: log }
     }
 
