@@ -73,17 +73,25 @@ struct Reads {
 #[derive(Clone, Copy, Debug, Default)]
 struct Waiting {
     reads: usize,
+    /// How many of them wait for what ClickHouse computes, and not for what it has.
+    computing: usize,
     /// What was waited for at last: what ClickHouse has up to here.
     upto: Epoch,
 }
 
 /// A read that waits, until it is dropped.
-struct Wait<'a>(&'a Waits);
+struct Wait<'a> {
+    waits: &'a Waits,
+    computing: usize,
+}
 
 impl Waits {
-    fn begin(&self, upto: Epoch) -> Wait<'_> {
-        self.0.waiting.send_modify(|waiting| *waiting = Waiting { reads: waiting.reads + 1, upto });
-        Wait(self)
+    fn begin(&self, upto: Epoch, computes: bool) -> Wait<'_> {
+        let computing = usize::from(computes);
+        self.0.waiting.send_modify(|waiting| {
+            *waiting = Waiting { reads: waiting.reads + 1, computing: waiting.computing + computing, upto };
+        });
+        Wait { waits: self, computing }
     }
 
     /// Returns as soon as, at `at` or later, a read waits: ClickHouse has not sent everything within `time`.
@@ -95,10 +103,11 @@ impl Waits {
         HistoryError::late(time).up_to(waiting.upto)
     }
 
-    /// The error of a question whose `time` is over, if it waits for ClickHouse.
+    /// The error of a question whose `time` is over, if it waits for what ClickHouse has. What ClickHouse computes takes the
+    /// question's own time.
     pub(crate) fn overdue(&self, time: Duration) -> Option<HistoryError> {
         let waiting = *self.0.waiting.borrow();
-        (waiting.reads > 0).then(|| HistoryError::late(time).up_to(waiting.upto))
+        (waiting.reads > waiting.computing).then(|| HistoryError::late(time).up_to(waiting.upto))
     }
 
     /// The bytes that came from ClickHouse, unpacked.
@@ -114,7 +123,10 @@ impl Waits {
 
 impl Drop for Wait<'_> {
     fn drop(&mut self) {
-        self.0.0.waiting.send_modify(|waiting| waiting.reads -= 1);
+        self.waits.0.waiting.send_modify(|waiting| {
+            waiting.reads -= 1;
+            waiting.computing -= self.computing;
+        });
     }
 }
 
@@ -125,19 +137,30 @@ pub(crate) async fn read(
     upto: Epoch,
     waits: Waits,
 ) -> Result<HistoryStream, HistoryError> {
-    read_with(history, sql, Vec::new(), upto, waits).await
+    run(history, sql, Vec::new(), upto, waits, false).await
 }
 
-/// As [`read`], with `tables` of ours.
-pub(crate) async fn read_with(
+/// Has ClickHouse compute something of what it has up to an epoch and of `tables` of ours; as [`read`] otherwise.
+pub(crate) async fn compute(
     history: Arc<dyn History>,
     sql: String,
     tables: Vec<ExternalTable>,
     upto: Epoch,
     waits: Waits,
 ) -> Result<HistoryStream, HistoryError> {
+    run(history, sql, tables, upto, waits, true).await
+}
+
+async fn run(
+    history: Arc<dyn History>,
+    sql: String,
+    tables: Vec<ExternalTable>,
+    upto: Epoch,
+    waits: Waits,
+    computes: bool,
+) -> Result<HistoryStream, HistoryError> {
     let batches = {
-        let _wait = waits.begin(upto);
+        let _wait = waits.begin(upto, computes);
         let query = match tables.is_empty() {
             true => history.query(&sql),
             false => history.query_with(&sql, tables),
@@ -149,7 +172,7 @@ pub(crate) async fn read_with(
         let (history, waits) = (history.clone(), waits.clone());
         async move {
             let mut batches = batches?;
-            let _wait = waits.begin(upto);
+            let _wait = waits.begin(upto, computes);
             match watched(history.as_ref(), batches.next()).await {
                 Ok(None) => None,
                 Ok(Some(Ok(batch))) => {
