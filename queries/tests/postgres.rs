@@ -94,7 +94,7 @@ fn forms_of_browsing_are_answered() {
             ("SELECT d.oid > 0, d.* FROM (SELECT oid, datname FROM pg_database) d", "true,16383,streamgauge"),
             (
                 "SELECT nspname FROM pg_namespace WHERE nspname NOT LIKE 'pg/_%' ESCAPE '/' ORDER BY 1",
-                "information_schema public",
+                "information_schema public system",
             ),
             (
                 "SELECT typname FROM pg_type t WHERE typname = ANY ('{int8,text}') AND t.typtype OPERATOR(pg_catalog.=) 'b' ORDER BY typname COLLATE \"C\"",
