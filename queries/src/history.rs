@@ -73,25 +73,17 @@ struct Reads {
 #[derive(Clone, Copy, Debug, Default)]
 struct Waiting {
     reads: usize,
-    /// How many of them wait for what ClickHouse computes, and not for what it has.
-    computing: usize,
     /// What was waited for at last: what ClickHouse has up to here.
     upto: Epoch,
 }
 
 /// A read that waits, until it is dropped.
-struct Wait<'a> {
-    waits: &'a Waits,
-    computing: usize,
-}
+struct Wait<'a>(&'a Waits);
 
 impl Waits {
-    fn begin(&self, upto: Epoch, computes: bool) -> Wait<'_> {
-        let computing = usize::from(computes);
-        self.0.waiting.send_modify(|waiting| {
-            *waiting = Waiting { reads: waiting.reads + 1, computing: waiting.computing + computing, upto };
-        });
-        Wait { waits: self, computing }
+    fn begin(&self, upto: Epoch) -> Wait<'_> {
+        self.0.waiting.send_modify(|waiting| *waiting = Waiting { reads: waiting.reads + 1, upto });
+        Wait(self)
     }
 
     /// Returns as soon as, at `at` or later, a read waits: ClickHouse has not sent everything within `time`.
@@ -103,11 +95,10 @@ impl Waits {
         HistoryError::late(time).up_to(waiting.upto)
     }
 
-    /// The error of a question whose `time` is over, if it waits for what ClickHouse has. What ClickHouse computes takes the
-    /// question's own time.
+    /// The error of a question whose `time` is over, if it waits for ClickHouse.
     pub(crate) fn overdue(&self, time: Duration) -> Option<HistoryError> {
         let waiting = *self.0.waiting.borrow();
-        (waiting.reads > waiting.computing).then(|| HistoryError::late(time).up_to(waiting.upto))
+        (waiting.reads > 0).then(|| HistoryError::late(time).up_to(waiting.upto))
     }
 
     /// The bytes that came from ClickHouse, unpacked.
@@ -123,10 +114,7 @@ impl Waits {
 
 impl Drop for Wait<'_> {
     fn drop(&mut self) {
-        self.waits.0.waiting.send_modify(|waiting| {
-            waiting.reads -= 1;
-            waiting.computing -= self.computing;
-        });
+        self.0.0.waiting.send_modify(|waiting| waiting.reads -= 1);
     }
 }
 
@@ -137,30 +125,19 @@ pub(crate) async fn read(
     upto: Epoch,
     waits: Waits,
 ) -> Result<HistoryStream, HistoryError> {
-    run(history, sql, Vec::new(), upto, waits, false).await
+    read_with(history, sql, Vec::new(), upto, waits).await
 }
 
-/// Has ClickHouse compute something of what it has up to an epoch and of `tables` of ours; as [`read`] otherwise.
-pub(crate) async fn compute(
+/// As [`read`], with `tables` of ours.
+pub(crate) async fn read_with(
     history: Arc<dyn History>,
     sql: String,
     tables: Vec<ExternalTable>,
     upto: Epoch,
     waits: Waits,
-) -> Result<HistoryStream, HistoryError> {
-    run(history, sql, tables, upto, waits, true).await
-}
-
-async fn run(
-    history: Arc<dyn History>,
-    sql: String,
-    tables: Vec<ExternalTable>,
-    upto: Epoch,
-    waits: Waits,
-    computes: bool,
 ) -> Result<HistoryStream, HistoryError> {
     let batches = {
-        let _wait = waits.begin(upto, computes);
+        let _wait = waits.begin(upto);
         let query = match tables.is_empty() {
             true => history.query(&sql),
             false => history.query_with(&sql, tables),
@@ -172,7 +149,7 @@ async fn run(
         let (history, waits) = (history.clone(), waits.clone());
         async move {
             let mut batches = batches?;
-            let _wait = waits.begin(upto, computes);
+            let _wait = waits.begin(upto);
             match watched(history.as_ref(), batches.next()).await {
                 Ok(None) => None,
                 Ok(Some(Ok(batch))) => {

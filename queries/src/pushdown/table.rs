@@ -164,7 +164,7 @@ impl Work {
         let bytes =
             memory.iter().flat_map(|table| &table.batches).map(RecordBatch::get_array_memory_size).sum::<usize>();
         reservation.try_grow(2 * bytes)?; // as they are, and as they are sent
-        match history::compute(history.clone(), sql, memory, upto, waits.clone()).await {
+        match history::read_with(history.clone(), sql, memory, upto, waits.clone()).await {
             Ok(batches) => {
                 let batches = batches.map_err(DataFusionError::from);
                 Ok(Box::pin(RecordBatchStreamAdapter::new(self.instead.schema(), batches)))
