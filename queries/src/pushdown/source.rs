@@ -1,5 +1,7 @@
 //! A stream in a translated plan: what ClickHouse has of it and what memory has, as one.
 
+use std::sync::Arc;
+
 use arrow::array::RecordBatch;
 use arrow::datatypes::{DataType, Field, SchemaRef};
 use datafusion::error::Result;
@@ -96,11 +98,7 @@ impl Source {
     }
 
     /// What memory has of it, as a table of that name; `None` when it has nothing.
-    pub(super) fn memory(
-        &self,
-        name: &str,
-        snapshot: &std::sync::Arc<StreamSnapshot>,
-    ) -> Result<Option<ExternalTable>> {
+    pub(super) fn memory(&self, name: &str, snapshot: &Arc<StreamSnapshot>) -> Result<Option<ExternalTable>> {
         let batches = memory_batches(snapshot.clone(), self.columns.clone(), self.read.clone());
         let batches: Vec<RecordBatch> = batches.collect::<Result<_>>()?;
         if batches.is_empty() {

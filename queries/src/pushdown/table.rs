@@ -163,7 +163,9 @@ impl Work {
         let reservation = MemoryConsumer::new("events sent to ClickHouse").register(context.memory_pool());
         let bytes =
             memory.iter().flat_map(|table| &table.batches).map(RecordBatch::get_array_memory_size).sum::<usize>();
-        reservation.try_grow(2 * bytes)?; // as they are, and as they are sent
+        if reservation.try_grow(2 * bytes).is_err() {
+            return execute_stream(self.instead.clone(), context); // there is no room for them as they are and as they are sent
+        }
         match history::read_with(history.clone(), sql, memory, upto, waits.clone()).await {
             Ok(batches) => {
                 let batches = batches.map_err(DataFusionError::from);
