@@ -26,6 +26,7 @@ use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint};
 use tonic::{Code, Status};
 
 use crate::partial::{Stopped, fill};
+use crate::postgres::{NOTES, with_notes};
 use crate::support::client::accepted;
 use crate::support::{DataDir, PATIENCE, Program, eventually};
 
@@ -414,32 +415,8 @@ async fn cancel_query(client: &mut Flight, info: &FlightInfo) -> i32 {
 async fn what_is_cancelled_or_left_is_ended_in_clickhouse_too() {
     let data = DataDir::new();
     let program = Program::start(&data).await;
+    with_notes(&program).await;
     let http = program.client();
-    // Long names that do not compress, more of them than fit into the buffers on the way.
-    let mut random = 1_u64;
-    let mut name = |length: usize| -> String {
-        let mut letter = || {
-            random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-            char::from(b'a' + ((random >> 33) % 26) as u8)
-        };
-        (0..length).map(|_| letter()).collect()
-    };
-    let columns = json!([{"name": "at", "type": "timestamp"}, {"name": "note", "type": "text"}]);
-    http.post_json("/api/v1/streams", &json!({"name": "notes", "time_column": "at", "columns": columns}))
-        .await
-        .expect(201);
-    const EVENTS: usize = 60_000;
-    let mut last = 0;
-    for _ in 0..6 {
-        let events: Vec<Value> = (0..EVENTS / 6).map(|_| json!({"at": 1_714_521_600, "note": name(1_500)})).collect();
-        last = accepted(&http.post_json("/api/v1/streams/notes/events", &json!(events)).await, EVENTS / 6);
-    }
-    eventually("flushed", true, || async {
-        let status = http.get("/api/v1/status").await.expect(200);
-        let mut flushes = status["flush"].as_array().unwrap().iter();
-        flushes.all(|flush| flush["item"] == "catalog" || flush["epoch"].as_u64().unwrap() > last)
-    })
-    .await;
     let reads = || async {
         let sql =
             "SELECT count() FROM system.processes WHERE query LIKE '%note%' AND query NOT LIKE '%system.processes%'";
@@ -451,7 +428,7 @@ async fn what_is_cancelled_or_left_is_ended_in_clickhouse_too() {
     let info = client.execute("SELECT note FROM notes".to_owned(), None).await.unwrap();
     let batches = fetch(&mut client, info.clone()).await.unwrap();
     let lengths = batches.iter().flat_map(|batch| batch.column(0).as_string::<i32>().iter());
-    assert_eq!(lengths.filter(|note| note.unwrap().len() == 1_500).count(), EVENTS);
+    assert_eq!(lengths.filter(|note| note.unwrap().len() == 1_500).count(), NOTES);
     assert_eq!(cancel(&mut client, &info).await, CancelStatus::NotCancellable, "it has ended");
 
     // A client that reads a little holds the rest back; then it cancels, leaves the call, or leaves altogether.
@@ -474,7 +451,7 @@ async fn what_is_cancelled_or_left_is_ended_in_clickhouse_too() {
     assert_eq!(cancel(&mut connect(&program).await, &info).await, CancelStatus::Cancelled);
     let rest: Result<Vec<RecordBatch>, FlightError> = answer.try_collect().await;
     assert_eq!(status(rest.unwrap_err()).code(), Code::Cancelled);
-    assert_eq!(whole_number(&mut client, "SELECT count(*) FROM notes").await, EVENTS as i64, "the connection goes on");
+    assert_eq!(whole_number(&mut client, "SELECT count(*) FROM notes").await, NOTES as i64, "the connection goes on");
 }
 
 #[tokio::test]

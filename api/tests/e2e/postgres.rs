@@ -199,35 +199,33 @@ async fn a_cancelled_statement_ends_and_the_session_goes_on() {
 }
 
 /// As many notes of 1,500 letters are in ClickHouse.
-pub(crate) const NOTES: usize = 30_000;
+/// Events of `notes` that are sent, and how often ClickHouse has each of them in the end.
+const NOTES_SENT: usize = 10_000;
+const NOTES_COPIES: usize = 20;
+pub(crate) const NOTES: usize = NOTES_SENT * NOTES_COPIES;
 
-/// Makes a stream `notes` of which ClickHouse has more than fits into the buffers on the way to a client.
+/// Makes a stream `notes` of which ClickHouse has far more than fits into the buffers on the way to a client: 300 MB,
+/// where the sockets of one connection may hold some 30 MB at each of two hops.
 pub(crate) async fn with_notes(program: &Program) {
     let http = program.client();
-    // Long names that do not compress, more of them than fit into the buffers on the way.
-    let mut random = 1_u64;
-    let mut name = |length: usize| -> String {
-        let mut letter = || {
-            random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-            char::from(b'a' + ((random >> 33) % 26) as u8)
-        };
-        (0..length).map(|_| letter()).collect()
-    };
     let columns = json!([{"name": "at", "type": "timestamp"}, {"name": "note", "type": "text"}]);
     http.post_json("/api/v1/streams", &json!({"name": "notes", "time_column": "at", "columns": columns}))
         .await
         .expect(201);
-    let mut last = 0;
-    for _ in 0..3 {
-        let events: Vec<Value> = (0..NOTES / 3).map(|_| json!({"at": 1_714_521_600, "note": name(1_500)})).collect();
-        last = accepted(&http.post_json("/api/v1/streams/notes/events", &json!(events)).await, NOTES / 3);
-    }
+    let event = json!({"at": 1_714_521_600, "note": "n".repeat(1_500)});
+    let sent = http.post_json("/api/v1/streams/notes/events", &json!(vec![event; NOTES_SENT])).await;
+    let last = accepted(&sent, NOTES_SENT);
     eventually("flushed", true, || async {
         let status = http.get("/api/v1/status").await.expect(200);
         let mut flushes = status["flush"].as_array().unwrap().iter();
         flushes.all(|flush| flush["item"] == "catalog" || flush["epoch"].as_u64().unwrap() > last)
     })
     .await;
+    // Sending as much would take the tests long; ClickHouse copies it at once.
+    let copy =
+        format!("INSERT INTO notes SELECT notes.* FROM notes CROSS JOIN numbers({}) AS copies", NOTES_COPIES - 1);
+    let copied = http.ask_clickhouse(&copy).await.unwrap();
+    assert_eq!(copied.status, 200, "{}", copied.text());
 }
 
 #[tokio::test]
