@@ -109,6 +109,10 @@ impl Backfilling {
             self.engine.note_backfill_failed(view.id, &all_failed);
             progress.upto = upto;
         }
+        if let Some(status) = self.engine.view_status(view.id) {
+            let newest = states::newest_bucket(&self.clickhouse, view, status.horizon).await?;
+            self.engine.note_backfill_newest(view.id, newest);
+        }
         self.backfills.set(view.id, progress.clone());
         tracing::info!(view = view.definition.name, events = progress.events_total, "a view is back-filled");
         Ok(())

@@ -135,6 +135,15 @@ pub(crate) struct ServeArgs {
     #[arg(long, env = "STREAMGAUGE_STATE_BYTES_MAX", value_name = "BYTES")]
     #[serde(skip_serializing_if = "Option::is_none")]
     state_bytes_max: Option<usize>,
+    /// As long as the rows of views take less, rows that changed lately stay in memory, so that questions about recent time
+    /// need not wait for ClickHouse; 0: none [default: 268435456]
+    #[arg(long, env = "STREAMGAUGE_RECENT_BYTES_MAX", value_name = "BYTES")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    recent_bytes_max: Option<usize>,
+    /// Memory for answers of ClickHouse about what does not change any more, to give again; 0: none [default: 67108864]
+    #[arg(long, env = "STREAMGAUGE_CACHE_BYTES_MAX", value_name = "BYTES")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cache_bytes_max: Option<usize>,
     /// The log on disk; beyond it, ingest is answered with 503 until ClickHouse has taken its events [default: 8589934592]
     #[arg(long, env = "STREAMGAUGE_LOG_BYTES_MAX", value_name = "BYTES")]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -301,6 +310,8 @@ pub(crate) struct Config {
     pub(crate) skew_max: Duration,
     pub(crate) pending_bytes_max: usize,
     pub(crate) state_bytes_max: usize,
+    pub(crate) recent_bytes_max: usize,
+    pub(crate) cache_bytes_max: usize,
     pub(crate) log_bytes_max: u64,
     pub(crate) log_segment_bytes_max: u64,
     pub(crate) inflight_bytes_max: usize,
@@ -354,6 +365,8 @@ impl Default for Config {
             skew_max: Duration::from_secs(600),
             pending_bytes_max: 1 << 30,
             state_bytes_max: 2 << 30,
+            recent_bytes_max: 256 << 20,
+            cache_bytes_max: 64 << 20,
             log_bytes_max: 8 << 30,
             log_segment_bytes_max: 64 << 20,
             inflight_bytes_max: 512 << 20,

@@ -1,5 +1,6 @@
 //! Joins queries, which know what to ask of history, to the ClickHouse that keeps it.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use arrow::array::RecordBatch;
@@ -7,7 +8,7 @@ use async_trait::async_trait;
 use futures::StreamExt;
 use futures::stream::BoxStream;
 use streamgauge_queries::{ExternalTable, History, HistoryError};
-use streamgauge_sinks::{ClickHouse, SentTable, SinkError};
+use streamgauge_sinks::{Aside, ClickHouse, SentTable, SinkError};
 
 /// How long ClickHouse may take to say that it is there.
 const PING_TIMEOUT: Duration = Duration::from_secs(1);
@@ -15,11 +16,13 @@ const PING_TIMEOUT: Duration = Duration::from_secs(1);
 /// ClickHouse as queries see it.
 pub(crate) struct ClickHouseHistory {
     clickhouse: ClickHouse,
+    aside: Arc<Aside>,
 }
 
 impl ClickHouseHistory {
-    pub(crate) fn new(clickhouse: ClickHouse) -> Self {
-        ClickHouseHistory { clickhouse }
+    /// `aside`: what ClickHouse does not have.
+    pub(crate) fn new(clickhouse: ClickHouse, aside: Arc<Aside>) -> Self {
+        ClickHouseHistory { clickhouse, aside }
     }
 }
 
@@ -58,6 +61,10 @@ impl History for ClickHouseHistory {
             Err(error @ (SinkError::Away { .. } | SinkError::Timeout { .. })) => Err(HistoryError::retryable(error)),
             _ => Ok(()), // whatever it says, it is there
         }
+    }
+
+    fn is_whole(&self) -> bool {
+        self.aside.files().is_empty()
     }
 
     fn database(&self) -> &str {

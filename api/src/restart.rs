@@ -8,9 +8,11 @@ use anyhow::Context;
 use arrow::array::{Array, AsArray};
 use arrow::datatypes::{Float64Type, TimestampMicrosecondType};
 use streamgauge_engine::requests::ForgottenSequence;
-use streamgauge_engine::{Engine, KnownRequest, Recovered, RequestName};
+use streamgauge_engine::{Engine, KnownRequest, Recovered, RequestName, ViewHistory};
 use streamgauge_schemas::{EventTime, Key, Series, StreamId, View};
-use streamgauge_sinks::{CATALOG_ITEM, ClickHouse, RecoveredRequest, SinkError, backfill, stream_item, view_item};
+use streamgauge_sinks::{
+    CATALOG_ITEM, ClickHouse, RecoveredRequest, RecoveredView, SinkError, backfill, stream_item, view_item,
+};
 
 /// How long the last values of metrics may take to find; they are a convenience.
 const LAST_VALUES_TIMEOUT: Duration = Duration::from_secs(10);
@@ -31,12 +33,13 @@ pub(crate) fn recovered(found: streamgauge_sinks::Recovered) -> anyhow::Result<R
             recovered.streams_flushed.insert(StreamId(id), *epoch);
         }
     }
-    for (view, rows, keys) in found.rows {
+    for RecoveredView { id, rows, keys, horizon, newest } in found.views {
         recovered.series.extend(keys.values().filter_map(|key| match key {
             Key::Series(series) => Some(series.clone()),
             Key::Values(_) => None,
         }));
-        recovered.rows.insert(view, (rows, keys));
+        recovered.rows.insert(id, (rows, keys));
+        recovered.history.insert(id, ViewHistory { horizon, newest });
     }
     recovered.catalog = found.catalog;
     recovered.sequences = (found.sequences.into_iter())

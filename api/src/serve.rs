@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
+use axum::serve::ListenerExt;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use metrics_exporter_prometheus::PrometheusBuilder;
@@ -70,6 +71,8 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     let flight = listen_flight(&config, &app, stopping.clone()).await?.map(|server| tokio::spawn(server.run()));
     let server = {
         let router = http::router(app.clone()).into_make_service_with_connect_info::<SocketAddr>();
+        // Answers come in pieces, and would wait for each other; slower without, and not wrong.
+        let listener = listener.tap_io(|socket| drop(socket.set_nodelay(true)));
         let stopping = stopping.clone();
         tokio::spawn(
             async move { axum::serve(listener, router).with_graceful_shutdown(stopping.cancelled_owned()).await },
@@ -223,6 +226,8 @@ fn watch_signals(stopping: CancellationToken) -> anyhow::Result<()> {
 /// How long the start waits before it asks ClickHouse again.
 const PAUSE_FIRST: Duration = Duration::from_millis(500);
 const PAUSE_MAX: Duration = Duration::from_secs(5);
+/// About how many bytes a row of a view takes in memory.
+const ROW_BYTES: usize = 250;
 
 /// What runs, and is stopped in this order.
 struct Parts {
@@ -246,6 +251,7 @@ async fn start(config: &Config, app: &Arc<App>, stopping: CancellationToken) -> 
     engine_config.pending_bytes_max = config.pending_bytes_max;
     engine_config.series_max = config.series_max;
     engine_config.state_bytes_max = config.state_bytes_max;
+    engine_config.recent_bytes_max = config.recent_bytes_max;
     engine_config.log_bytes_max = config.log_bytes_max;
     engine_config.idempotency_window = config.idempotency_window;
     engine_config.idempotency_keys_max = config.idempotency_keys_max;
@@ -256,7 +262,8 @@ async fn start(config: &Config, app: &Arc<App>, stopping: CancellationToken) -> 
         keys_max: config.idempotency_keys_max,
         bytes_max: streamgauge_engine::requests::BYTES_MAX,
     };
-    let recover = || streamgauge_sinks::recover(&client, window.clone(), &aside);
+    let recent_rows_max = config.recent_bytes_max / ROW_BYTES;
+    let recover = || streamgauge_sinks::recover(&client, window.clone(), recent_rows_max, &aside);
     let found = patiently(app, recover).await?;
     let flushed = found.flushed.clone();
     let mut recovered = restart::recovered(found)?;
@@ -269,8 +276,13 @@ async fn start(config: &Config, app: &Arc<App>, stopping: CancellationToken) -> 
         .context("the engine did not start")?;
     restart::restore_last_values(&client, &engine).await;
     let boot = Epoch(time::wall_clock().0.max(0) as u64);
-    let flusher =
-        Arc::new(Flusher::start(client.clone(), Arc::new(EngineFlushes::new(engine.clone())), boot, &flushed, aside));
+    let flusher = Arc::new(Flusher::start(
+        client.clone(),
+        Arc::new(EngineFlushes::new(engine.clone())),
+        boot,
+        &flushed,
+        aside.clone(),
+    ));
     let backfilling_clickhouse = client.clone();
     let limits = QueryLimits {
         time_max: config.query_timeout.into(),
@@ -278,12 +290,13 @@ async fn start(config: &Config, app: &Arc<App>, stopping: CancellationToken) -> 
         memory_bytes_max: config.query_memory_bytes_max,
         user_memory_bytes_max: config.user_query_memory_bytes_max(),
         rows_max: config.query_rows_max,
+        cache_bytes_max: config.cache_bytes_max,
         concurrent_max: config.queries_max,
         user_concurrent_max: config.user_queries_max(),
         ..QueryLimits::default()
     };
     let observed = Observed { engine: engine.clone(), flusher: flusher.clone(), settings: config.settings.clone() };
-    let queries = QueryEngine::new(engine.clone(), Arc::new(ClickHouseHistory::new(client)), limits)?;
+    let queries = QueryEngine::new(engine.clone(), Arc::new(ClickHouseHistory::new(client, aside)), limits)?;
     let running = Arc::new(Running {
         queries: Arc::new(queries.with_program(Arc::new(observed))),
         decode_limits: DecodeLimits { skew: config.skew_max, ..DecodeLimits::at(time::wall_clock()) },

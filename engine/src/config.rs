@@ -29,6 +29,9 @@ pub struct EngineConfig {
     pub pending_bytes_max: usize,
     /// Memory of the views' rows, about: at this bound, ingest is pushed back.
     pub state_bytes_max: usize,
+    /// As long as the views' rows take fewer bytes, about, rows that are final stay in memory for questions about recent time
+    /// ([`View::recent`](streamgauge_schemas::View::recent)); 0 for none.
+    pub recent_bytes_max: usize,
     /// The log on disk: at this bound, ingest is pushed back. At least four segments.
     pub log_bytes_max: u64,
     /// For how long a request that named itself is known, and how many are at most.
@@ -55,6 +58,7 @@ impl EngineConfig {
             built_in_views: true,
             pending_bytes_max: 1 << 30,
             state_bytes_max: 2 << 30,
+            recent_bytes_max: 0,
             log_bytes_max: 8 << 30,
             idempotency_window: Duration::from_secs(86_400),
             idempotency_keys_max: 1_000_000,

@@ -119,6 +119,8 @@ pub struct StreamStatus {
 pub struct ViewStatus {
     /// `F`.
     pub flushed: Epoch,
+    /// `H`: what memory has no more.
+    pub horizon: Epoch,
     /// Rows in memory, about.
     pub rows: usize,
     /// Bytes that they and their keys take, about.
@@ -170,7 +172,7 @@ impl Engine {
         let options = LogOptions { segment_bytes_max: config.log_segment_bytes_max, sync: config.log_sync };
         let log = Log::open(&config.log_dir, options)?;
         let registry = Arc::new(SeriesRegistry::new(config.series_max));
-        let pending = Pending::new(config.pending_bytes_max, config.state_bytes_max);
+        let pending = Pending::new(config.pending_bytes_max, config.state_bytes_max, config.recent_bytes_max);
         let state_bytes = pending.state_counter();
         let workers = Workers::start(config.workers.max(1), state_bytes);
         let workers = workers.map_err(|source| EngineError::Workers(Arc::new(source)))?;
@@ -426,6 +428,7 @@ impl Engine {
             let view = ordered.views.get(&id)?;
             Some(ViewStatus {
                 flushed: view.flushed,
+                horizon: view.horizon,
                 rows: view.counters.rows.load(Ordering::Relaxed),
                 bytes: view.counters.bytes.load(Ordering::Relaxed),
                 failed_events: view.counters.failed_events.load(Ordering::Relaxed)
@@ -471,15 +474,22 @@ impl Engine {
     pub async fn snapshot(&self, request: SnapshotRequest) -> Result<Snapshot, EngineError> {
         let reading = self.inner.sequencer.read(&request)?;
         let mut views = vec![ViewSnapshot::default(); request.views.len()];
+        let mut newest = vec![None; request.views.len()];
         if !request.views.is_empty() {
             for (worker, parts) in self.gather(reading.parts).await?.into_iter().enumerate() {
-                for (view, mut part) in views.iter_mut().zip(parts) {
+                for ((view, newest), mut part) in views.iter_mut().zip(&mut newest).zip(parts) {
                     let agree = worker == 0 || view.horizon == part.horizon;
                     assert!(agree, "sequencer, invariant 3: horizons {} and {}", view.horizon, part.horizon);
                     view.horizon = part.horizon;
+                    *newest = part.newest.max(*newest);
                     view.rows.append(&mut part.rows);
                     view.keys.extend(part.keys);
                 }
+            }
+        }
+        for ((view, read), newest) in views.iter_mut().zip(&request.views).zip(newest) {
+            if newest.is_none_or(|newest| read.filter.lower.is_some_and(|lower| lower > newest)) {
+                view.horizon = Epoch::ZERO;
             }
         }
         Ok(Snapshot { epoch: reading.epoch, views, streams: reading.streams })

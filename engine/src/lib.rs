@@ -48,3 +48,4 @@ pub use registry::{MetricSummary, SeriesRegistry};
 pub use requests::{Claim, Claimed, KnownRequest, RequestName};
 pub use snapshot::{Delta, KeyFilter, RowFilter, Snapshot, SnapshotRequest, ViewRead};
 pub use tail::StreamFlush;
+pub use workers::ViewHistory;

@@ -19,6 +19,7 @@ pub(crate) struct Pending {
     bound: usize,
     state_bytes: Arc<AtomicUsize>,
     state_bound: usize,
+    recent_bound: usize,
     /// Views with a bound of their own.
     bounded: Arc<RwLock<Vec<Bounded>>>,
 }
@@ -39,8 +40,22 @@ pub(crate) struct Ticket {
 }
 
 impl Pending {
-    pub(crate) fn new(bound: usize, state_bound: usize) -> Self {
-        Pending { bytes: Arc::default(), bound, state_bytes: Arc::default(), state_bound, bounded: Arc::default() }
+    /// Of which `recent_bound` bytes of rows may be there for recent time alone.
+    pub(crate) fn new(bound: usize, state_bound: usize, recent_bound: usize) -> Self {
+        let recent_bound = recent_bound.min(state_bound / 2);
+        let (bytes, state_bytes, bounded) = (Arc::default(), Arc::default(), Arc::default());
+        Pending { bytes, bound, state_bytes, state_bound, recent_bound, bounded }
+    }
+
+    /// What rows of a view take, as a share of what they may while some are there for recent time alone.
+    pub(crate) fn recent_pressure(&self, view: &View, counters: &ViewCounters) -> f64 {
+        let all = self.state_bytes() as f64 / self.recent_bound as f64;
+        let own = view
+            .definition
+            .options
+            .memory_bytes_max
+            .map_or(0.0, |bound| counters.bytes.load(Ordering::Relaxed) as f64 / (bound / 2).max(1) as f64);
+        if self.recent_bound == 0 { f64::INFINITY } else { all.max(own) }
     }
 
     /// Bytes that the rows of all views take, about.

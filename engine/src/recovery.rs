@@ -20,7 +20,7 @@ use crate::registry::SeriesRegistry;
 use crate::requests::{ForgottenSequence, KnownRequest};
 use crate::sequencer::{Sequencer, ViewAtStart};
 use crate::tail::Tail;
-use crate::workers::Command;
+use crate::workers::{Command, ViewHistory};
 
 /// What ClickHouse had when the program started.
 #[derive(Clone, Debug, Default)]
@@ -33,6 +33,8 @@ pub struct Recovered {
     pub backfills_failed: HashMap<ViewId, Failed>,
     /// Per view, its rows with a version above the horizon, and their dimension values.
     pub rows: HashMap<ViewId, (Rows, HashMap<SeriesId, Key>)>,
+    /// Per view, what memory has not; anything up to the horizon of `F` when missing.
+    pub history: HashMap<ViewId, ViewHistory>,
     /// All series that history knows of.
     pub series: Vec<Arc<Series>>,
     /// `F` of each stream; 0 when missing.
@@ -60,6 +62,7 @@ pub(crate) fn replay(
         return Err(EngineError::HistoryLost { truncated: log.truncated_epoch(), flushed: newest }); // invariant 2
     }
     let Recovered { views_flushed, mut rows, series, streams_flushed, mut catalog, catalog_flushed, .. } = recovered;
+    let mut history = recovered.history;
     let (mut views_failed, mut backfills_failed) = (recovered.views_failed, recovered.backfills_failed);
     recovered.sequences.iter().for_each(|forgotten| sequencer.requests.restore_forgotten(forgotten));
     recovered.requests.into_iter().for_each(|known| sequencer.requests.restore(known));
@@ -73,7 +76,9 @@ pub(crate) fn replay(
             let (rows, keys) = rows.remove(&view.id).unwrap_or_default();
             let failed = views_failed.remove(&view.id).unwrap_or_default();
             let failed_before = backfills_failed.remove(&view.id).unwrap_or_default();
-            sequencer.add_view(ordered, view, ViewAtStart { flushed, rows, keys, failed, failed_before });
+            let unknown = || ViewHistory::unknown(view.horizon(flushed.max(view.id.created())));
+            let history = Some(history.remove(&view.id).unwrap_or_else(unknown));
+            sequencer.add_view(ordered, view, ViewAtStart { flushed, rows, keys, failed, failed_before, history });
         }
         let ids = catalog.streams.iter().map(|stream| stream.id).chain([StreamId::METRICS]);
         let flushed = |id: StreamId| streams_flushed.get(&id).copied().unwrap_or_default();

@@ -19,7 +19,7 @@ use std::sync::Arc;
 use futures_channel::mpsc;
 use parking_lot::Mutex;
 use streamgauge_schemas::stream::{Catalog, CatalogChange};
-use streamgauge_schemas::{Epoch, EventBatch, Rows, StreamId, View, ViewId};
+use streamgauge_schemas::{Duration, Epoch, EventBatch, Rows, StreamId, View, ViewId};
 
 use crate::error::EngineError;
 use crate::keys::{KeyRegistry, ViewKeys};
@@ -31,7 +31,7 @@ use crate::requests::Requests;
 use crate::snapshot::{SnapshotRequest, StreamSnapshot};
 use crate::tail::Tail;
 use crate::waits::EpochWaits;
-use crate::workers::{AddView, Command, Part, ViewCounters, Workers};
+use crate::workers::{AddView, Command, Part, ViewCounters, ViewHistory, Workers};
 
 /// The state that the order protects.
 pub(crate) struct Ordered {
@@ -55,10 +55,18 @@ pub(crate) struct Ordered {
 /// How often the views of quiet streams are advanced.
 const ADVANCE_US: u64 = 1_000_000;
 
+/// When rows take more bytes than they may, those of so much of the time that fits are kept.
+const SHRUNK: f64 = 0.8;
+/// While there is room, the horizon moves on by this part of the full time at once, so that in between what ClickHouse answers up to it can be
+/// given again.
+const STEPS: f64 = 8.0;
+
 /// A view as the order knows it.
 pub(crate) struct OrderedView {
     /// `F`.
     pub(crate) flushed: Epoch,
+    /// `H`, from the next flush on.
+    pub(crate) horizon: Epoch,
     pub(crate) counters: Arc<ViewCounters>,
     /// Events that it could not be computed of, which belong to epochs as its rows do: up to what ClickHouse had at start;
     pub(crate) failed_at_start: Failed,
@@ -80,12 +88,32 @@ pub(crate) struct ViewAtStart {
     pub(crate) failed: Failed,
     /// and those of its back-fill.
     pub(crate) failed_before: Failed,
+    /// What memory has not; `None` of a view that was just made.
+    pub(crate) history: Option<ViewHistory>,
 }
 
 impl OrderedView {
-    fn new(flushed: Epoch, failed: Failed, counters: Arc<ViewCounters>, keys: Result<ViewKeys, String>) -> Self {
+    fn new(
+        flushed: Epoch,
+        horizon: Epoch,
+        failed: Failed,
+        counters: Arc<ViewCounters>,
+        keys: Result<ViewKeys, String>,
+    ) -> Self {
         let (failed_at_start, failed_flushed, failed_begun) = (failed.clone(), failed.clone(), failed);
-        OrderedView { flushed, counters, failed_at_start, failed_flushed, failed_begun, keys }
+        OrderedView { flushed, horizon, counters, failed_at_start, failed_flushed, failed_begun, keys }
+    }
+
+    /// ClickHouse has the view up to `upto`. Moves the horizon on; `pressure` is what rows take, as a share of the bytes that they may.
+    pub(crate) fn confirm(&mut self, view: &View, upto: Epoch, pressure: f64) {
+        let full = view.recent().as_micros() as f64;
+        let kept = (view.horizon(self.flushed).0.saturating_sub(self.horizon.0) as f64).min(full);
+        self.flushed = self.flushed.max(upto);
+        let (recent, step) = if pressure <= 1.0 { (full, full / STEPS) } else { (kept * SHRUNK / pressure, 1.0) };
+        let horizon = view.horizon_keeping(self.flushed, Duration::from_micros(recent as i64));
+        if horizon.0.saturating_sub(self.horizon.0) as f64 >= step {
+            self.horizon = horizon;
+        }
     }
 }
 
@@ -182,8 +210,10 @@ impl Sequencer {
 
     /// Maintains a view from now on, beginning with what ClickHouse had of it.
     pub(crate) fn add_view(&self, ordered: &mut Ordered, view: &Arc<View>, at_start: ViewAtStart) {
-        let ViewAtStart { flushed, rows, keys, failed, failed_before } = at_start;
+        let ViewAtStart { flushed, rows, keys, failed, failed_before, history } = at_start;
         let flushed = flushed.max(view.id.created());
+        let history = history.unwrap_or_else(|| ViewHistory::of_new(view));
+        let horizon = history.horizon;
         let counters: Arc<ViewCounters> = Arc::default();
         counters.set_before(&failed_before);
         counters.fail(&failed);
@@ -197,7 +227,7 @@ impl Sequencer {
             Err(reason) => {
                 let name = &view.definition.name;
                 tracing::error!(view = name, reason, "a view is not maintained; drop it and make it again");
-                ordered.views.insert(view.id, OrderedView::new(flushed, failed, counters, Err(reason)));
+                ordered.views.insert(view.id, OrderedView::new(flushed, horizon, failed, counters, Err(reason)));
                 return;
             }
         };
@@ -213,8 +243,9 @@ impl Sequencer {
         }
         self.pending.watch(view, &counters);
         let (view, rows, keys) = (view.clone(), Arc::new(rows), view_keys.clone());
-        ordered.views.insert(view.id, OrderedView::new(flushed, failed, counters.clone(), Ok(view_keys)));
-        ordered.broadcast(&Command::AddView(AddView { view, program, keys, counters, rows, flushed }));
+        let known = OrderedView::new(flushed, horizon, failed, counters.clone(), Ok(view_keys));
+        ordered.views.insert(view.id, known);
+        ordered.broadcast(&Command::AddView(AddView { view, program, keys, counters, rows, flushed, history }));
     }
 
     fn drop_view(&self, ordered: &mut Ordered, view: &Arc<View>) {

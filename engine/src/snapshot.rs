@@ -108,7 +108,7 @@ pub struct Snapshot {
 /// The memory part of a view; history is `… FINAL WHERE version <= horizon`.
 #[derive(Clone, Debug, Default)]
 pub struct ViewSnapshot {
-    /// `H`.
+    /// `H`; zero when history has no row that is wanted.
     pub horizon: Epoch,
     /// The wanted rows with a version above the horizon; a group may have several.
     pub rows: Rows,
@@ -119,7 +119,7 @@ pub struct ViewSnapshot {
 /// The memory part of a stream; history is `_epoch <= flushed`.
 #[derive(Clone, Debug, Default)]
 pub struct StreamSnapshot {
-    /// Events at or below are in ClickHouse.
+    /// Events at or below are in ClickHouse; it does not move while no events come.
     pub flushed: Epoch,
     /// The events above, up to the snapshot's epoch, in order.
     pub batches: Vec<(Epoch, EventBatch)>,

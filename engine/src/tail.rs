@@ -17,6 +17,8 @@ use crate::snapshot::StreamSnapshot;
 #[derive(Debug, Default)]
 pub(crate) struct Tail {
     flushed: Epoch,
+    /// The flushed epoch as of the last flush that had events: history is the same up to either.
+    last_flushed: Epoch,
     batches: VecDeque<(Epoch, EventBatch, Arc<Ticket>)>,
     rows: usize,
     bytes: usize,
@@ -35,7 +37,7 @@ pub struct StreamFlush {
 
 impl Tail {
     pub(crate) fn new(flushed: Epoch) -> Self {
-        Tail { flushed, ..Tail::default() }
+        Tail { flushed, last_flushed: flushed, ..Tail::default() }
     }
 
     pub(crate) fn flushed(&self) -> Epoch {
@@ -62,7 +64,7 @@ impl Tail {
     pub(crate) fn snapshot(&self, epoch: Epoch) -> StreamSnapshot {
         let seen = self.batches.iter().take_while(|(at, ..)| *at <= epoch);
         StreamSnapshot {
-            flushed: self.flushed.min(epoch),
+            flushed: self.last_flushed.min(epoch),
             batches: seen.map(|(at, batch, _)| (*at, batch.clone())).collect(),
         }
     }
@@ -95,6 +97,9 @@ impl Tail {
             "invariant 2: {first:?} was confirmed, and is still here"
         );
         self.flushed = self.flushed.max(upto);
+        if first.is_some_and(|first| first <= upto) {
+            self.last_flushed = self.flushed;
+        }
         while self.batches.front().is_some_and(|(epoch, ..)| *epoch <= upto) {
             if let Some((_, batch, _)) = self.batches.pop_front() {
                 self.rows -= batch.len();

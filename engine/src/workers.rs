@@ -36,8 +36,10 @@ pub(crate) enum Command {
     Read { views: Arc<[ViewRead]>, reply: mpsc::UnboundedSender<Vec<Part>> },
     /// Answer with the rows changed since the flushed epoch.
     Flush { view: ViewId, reply: mpsc::UnboundedSender<Part> },
-    /// ClickHouse has everything of the view up to an epoch.
-    Flushed { view: ViewId, epoch: Epoch },
+    /// ClickHouse has everything of the view up to an epoch; the next flush takes rows up to the horizon out of memory.
+    Flushed { view: ViewId, epoch: Epoch, horizon: Epoch },
+    /// What ClickHouse has of the time before the view's flow has no newer bucket than this.
+    History { view: ViewId, newest: Option<EventTime> },
     /// Answer when all that came before is processed.
     Settle { reply: mpsc::UnboundedSender<()> },
 }
@@ -53,6 +55,30 @@ pub(crate) struct AddView {
     pub(crate) rows: Arc<Rows>,
     /// Its flushed epoch.
     pub(crate) flushed: Epoch,
+    pub(crate) history: ViewHistory,
+}
+
+/// What only ClickHouse has of a view when its flow begins.
+#[derive(Clone, Copy, Debug)]
+pub struct ViewHistory {
+    /// Memory has all rows with a version above it, and ClickHouse all others.
+    pub horizon: Epoch,
+    /// No row of these others has a newer bucket; `None` when there are none.
+    pub newest: Option<EventTime>,
+}
+
+impl ViewHistory {
+    /// Any rows up to a horizon.
+    #[must_use]
+    pub fn unknown(horizon: Epoch) -> Self {
+        ViewHistory { horizon, newest: Some(EventTime(i64::MAX)) }
+    }
+
+    /// What there is of a view when it is made: what its back-fill will bring.
+    pub(crate) fn of_new(view: &View) -> Self {
+        let history = ViewHistory::unknown(view.id.created());
+        if view.definition.options.backfill { history } else { ViewHistory { newest: None, ..history } }
+    }
 }
 
 /// What is counted of a view, over all workers.
@@ -94,6 +120,8 @@ impl ViewCounters {
 #[derive(Debug, Default)]
 pub(crate) struct Part {
     pub(crate) horizon: Epoch,
+    /// The newest bucket at or below the horizon, as far as this worker knows.
+    pub(crate) newest: Option<EventTime>,
     pub(crate) rows: Rows,
     /// The keys of `rows`.
     pub(crate) keys: std::collections::HashMap<SeriesId, Key>,
@@ -231,6 +259,13 @@ struct Maintained {
     flow: ViewFlow,
     /// `F`.
     flushed: Epoch,
+    /// Rows at or below it were taken out of the table; up to the next one they will be with the next flush.
+    horizon: Epoch,
+    next_horizon: Epoch,
+    /// The newest bucket at or below the horizon: of the rows that were there before the flow began, and of those that this
+    /// worker took out.
+    newest_before: Option<EventTime>,
+    newest_removed: Option<EventTime>,
     counted: Counted,
     /// What of this worker's batches it could not be computed of.
     failed: Failed,
@@ -267,10 +302,6 @@ impl Drop for Counted {
 }
 
 impl Maintained {
-    fn horizon(&self) -> Epoch {
-        self.feeding.view.horizon(self.flushed)
-    }
-
     fn count(&mut self, worker: usize) {
         let keys = self.feeding.keys.bytes(worker);
         self.counted.set(self.flow.arrangement.rows(), self.flow.arrangement.bytes() + keys);
@@ -341,9 +372,15 @@ impl WorkerState {
                 self.catch_up(worker);
                 let _ = reply.unbounded_send(self.flush(view));
             }
-            Command::Flushed { view, epoch } => {
+            Command::Flushed { view, epoch, horizon } => {
                 if let Some(view) = self.views.get_mut(&view) {
                     view.flushed = view.flushed.max(epoch);
+                    view.next_horizon = view.next_horizon.max(horizon);
+                }
+            }
+            Command::History { view, newest } => {
+                if let Some(view) = self.views.get_mut(&view) {
+                    view.newest_before = newest;
                 }
             }
             Command::Settle { reply } => {
@@ -384,7 +421,7 @@ impl WorkerState {
     }
 
     fn add_view(&mut self, worker: &mut Worker, add: AddView) {
-        let AddView { view, program, keys, counters, rows, flushed } = add;
+        let AddView { view, program, keys, counters, rows, flushed, history } = add;
         let layout = Arc::new(view.layout());
         let mut flow = ViewFlow::build(worker, &view, layout.clone());
         let mine = rows.iter().filter(|(key, _)| key.series.owner(self.workers) == self.index);
@@ -392,7 +429,19 @@ impl WorkerState {
         let id = view.id;
         let feeding = Feeding { view, layout, program, keys, skip: flushed };
         let counted = Counted { bytes: 0, rows: 0, view: counters, all_bytes: self.all_bytes.clone() };
-        self.views.insert(id, Maintained { feeding, flow, flushed, counted, failed: Failed::default() });
+        let ViewHistory { horizon, newest } = history;
+        let maintained = Maintained {
+            feeding,
+            flow,
+            flushed,
+            horizon,
+            next_horizon: horizon,
+            newest_before: newest,
+            newest_removed: None,
+            counted,
+            failed: Failed::default(),
+        };
+        self.views.insert(id, maintained);
         self.plan_anew();
     }
 
@@ -403,7 +452,7 @@ impl WorkerState {
 
     fn read(&mut self, read: &ViewRead) -> Part {
         let Some(view) = self.views.get_mut(&read.view) else { return Part::default() };
-        let horizon = view.horizon();
+        let horizon = view.horizon;
         let (index, workers) = (self.index, self.workers);
         let mine =
             |ids: Vec<SeriesId>| -> Vec<SeriesId> { ids.into_iter().filter(|id| id.owner(workers) == index).collect() };
@@ -435,19 +484,20 @@ impl WorkerState {
             view.flow.followers.borrow_mut().add(read.filter.clone(), sender.clone(), view.feeding.keys.clone());
         }
         let keys = view.keys(&rows);
-        Part { horizon, rows, keys, failed: Failed::default() }
+        Part { horizon, newest: view.newest_before.max(view.newest_removed), rows, keys, failed: Failed::default() }
     }
 
     fn flush(&mut self, view: ViewId) -> Part {
         let Some(view) = self.views.get_mut(&view) else { return Part::default() };
-        let horizon = view.horizon();
+        let horizon = view.next_horizon;
         let mut rows = Rows::default();
-        view.flow.arrangement.flush(view.flushed, horizon, &mut rows);
+        let newest = view.flow.arrangement.flush(view.flushed, horizon, &mut rows);
+        (view.horizon, view.newest_removed) = (horizon, view.newest_removed.max(newest));
         let held = view.flow.arrangement.rows();
         let keys = view.keys(&rows);
         view.feeding.keys.forget(self.index, horizon);
         let name = view.feeding.view.definition.name.clone();
         metrics::gauge!("streamgauge_view_rows", "view" => name, "worker" => self.index.to_string()).set(held as f64);
-        Part { horizon, rows, keys, failed: view.failed.clone() }
+        Part { horizon, newest: None, rows, keys, failed: view.failed.clone() }
     }
 }

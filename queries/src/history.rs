@@ -50,6 +50,11 @@ pub trait History: Send + Sync + 'static {
     /// Whether ClickHouse answers; says so within about a second.
     async fn available(&self) -> Result<(), HistoryError>;
 
+    /// Whether ClickHouse has all rows that were flushed: of some it may be that they are set aside, and come later.
+    fn is_whole(&self) -> bool {
+        true
+    }
+
     /// The plain name of the database that holds the tables.
     fn database(&self) -> &str;
 }

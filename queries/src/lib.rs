@@ -33,6 +33,7 @@
 
 mod activity;
 pub mod asker;
+mod cache;
 mod capture;
 mod clickhouse;
 mod combine;

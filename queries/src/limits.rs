@@ -25,6 +25,8 @@ pub struct QueryLimits {
     pub wait_max: Duration,
     /// How long a question waits for the epoch that it names; never longer than [`QueryLimits::time_max`].
     pub epoch_wait_max: Duration,
+    /// The memory for answers of ClickHouse that would be the same again; 0 for none.
+    pub cache_bytes_max: usize,
     /// Points of all series of one answer.
     pub points_max: usize,
     /// Series of one answer.
@@ -48,6 +50,7 @@ impl Default for QueryLimits {
             user_concurrent_max: QueryLimits::share(16),
             wait_max: Duration::from_secs(5),
             epoch_wait_max: Duration::from_secs(5),
+            cache_bytes_max: 0,
             points_max: 1_000_000,
             series_max: 10_000,
             follow_queue_max: 4_096,

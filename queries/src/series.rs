@@ -17,7 +17,7 @@ use tokio::time::Instant;
 
 use crate::clickhouse;
 use crate::error::QueryError;
-use crate::history::{self, HistoryError, Waits, conform_column};
+use crate::history::{HistoryError, Waits, conform_column};
 use crate::options::{AskOptions, Partial};
 use crate::session::{Access, QueryEngine};
 
@@ -284,7 +284,7 @@ impl QueryEngine {
     ) -> Result<(), QueryError> {
         let table = clickhouse::table(self.history().as_ref(), &plan.view.states_table());
         let sql = plan.history_sql(&table, horizon, self.limits().time_max);
-        let mut batches = history::read(self.history().clone(), sql, horizon, waits.clone()).await?;
+        let mut batches = self.cache().read(self.history().clone(), sql, horizon, waits.clone()).await?;
         while let Some(batch) = batches.next().await {
             points.add_history(plan, &batch?, horizon)?;
         }

@@ -50,6 +50,7 @@ use streamgauge_schemas::Epoch;
 
 use crate::activity::Record;
 use crate::asker::{Asker, OwnLimits};
+use crate::cache::Cache;
 use crate::capture::Capture;
 use crate::combine;
 use crate::depth::too_much;
@@ -93,6 +94,7 @@ struct Inner {
     readings: Arc<Readings>,
     backfills: Arc<Backfills>,
     parts: Arc<Parts>,
+    cache: Arc<Cache>,
     turns: Turns,
     system: Arc<System>,
     threads: Threads,
@@ -190,6 +192,7 @@ impl QueryEngine {
         for function in system::cancel::functions(&system.activity) {
             base.register_udf(function).map_err(fail)?;
         }
+        let cache = Cache::new(limits.cache_bytes_max);
         Ok(QueryEngine {
             asker: Asker::default(),
             inner: Arc::new(Inner {
@@ -200,6 +203,7 @@ impl QueryEngine {
                 readings: Arc::default(),
                 backfills: Arc::default(),
                 parts: Arc::default(),
+                cache,
                 turns,
                 system,
                 threads,
@@ -232,6 +236,10 @@ impl QueryEngine {
 
     pub(crate) fn history(&self) -> &Arc<dyn History> {
         &self.inner.history
+    }
+
+    pub(crate) fn cache(&self) -> &Arc<Cache> {
+        &self.inner.cache
     }
 
     /// How far the back-fills of views are, for whoever does them to say.
@@ -377,10 +385,10 @@ impl QueryEngine {
 
     /// What the tables of a statement share.
     fn statement(&self, capture: Arc<Capture>, waits: Waits, time_max: Duration, memory_only: bool) -> Statement {
-        let Inner { engine, history, readings, backfills, parts, system, .. } = &*self.inner;
+        let Inner { engine, history, readings, backfills, parts, cache, system, .. } = &*self.inner;
         let (engine, history, system) = (engine.clone(), history.clone(), system.clone());
-        let (readings, backfills, parts) = (readings.clone(), backfills.clone(), parts.clone());
-        Statement { engine, history, memory_only, capture, readings, backfills, parts, system, waits, time_max }
+        let (readings, backfills, parts, cache) = (readings.clone(), backfills.clone(), parts.clone(), cache.clone());
+        Statement { engine, history, memory_only, capture, readings, backfills, parts, cache, system, waits, time_max }
     }
 
     /// A session whose tables read one snapshot.

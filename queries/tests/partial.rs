@@ -5,14 +5,16 @@
 
 mod support;
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use arrow::array::{ArrayRef, Float64Array, RecordBatch, TimestampMicrosecondArray};
 use serde_json::{Value, json};
 use streamgauge_queries::{
     Aggregation, AskOptions, DimensionFilter, FollowQuery, Format, QueryError, QueryLimits, SeriesAnswer, SeriesQuery,
 };
 use streamgauge_schemas::time::wall_clock;
-use streamgauge_schemas::{Duration as Span, Epoch, EventTime, StreamDefinition};
+use streamgauge_schemas::{Duration as Span, Epoch, EventBatch, EventTime, StreamDefinition, TableBatch};
 use support::{Event, Weather, World, run};
 
 const PARTIAL: AskOptions = AskOptions { min_epoch: None, partial: true, unpushed: false };
@@ -140,6 +142,13 @@ fn the_table_of_a_stream_of_the_users_own_is_missed_once_it_was_made() {
         let count = "SELECT count(*) FROM orders";
         let answer = ask(&world, count, PARTIAL).await.unwrap();
         assert_eq!((&answer["rows"], answer.get("partial")), (&json!([[0]]), None), "nothing is missing yet");
+        let columns: Vec<ArrayRef> = vec![
+            Arc::new(TimestampMicrosecondArray::from(vec![0]).with_timezone("UTC")),
+            Arc::new(Float64Array::from(vec![1.0])),
+        ];
+        let schema = world.engine.stream("orders").unwrap().definition.schema();
+        let rows = RecordBatch::try_new(schema, columns).unwrap();
+        world.engine.append(EventBatch::Table(Arc::new(TableBatch { stream: id, rows }))).await.unwrap();
         world.bury().await;
         change(&world, "RENAME TABLE {d}.orders TO {d}.kept").await;
         lacks_history(&world, count, json!([[0]]), "code 60").await;

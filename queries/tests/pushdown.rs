@@ -17,7 +17,7 @@ use generator::Generator;
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
 use rand::{Rng, SeedableRng};
-use streamgauge_queries::{AskOptions, ErrorKind, Format};
+use streamgauge_queries::{AskOptions, ErrorKind, Format, QueryLimits};
 use streamgauge_schemas::stream::Stream;
 use streamgauge_schemas::{Column, ColumnType, EventBatch, StreamDefinition, TableBatch};
 use support::{Weather, World, run};
@@ -102,7 +102,8 @@ fn hits(stream: &Stream, range: std::ops::Range<i64>) -> EventBatch {
 
 /// A world whose hits are in ClickHouse (`flushed`) and in memory.
 async fn world(name: &str, flushed: i64, memory: i64) -> World {
-    let world = World::new(name).await;
+    let limits = QueryLimits { cache_bytes_max: 8 << 20, ..QueryLimits::default() };
+    let world = World::with(name, limits, 1).await;
     let (stream, _) = world.engine.create_stream(definition()).await.unwrap();
     if flushed > 0 {
         world.engine.append(hits(&stream, 0..flushed)).await.unwrap();

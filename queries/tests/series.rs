@@ -190,13 +190,14 @@ fn follow_is_snapshot_and_changes() {
                     break;
                 }
             }
-            // With several workers the newest epoch comes in parts; what is left comes at once.
-            while let Ok(change) = tokio::time::timeout(Duration::from_millis(100), live.next_change()).await {
-                apply(&mut window, &change.unwrap().series);
-            }
             let now = wall_clock().0;
             let fresh = query(now - 30 * 86_400 * SECOND, now + 1, granularity, "", group_by);
             let SeriesAnswer { series, .. } = world.queries.series(&fresh, AskOptions::default()).await.unwrap();
+            // With several workers the newest epochs come in parts.
+            while live.window().series != series {
+                let change = tokio::time::timeout(Duration::from_secs(20), live.next_change()).await;
+                apply(&mut window, &change.expect("the rest comes").unwrap().series);
+            }
             let followed: Vec<SeriesPoints> = (window.into_iter())
                 .map(|(dimensions, points)| SeriesPoints { dimensions, points: points.into_iter().collect() })
                 .collect();

@@ -192,7 +192,27 @@ impl View {
     /// are back-filled ones, which are final.
     #[must_use]
     pub fn horizon(&self, flushed: Epoch) -> Epoch {
-        flushed.minus(self.definition.options.idle.as_micros() as u64).max(self.id.created())
+        self.horizon_keeping(flushed, Duration::from_secs(0))
+    }
+
+    /// The horizon of a memory that keeps rows for `recent` after they are final.
+    #[must_use]
+    pub fn horizon_keeping(&self, flushed: Epoch, recent: Duration) -> Epoch {
+        flushed.minus((self.definition.options.idle.as_micros() + recent.as_micros()) as u64).max(self.id.created())
+    }
+
+    /// For how long memory keeps final rows if it has room, so that questions about recent time need nothing else: the time
+    /// that a dashboard shows in buckets of this width. Groups without buckets have no recent time.
+    #[must_use]
+    pub fn recent(&self) -> Duration {
+        let Some(bucket) = &self.definition.bucket else { return Duration::from_secs(0) };
+        let shown = Duration::from_secs(match bucket.width.map_or(86_400, Duration::as_secs) {
+            ..=1 => 300,
+            2..=60 => 3_600,
+            61..=3_600 => 86_400,
+            _ => 31 * 86_400,
+        });
+        shown.min(self.definition.options.retention)
     }
 
     /// The ClickHouse table that keeps this view's states; the finished view has the plain name.

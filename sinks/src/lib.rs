@@ -50,7 +50,7 @@ pub use flusher::{
     BoxError, CATALOG_ITEM, FlushItem, FlushKind, FlushSource, FlushStatus, FlushUnit, Flusher, Hold, LastFlush,
     StreamTable, stream_item, view_item,
 };
-pub use recovery::{Recovered, recover};
+pub use recovery::{Recovered, RecoveredView, recover};
 pub use requests::{RecoveredRequest, RecoveredSequence, RequestWindow};
 pub use sent::SentTable;
 pub use server::{Server, ServerConfig, ServerMode, ServerState};

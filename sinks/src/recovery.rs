@@ -23,14 +23,14 @@ use std::sync::Arc;
 use arrow::array::RecordBatch;
 use streamgauge_schemas::stream::{Catalog, EPOCH_COLUMN, METRICS};
 use streamgauge_schemas::view::Failed;
-use streamgauge_schemas::{Epoch, Key, Rows, SeriesId, StreamId, View, ViewId};
+use streamgauge_schemas::{Epoch, EventTime, Key, Rows, SeriesId, StreamId, View, ViewId};
 
 use crate::catalog::read_stored;
 use crate::flushed::read_flushed;
 use crate::flusher::{CATALOG_ITEM, stream_item, view_item};
 use crate::repair::{delete_rows, end_writes, table_exists};
 use crate::requests::{RecoveredRequest, RecoveredSequence, RequestWindow, read_requests};
-use crate::states::read_states_and;
+use crate::states::{newest_bucket, read_states_and, recent_horizon};
 use crate::{Aside, ClickHouse, SinkError};
 
 /// What ClickHouse holds that memory must know to go on from the log.
@@ -42,12 +42,27 @@ pub struct Recovered {
     pub failed: HashMap<String, Failed>,
     /// The streams and views as of the flushed epoch of the catalog, built-in ones first.
     pub catalog: Catalog,
-    /// Per view of the catalog, in its order: its rows above the horizon, and their dimensions.
-    pub rows: Vec<(ViewId, Rows, HashMap<SeriesId, Key>)>,
+    /// The views of the catalog, in its order.
+    pub views: Vec<RecoveredView>,
     /// The requests of the window, as of the flushed epoch of their stream, in order of epoch.
     pub requests: Vec<RecoveredRequest>,
     /// Of each producer, what is known of its requests that are not in the window.
     pub sequences: Vec<RecoveredSequence>,
+}
+
+/// What memory takes of a view, and what it leaves to ClickHouse.
+#[derive(Debug)]
+pub struct RecoveredView {
+    /// The view.
+    pub id: ViewId,
+    /// Its rows above the horizon.
+    pub rows: Rows,
+    /// Their dimensions.
+    pub keys: HashMap<SeriesId, Key>,
+    /// Memory has no row at or below it.
+    pub horizon: Epoch,
+    /// No row at or below the horizon has a newer bucket; `None` when there is none at all.
+    pub newest: Option<EventTime>,
 }
 
 impl Recovered {
@@ -66,11 +81,14 @@ impl Recovered {
 
 /// Repairs what a crash left half-done and loads what memory must hold. The schema must be migrated.
 ///
+/// Of final rows of views, which memory need not hold, the most recent are loaded too, up to about `recent_rows_max`.
+///
 /// # Errors
 /// Any error of a statement; then nothing is lost, and it may be called again.
 pub async fn recover(
     clickhouse: &ClickHouse,
     window: RequestWindow,
+    recent_rows_max: usize,
     aside: &Arc<Aside>,
 ) -> Result<Recovered, SinkError> {
     end_writes(clickhouse, None).await?;
@@ -85,12 +103,15 @@ pub async fn recover(
     for (id, name) in std::iter::once((StreamId::METRICS, METRICS)).chain(streams) {
         repair_stream(clickhouse, name, recovered.flushed(&stream_item(id))).await?;
     }
+    let recent_rows_max = recent_rows_max / recovered.catalog.views.len().max(1);
     for view in recovered.catalog.views.clone() {
-        let (rows, keys) = match stored.gone.contains(&view.id) {
-            true => Default::default(), // its name may be another's by now
-            false => load_view(clickhouse, &view, recovered.view_flushed(&view), aside).await?,
-        };
-        recovered.rows.push((view.id, rows, keys));
+        let flushed = recovered.view_flushed(&view);
+        let is_there = !stored.gone.contains(&view.id) // its name may be another's by now
+            && table_exists(clickhouse, &view.states_table()).await?; // dropped by a change that the log will say again
+        recovered.views.push(match is_there {
+            true => load_view(clickhouse, &view, flushed, recent_rows_max, aside).await?,
+            false => RecoveredView::empty(&view, flushed),
+        });
     }
     let (item, flushed) = (stream_item(StreamId::REQUESTS), recovered.flushed(&stream_item(StreamId::REQUESTS)));
     let aside = read_aside(aside, item, flushed).await?;
@@ -100,21 +121,34 @@ pub async fn recover(
     Ok(recovered)
 }
 
-/// Loads the rows of a view above its horizon.
+impl RecoveredView {
+    fn empty(view: &View, flushed: Epoch) -> Self {
+        let (rows, keys, horizon) = (Rows::default(), HashMap::new(), view.horizon(flushed));
+        RecoveredView { id: view.id, rows, keys, horizon, newest: Some(EventTime(i64::MAX)) }
+    }
+}
+
+/// Loads the rows of a view above its horizon, and of the final ones below as many as there is room for.
 async fn load_view(
     clickhouse: &ClickHouse,
     view: &View,
     flushed: Epoch,
+    recent_rows_max: usize,
     aside: &Arc<Aside>,
-) -> Result<(Rows, HashMap<SeriesId, Key>), SinkError> {
-    if !table_exists(clickhouse, &view.states_table()).await? {
-        return Ok(Default::default()); // dropped by a change whose flush was cut off; the log will say it again
-    }
-    let horizon = view.horizon(flushed);
+) -> Result<RecoveredView, SinkError> {
+    let horizon = match recent_rows_max {
+        0 => view.horizon(flushed),
+        rows_max => recent_horizon(clickhouse, view, flushed, rows_max).await?,
+    };
     let aside = read_aside(aside, view_item(view), flushed).await?;
+    // What is set aside may come to ClickHouse at any time; so may what a back-fill makes, of which its end says more.
+    let newest = match aside.is_empty() && (view.id.is_built_in() || !view.definition.options.backfill) {
+        true => newest_bucket(clickhouse, view, horizon).await?,
+        false => Some(EventTime(i64::MAX)),
+    };
     let (rows, keys) = read_states_and(clickhouse, view, horizon, &aside).await?;
     tracing::info!(view = view.definition.name, rows = rows.len(), %horizon, "loaded rows from ClickHouse");
-    Ok((rows, keys))
+    Ok(RecoveredView { id: view.id, rows, keys, horizon, newest })
 }
 
 /// The rows of an item that are set aside, as far as that was committed.

@@ -18,12 +18,12 @@ use arrow::array::{
 };
 use arrow::buffer::Buffer;
 use arrow::compute::{CastOptions, cast_with_options, take};
-use arrow::datatypes::{DataType, Field, Schema, TimestampMicrosecondType, UInt64Type};
+use arrow::datatypes::{DataType, Field, Int64Type, Schema, TimestampMicrosecondType, UInt64Type};
 use futures::StreamExt;
 use streamgauge_schemas::event::{append_dimensions, dimensions_builder};
 use streamgauge_schemas::value::{append_key, key_id, read_keys};
 use streamgauge_schemas::{
-    Epoch, EventTime, GroupKey, Key, Layout, Row, Rows, Series, SeriesId, ValueType, View, ViewDefinition,
+    Duration, Epoch, EventTime, GroupKey, Key, Layout, Row, Rows, Series, SeriesId, ValueType, View, ViewDefinition,
 };
 
 use crate::client::INSERT_ROWS_MAX;
@@ -32,6 +32,8 @@ use crate::{ClickHouse, SinkError};
 
 /// Rows of one Arrow batch on the wire.
 const CHUNK_ROWS: usize = 65_536;
+/// Buckets that are older than this are no recent ones.
+const RECENT: Duration = Duration::from_secs(62 * 86_400);
 /// So many maps of one group are looked at for whether they are null or empty.
 const EMPTY_MAPS_MAX: usize = 8;
 
@@ -162,6 +164,60 @@ fn without_null_maps(column: ArrayRef) -> ArrayRef {
     let DataType::Map(entries, ordered) = maps.data_type() else { return column };
     let (offsets, values) = (maps.offsets().clone(), maps.entries().clone());
     Arc::new(MapArray::new(entries.clone(), offsets, values, None, *ordered))
+}
+
+/// How often the time for which final rows are loaded is halved before none are.
+const HALVINGS: u32 = 6;
+
+/// The horizon above which there are no more than about `rows_max` final rows.
+pub(crate) async fn recent_horizon(
+    clickhouse: &ClickHouse,
+    view: &View,
+    flushed: Epoch,
+    rows_max: usize,
+) -> Result<Epoch, SinkError> {
+    let of = |halving: u32| view.horizon_keeping(flushed, Duration::from_micros(view.recent().as_micros() >> halving));
+    let horizons: Vec<Epoch> = (0..=HALVINGS).map(of).collect();
+    let version = sql_name(&view.hidden("version"));
+    let counts =
+        horizons.iter().map(|horizon| format!("countIf({version} > {horizon})")).collect::<Vec<_>>().join(", ");
+    let table = clickhouse.table(&view.states_table());
+    let sql = format!("SELECT [{counts}] AS counts FROM {table} WHERE {version} > {}", horizons[0]);
+    let batches = clickhouse.query_batches(&sql).await?;
+    let counts = batches.first().and_then(|batch| batch.column(0).as_list_opt::<i32>()).map(|counts| counts.value(0));
+    let counts = counts.as_ref().and_then(|counts| counts.as_primitive_opt::<UInt64Type>());
+    let counts = counts.ok_or_else(|| SinkError::data(&sql, "no list of numbers"))?;
+    let fits = counts.values().iter().position(|count| *count as usize <= rows_max);
+    Ok(fits.and_then(|at| horizons.get(at).copied()).unwrap_or_else(|| view.horizon(flushed)))
+}
+
+/// A time that no row at or below `horizon` has a newer bucket than, the newest one of them if it is recent; `None` when there are
+/// no rows at all. All rows at or below must be in ClickHouse.
+///
+/// # Errors
+/// Any error of the query.
+pub async fn newest_bucket(
+    clickhouse: &ClickHouse,
+    view: &View,
+    horizon: Epoch,
+) -> Result<Option<EventTime>, SinkError> {
+    let table = clickhouse.table(&view.states_table());
+    let Some(bucket) = &view.definition.bucket else { return Ok(Some(EventTime(i64::MAX))) };
+    let (bucket, version) = (sql_name(&bucket.name), sql_name(&view.hidden("version")));
+    // Of what is older than this it does not matter how old it is; the index on buckets finds what is not.
+    let recent = (horizon.0 as i64).saturating_sub(RECENT.as_micros()).clamp(0, EventTime::LATEST.0);
+    let sql = format!(
+        "SELECT (SELECT count() FROM {table}) AS rows, toInt64(max(toUnixTimestamp64Micro({bucket}))) AS newest FROM {table} \
+         WHERE {bucket} > fromUnixTimestamp64Micro({recent}, 'UTC') AND {version} <= {horizon}"
+    );
+    let batches = clickhouse.query_batches(&sql).await?;
+    let number = |at: usize| {
+        let column = batches.first()?.columns().get(at)?;
+        cast_with_options(column, &DataType::Int64, &CastOptions::default()).ok()
+    };
+    let (Some(rows), Some(newest)) = (number(0), number(1)) else { return Err(SinkError::data(&sql, "no numbers")) };
+    let value = |column: &ArrayRef| column.as_primitive::<Int64Type>().value(0);
+    Ok((value(&rows) > 0).then(|| EventTime(value(&newest).max(recent))))
 }
 
 /// Reads the newest row of each group and generation whose version is above `horizon`, with their dimensions.

@@ -12,7 +12,9 @@ use std::time::Duration;
 use streamgauge_schemas::event::BatchSeries;
 use streamgauge_schemas::stream::CatalogChange;
 use streamgauge_schemas::{Epoch, EventBatch, EventTime, MetricsBatch, Series};
-use streamgauge_sinks::{Aside, AsideFile, ClickHouse, Flusher, RequestWindow, recover, stream_item, view_item};
+use streamgauge_sinks::{
+    Aside, AsideFile, ClickHouse, Flusher, RecoveredView, RequestWindow, recover, stream_item, view_item,
+};
 use support::source::{Entry, Source, definition, flushed_all, table_events};
 use support::{ask, counts, database, epoch, folder, metrics, run, second, until};
 
@@ -220,8 +222,8 @@ fn a_refused_row_of_a_view_is_set_aside_kept_by_recovery_and_restored() {
         assert!(flusher.flush_now_and_stop(Duration::from_secs(10)).await);
 
         let aside = Arc::new(Aside::open(&f.folder, f.clickhouse.database()).unwrap());
-        let recovered = recover(&f.clickhouse, RequestWindow::default(), &aside).await.unwrap();
-        let (_, rows, keys) = &recovered.rows[0];
+        let recovered = recover(&f.clickhouse, RequestWindow::default(), 0, &aside).await.unwrap();
+        let RecoveredView { rows, keys, .. } = &recovered.views[0];
         let counts = counts(&rows.state);
         let mut sorted = counts.clone();
         sorted.sort_unstable();

@@ -55,7 +55,7 @@ fn every_step_may_fail_and_is_tried_again() {
 
         let mut errors = 0;
         let recovered: Recovered = loop {
-            match recover(&clickhouse, RequestWindow::default(), &aside).await {
+            match recover(&clickhouse, RequestWindow::default(), 0, &aside).await {
                 Ok(recovered) => break recovered,
                 Err(error) => assert!(matches!(error, SinkError::Away { .. }) && error.is_retryable(), "{error}"),
             }

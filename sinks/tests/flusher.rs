@@ -48,7 +48,8 @@ fn every_kind_of_item_arrives_and_a_stream_after_its_table() {
         assert_eq!(ask(&clickhouse, "EXISTS TABLE flush_kinds.s0").await, "0");
         let gone = || async { flusher.status().len() == 3 + 4 };
         until("the dropped stream has no item", Duration::from_secs(5), gone).await;
-        let recovered = recover(&clickhouse, RequestWindow::default(), &aside("flush_kinds_recovery")).await.unwrap();
+        let recovered =
+            recover(&clickhouse, RequestWindow::default(), 0, &aside("flush_kinds_recovery")).await.unwrap();
         assert_eq!(recovered.catalog.own().count(), 4);
         assert!(recovered.flushed("stream/0") >= epoch(403)); // the last events
         assert!(flusher.flush_now_and_stop(Duration::from_secs(10)).await);

@@ -51,7 +51,7 @@ async fn read(clickhouse: &ClickHouse, from: Epoch, keys_max: usize, aside: &Arc
 }
 
 async fn read_within(clickhouse: &ClickHouse, window: RequestWindow, aside: &Arc<Aside>) -> (String, String) {
-    let found = recover(clickhouse, window, aside).await.unwrap();
+    let found = recover(clickhouse, window, 0, aside).await.unwrap();
     let name = |request: &RecoveredRequest| match (&request.key, &request.producer, request.sequence) {
         (Some(key), None, None) => format!("{key}@{}", request.epoch.0 - epoch(0).0),
         (None, Some(producer), Some(sequence)) => format!("{producer}{sequence}@{}", request.epoch.0 - epoch(0).0),
@@ -110,7 +110,7 @@ fn the_window_comes_back_and_older_sequence_numbers_in_short() {
             sorted(&format!("{window} | {sequences}"))
         };
         let window = RequestWindow { from: Epoch::ZERO, keys_max: 10, bytes_max: 1 << 20 };
-        let found = recover(&clickhouse, window, &aside).await.unwrap();
+        let found = recover(&clickhouse, window, 0, &aside).await.unwrap();
         let bytes = found.requests[0].bytes();
         assert_eq!(bytes, 300 + 20 + r#"[{"index":0,"reason":"it's late"}]"#.len());
         assert_eq!(within(7 * bytes).await, format!("{all} | "));

@@ -24,7 +24,7 @@ use streamgauge_schemas::{
 use streamgauge_sinks::flushed::{Commit, write_flushed};
 use streamgauge_sinks::states::{read_states, write_states};
 use streamgauge_sinks::{
-    CATALOG_ITEM, ClickHouse, Flusher, Recovered, RequestWindow, backfill, catalog, recover, view_item,
+    CATALOG_ITEM, ClickHouse, Flusher, Recovered, RecoveredView, RequestWindow, backfill, catalog, recover, view_item,
 };
 use support::source::{Entry, Source};
 use support::{aside, ask, database, epoch, keys, run, state, until};
@@ -120,7 +120,7 @@ fn create(definition: &ViewDefinition, replaces: Option<ViewId>) -> CatalogChang
 }
 
 async fn recover_all(clickhouse: &ClickHouse) -> Recovered {
-    recover(clickhouse, RequestWindow::default(), &aside(clickhouse.database())).await.unwrap()
+    recover(clickhouse, RequestWindow::default(), 0, &aside(clickhouse.database())).await.unwrap()
 }
 
 async fn tables(clickhouse: &ClickHouse) -> String {
@@ -329,8 +329,8 @@ fn views_are_made_replaced_and_dropped_however_often_and_wherever_it_is_cut_off(
         assert_eq!(ask(&clickhouse, "SELECT name, count, avg FROM views_catalog.v").await, "cpu 3 0.3333333333333333");
         let found = recover_all(&clickhouse).await;
         assert_eq!(own(&found), std::slice::from_ref(&first));
-        assert_eq!(found.rows[4].1.len(), 1);
-        assert_eq!(found.rows[4].2, keys([series.clone()]));
+        assert_eq!(found.views[4].rows.len(), 1);
+        assert_eq!(found.views[4].keys, keys([series.clone()]));
 
         // Cut off after each step of the replacement; recovery works in between, and has the old view.
         let replace = [(epoch(2), create(&second.definition, Some(first.id)))];
@@ -346,7 +346,7 @@ fn views_are_made_replaced_and_dropped_however_often_and_wherever_it_is_cut_off(
             clickhouse.execute(&step).await.unwrap();
             let found = recover_all(&clickhouse).await;
             assert_eq!(own(&found), std::slice::from_ref(&first));
-            assert_eq!(found.rows[4].1.len(), usize::from(done < 2), "after {done} steps");
+            assert_eq!(found.views[4].rows.len(), usize::from(done < 2), "after {done} steps");
         }
         for _ in 0..3 {
             catalog::apply_changes(&clickhouse, &replace).await.unwrap();
@@ -401,7 +401,7 @@ fn backfilled_rows_stay_below_memory_and_are_discarded_down_to_what_was_committe
             }
             let found = recover_all(&clickhouse).await;
             assert_eq!(found.view_flushed(&view), flushed.unwrap_or(view.id.created()));
-            let (id, rows, _) = found.rows.last().unwrap();
+            let RecoveredView { id, rows, .. } = found.views.last().unwrap();
             assert_eq!((*id, &rows.version), (view.id, &vec![epoch(1_000_001)]));
         }
 

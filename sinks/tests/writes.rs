@@ -20,13 +20,14 @@ use streamgauge_sinks::flushed::{Commit, write_flushed};
 use streamgauge_sinks::raw::RawFlush;
 use streamgauge_sinks::states::{read_states, write_states};
 use streamgauge_sinks::{
-    ClickHouse, Recovered, RequestWindow, SinkError, StreamTable, catalog, migrations, recover, stream_item, view_item,
+    ClickHouse, Recovered, RecoveredView, RequestWindow, SinkError, StreamTable, catalog, migrations, recover,
+    stream_item, view_item,
 };
 use support::{aside, ask, counts, database, epoch, keys, metrics, run, second, state, until};
 
 /// Recovers without requests, and with nothing set aside.
 async fn recover_all(clickhouse: &ClickHouse) -> Result<Recovered, SinkError> {
-    recover(clickhouse, RequestWindow::default(), &aside(clickhouse.database())).await
+    recover(clickhouse, RequestWindow::default(), 0, &aside(clickhouse.database())).await
 }
 
 async fn count(clickhouse: &ClickHouse, table: &str) -> String {
@@ -187,8 +188,8 @@ fn recovery_loads_rows_above_each_views_horizon() {
         write_states(&clickhouse, &view, &Arc::new(rows), &known).await.unwrap();
         write_flushed(&clickhouse, &[Commit::new(view_item(&view), epoch(10_000_000))]).await.unwrap();
         let recovered = recover_all(&clickhouse).await.unwrap();
-        let (id, rows, known) = &recovered.rows[0];
-        assert_eq!((*id, recovered.rows.len()), (view.id, 4));
+        let RecoveredView { id, rows, keys: known, .. } = &recovered.views[0];
+        assert_eq!((*id, recovered.views.len()), (view.id, 4));
         let mut buckets: Vec<i64> = rows.bucket.iter().map(|bucket| bucket.0 / 1_000_000).collect();
         buckets.sort_unstable();
         assert_eq!(buckets, (6..20).collect::<Vec<_>>()); // K is 5 s: versions above 10 − 5, also those above F

@@ -18,6 +18,7 @@
 //! - `protocol`: its messages, byte by byte.
 //! - `system`: the tables of schema `system`; `limits`: bounds of questions, and how one is ended; `read_only`: what cannot be done.
 //! - `flight`: Arrow Flight SQL, and its bounds; `python`: clients of Python, over it and over PostgreSQL's protocol.
+//! - `recent`: what is answered without ClickHouse.
 //! - `restart`: SIGTERM, SIGKILL, and a ClickHouse that dies.
 //! - `views`: views of the user's own.
 //! - `surface`: health, the program's own metrics, the description of the interface, the page.
@@ -46,6 +47,7 @@ mod python;
 mod questions;
 mod read_only;
 mod reading;
+mod recent;
 mod refusals;
 mod rejects;
 mod requests;

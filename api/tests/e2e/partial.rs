@@ -66,10 +66,13 @@ pub(crate) async fn fill(client: &Client, events: usize) -> u64 {
     epoch
 }
 
+/// Memory has only what it must, so that questions about history ask ClickHouse.
+const NOTHING_KEPT: [&str; 4] = ["--recent-bytes-max", "0", "--cache-bytes-max", "0"];
+
 #[tokio::test]
 async fn while_clickhouse_hangs_answers_say_what_they_lack() {
     let data = DataDir::new();
-    let program = Program::start(&data).await;
+    let program = Program::start_with(&data, &NOTHING_KEPT).await;
     let client = program.client();
     fill(client, 20).await;
     let body = is_whole(&ask(client, COUNT, true).await, "while ClickHouse answers");
@@ -136,7 +139,7 @@ async fn while_clickhouse_hangs_answers_say_what_they_lack() {
 #[tokio::test]
 async fn a_read_that_fails_is_a_partial_answer_or_says_what_is_missing() {
     let data = DataDir::new();
-    let program = Program::start_with(&data, &["--query-timeout", "2s"]).await;
+    let program = Program::start_with(&data, &[&NOTHING_KEPT[..], &["--query-timeout", "2s"]].concat()).await;
     let client = program.client();
     fill(client, 20).await;
     let change = async |sql: &str| {

@@ -111,13 +111,19 @@ impl Arrangement {
         }
     }
 
-    /// Reads every row changed after `flushed`, and removes every row at or below `horizon`.
+    /// Reads every row changed after `flushed`, and removes every row at or below `horizon`; returns the newest bucket of
+    /// those.
     ///
     /// One pass over the versions of the rows held.
-    pub(crate) fn flush(&mut self, flushed: Epoch, horizon: Epoch, out: &mut Rows) {
-        let removed = &mut self.inbox.borrow_mut().removed;
-        let mut table = self.table.borrow_mut();
-        table.flush(flushed, horizon, |key, row| out.push(key, row), |key, slot| removed.push((key, slot)));
+    pub(crate) fn flush(&mut self, flushed: Epoch, horizon: Epoch, out: &mut Rows) -> Option<EventTime> {
+        let inbox = &mut *self.inbox.borrow_mut();
+        let mut newest = None;
+        let removed = |key: GroupKey, slot| {
+            newest = newest.max(Some(key.bucket));
+            inbox.removed.push((key, slot));
+        };
+        self.table.borrow_mut().flush(flushed, horizon, |key, row| out.push(key, row), removed);
+        newest
     }
 
     /// Puts rows in, with the next epoch; used at start, with what ClickHouse has above the horizon of `flushed`.

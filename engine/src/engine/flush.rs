@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use futures_channel::mpsc;
-use streamgauge_schemas::{Epoch, Rows, StreamId, ViewId};
+use streamgauge_schemas::{Epoch, EventTime, Rows, StreamId, ViewId};
 
 use super::{CatalogFlush, Engine, Flushed, ViewFlush};
 use crate::error::EngineError;
@@ -50,12 +50,20 @@ impl Engine {
     /// ClickHouse has the view up to `upto`.
     pub fn confirm_view_flush(&self, view: ViewId, upto: Epoch) {
         self.inner.sequencer.with(|ordered| {
+            let Some(definition) = ordered.catalog.view_by_id(view).cloned() else { return };
             let Some(known) = ordered.views.get_mut(&view) else { return }; // it was dropped meanwhile
-            known.flushed = known.flushed.max(upto);
+            let pressure = self.inner.sequencer.pending.recent_pressure(&definition, &known.counters);
+            known.confirm(&definition, upto, pressure);
             known.failed_flushed = known.failed_begun.clone();
-            ordered.broadcast(&Command::Flushed { view, epoch: upto });
+            let (epoch, horizon) = (upto, known.horizon);
+            ordered.broadcast(&Command::Flushed { view, epoch, horizon });
         });
         self.truncate_log();
+    }
+
+    /// What the back-fill of a view made has no newer bucket than this; `None` when it made nothing.
+    pub fn note_backfill_newest(&self, view: ViewId, newest: Option<EventTime>) {
+        self.inner.sequencer.with(|ordered| ordered.broadcast(&Command::History { view, newest }));
     }
 
     /// The flushed epoch of a view, with the events up to it that the view could not be computed of.

@@ -20,8 +20,9 @@ use crate::history::{self, History, HistoryError, Waits};
 
 /// Smaller parts are read with their epochs: that costs less than to know them.
 const ROWS_MIN: u64 = 500_000;
-/// How long the list of a table's parts is used.
+/// How long the list of a table's parts is used; and while nothing is flushed to it, so that parts only merge.
 const FRESH: Duration = Duration::from_secs(2);
+const FRESH_IN_PEACE: Duration = Duration::from_secs(30);
 
 /// How long ClickHouse may take to say.
 const TIME_MAX: Duration = Duration::from_secs(5);
@@ -43,6 +44,13 @@ struct Known {
     /// Of each large part its least and its greatest epoch.
     parts: Arc<HashMap<Part, (Epoch, Epoch)>>,
     at: Instant,
+    flushed: Epoch,
+}
+
+impl Known {
+    fn is_fresh(&self, flushed: Epoch) -> bool {
+        self.at.elapsed() < if self.flushed == flushed { FRESH_IN_PEACE } else { FRESH }
+    }
 }
 
 /// A stream's table, and what a question may see of it.
@@ -60,11 +68,11 @@ impl Parts {
     pub(super) async fn settled(&self, read: &Read<'_>) -> Vec<String> {
         let known = self.streams.lock().get(&read.stream).cloned();
         let known = match known {
-            Some(known) if known.at.elapsed() < FRESH => known,
+            Some(known) if known.is_fresh(read.flushed) => known,
             known => {
                 let parts = known.map(|known| known.parts).unwrap_or_default();
                 let parts = refreshed(&parts, read).await.unwrap_or_default(); // one that does not say is not asked each time
-                let known = Known { parts: Arc::new(parts), at: Instant::now() };
+                let known = Known { parts: Arc::new(parts), at: Instant::now(), flushed: read.flushed };
                 self.streams.lock().insert(read.stream, known.clone());
                 known
             }

@@ -19,7 +19,7 @@ use std::sync::Arc;
 use arrow::datatypes::DataType;
 use datafusion::common::{DFSchema, JoinType, NullEquality};
 use datafusion::datasource::source_as_provider;
-use datafusion::logical_expr::expr::Sort;
+use datafusion::logical_expr::expr::{AggregateFunction, Sort};
 use datafusion::logical_expr::{
     Aggregate, Expr, FetchType, Filter, Join, LogicalPlan, Projection, SkipType, TableScan,
 };
@@ -27,6 +27,7 @@ use datafusion::logical_expr::{
 use super::aggregate::aggregate;
 use super::scalar::{Scope, is_known};
 use super::source::Source;
+use super::time::bucket_number;
 use crate::tables::StreamTable;
 
 /// Longer expressions are put into a subquery, so that they are not written again and again.
@@ -182,6 +183,9 @@ impl Translator {
     }
 
     fn aggregate(&mut self, node: &Aggregate) -> Option<Select> {
+        if let Some(one) = distinct_in_one(node) {
+            return self.aggregate(&one);
+        }
         let mut input = self.select(&node.input)?;
         if input.is_finished() || input.groups.is_some() {
             input = self.wrapped(input);
@@ -194,6 +198,8 @@ impl Translator {
         let groups = node.group_expr.iter().map(group).collect::<Option<Vec<_>>>()?;
         let calls = node.aggr_expr.iter().map(|expr| aggregate(&scope, expr)).collect::<Option<Vec<_>>>()?;
         let columns = groups.iter().cloned().chain(calls).collect();
+        let groups =
+            groups.into_iter().map(|group| bucket_number(&group).map_or(group.clone(), str::to_owned)).collect();
         Some(Select { columns, groups: Some(groups), order: Vec::new(), source: None, ..input })
     }
 
@@ -312,6 +318,50 @@ impl Select {
         }
         sql
     }
+}
+
+/// A grouping in one, of the two that DataFusion makes of one with a single `count(DISTINCT …)`: by the groups and the values
+/// first, and of these by the groups.
+fn distinct_in_one(outer: &Aggregate) -> Option<Aggregate> {
+    let LogicalPlan::Aggregate(inner) = outer.input.as_ref() else { return None };
+    let place = |expr: &Expr| match expr {
+        Expr::Column(column) => inner.schema.index_of_column(column).ok(),
+        _ => None,
+    };
+    let (value, groups) = inner.group_expr.split_last()?;
+    if !outer.group_expr.iter().map(place).eq((0..groups.len()).map(Some)) {
+        return None;
+    }
+    let call = |expr: &Expr| {
+        let Expr::AggregateFunction(AggregateFunction { func, params }) = expr else { return None };
+        let [argument] = params.args.as_slice() else { return None };
+        if params.distinct || params.filter.is_some() || !params.order_by.is_empty() || params.null_treatment.is_some()
+        {
+            return None;
+        }
+        match place(argument)?.checked_sub(groups.len())?.checked_sub(1) {
+            None if func.name() == "count" => {
+                let arguments = vec![value.clone().unalias()];
+                Some(Expr::AggregateFunction(AggregateFunction::new_udf(
+                    func.clone(),
+                    arguments,
+                    true,
+                    None,
+                    Vec::new(),
+                    None,
+                )))
+            }
+            None => None,
+            // Of least ones the least, and so on.
+            Some(at) => {
+                let inner = inner.aggr_expr.get(at)?.clone().unalias();
+                let is_same = matches!(&inner, Expr::AggregateFunction(inner) if inner.func == *func);
+                (is_same && matches!(func.name(), "sum" | "min" | "max")).then_some(inner)
+            }
+        }
+    };
+    let calls = outer.aggr_expr.iter().map(call).collect::<Option<Vec<_>>>()?;
+    Aggregate::try_new(inner.input.clone(), groups.to_vec(), calls).ok()
 }
 
 fn outputs(alias: &str, count: usize) -> Vec<String> {

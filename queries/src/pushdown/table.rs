@@ -159,14 +159,18 @@ impl Work {
         let Some(Asked { sql, memory, upto }) = self.asked().await? else {
             return execute_stream(self.instead.clone(), context);
         };
-        let Statement { history, waits, .. } = &self.statement;
+        let Statement { history, waits, cache, .. } = &self.statement;
         let reservation = MemoryConsumer::new("events sent to ClickHouse").register(context.memory_pool());
         let bytes =
             memory.iter().flat_map(|table| &table.batches).map(RecordBatch::get_array_memory_size).sum::<usize>();
         if reservation.try_grow(2 * bytes).is_err() {
             return execute_stream(self.instead.clone(), context); // there is no room for them as they are and as they are sent
         }
-        match history::read_with(history.clone(), sql, memory, upto, waits.clone()).await {
+        let answer = match memory.is_empty() {
+            true => cache.read(history.clone(), sql, upto, waits.clone()).await,
+            false => history::read_with(history.clone(), sql, memory, upto, waits.clone()).await,
+        };
+        match answer {
             Ok(batches) => {
                 let batches = batches.map_err(DataFusionError::from);
                 Ok(Box::pin(RecordBatchStreamAdapter::new(self.instead.schema(), batches)))

@@ -10,6 +10,10 @@ use super::scalar::Scope;
 
 const SECOND: i64 = 1_000_000;
 const DAY: i64 = 86_400 * SECOND;
+/// Longer intervals are not translated: 3,000 years.
+const MICROS_MAX: i64 = 100_000_000_000_000_000;
+/// No time is as long before 1970, whatever intervals were taken off it: 70,000 years.
+const BEFORE_ALL: i64 = 1 << 61;
 
 /// `date_bin`, `date_trunc` and `date_part` of a time.
 pub(super) fn function(scope: &Scope<'_>, call: &ScalarFunction, kind: &DataType) -> Option<String> {
@@ -55,14 +59,25 @@ fn micros(expr: &Expr) -> Option<i64> {
     if interval.months != 0 || interval.nanoseconds % 1_000 != 0 {
         return None;
     }
-    i64::from(interval.days).checked_mul(DAY)?.checked_add(interval.nanoseconds / 1_000)
+    let micros = i64::from(interval.days).checked_mul(DAY)?.checked_add(interval.nanoseconds / 1_000)?;
+    (micros.abs() < MICROS_MAX).then_some(micros)
 }
 
+/// With what the expression of a bucket's start begins, before the bucket's number.
+const FROM_NUMBER: &str = "fromUnixTimestamp64Micro(";
+
+/// The start of the bucket that a time lies in: buckets have numbers, counted from one before all times.
 fn floor(time: &str, width: i64, origin: i64) -> String {
-    let micros = format!("toUnixTimestamp64Micro({time})");
-    format!(
-        "fromUnixTimestamp64Micro({micros} - positiveModulo({micros} - toInt64({origin}), toInt64({width})), 'UTC')"
-    )
+    let before = (BEFORE_ALL / width + 1) * width - origin.rem_euclid(width);
+    let number = format!("intDiv(toUnixTimestamp64Micro({time}) + toInt64({before}), toInt64({width}))");
+    format!("{FROM_NUMBER}{number} * toInt64({width}) - toInt64({before}), 'UTC')")
+}
+
+/// The number of a bucket, of whose start this is the expression: buckets are told apart by it faster.
+pub(super) fn bucket_number(start: &str) -> Option<&str> {
+    let (number, rest) = start.strip_prefix(FROM_NUMBER)?.rsplit_once(" * toInt64(")?;
+    let (_, before) = rest.strip_suffix("), 'UTC')")?.split_once(") - toInt64(")?;
+    (number.starts_with("intDiv(") && before.bytes().all(|byte| byte.is_ascii_digit())).then_some(number)
 }
 
 fn truncated(part: &str, time: &str) -> Option<String> {

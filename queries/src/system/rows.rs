@@ -67,7 +67,7 @@ pub(super) fn views(sheet: &mut Sheet, system: &System, backfills: &Backfills) {
             ("memory_bytes", status.as_ref().map(|status| status.bytes as i64).into()),
             ("memory_bytes_max", options.memory_bytes_max.map(|bytes| bytes as i64).into()),
             ("flushed_epoch", status.as_ref().map(|status| status.flushed.0 as i64).into()),
-            ("horizon_epoch", status.as_ref().map(|status| view.horizon(status.flushed).0 as i64).into()),
+            ("horizon_epoch", status.as_ref().map(|status| status.horizon.0 as i64).into()),
             ("lag_ms", status.as_ref().map(|status| lag_ms(newest, status.flushed)).into()),
             ("flush_error", errors.get(&format!("view/{}", definition.name)).cloned().into()),
             ("backfill", backfill_state(view, backfills).into()),
@@ -134,7 +134,12 @@ pub(super) fn epochs(sheet: &mut Sheet, system: &System) {
     streams.iter().for_each(|(id, epoch)| add(&format!("stream/{}", name(*id)), "flushed", *epoch, None));
     for view in &catalog.views {
         if let Some(epoch) = flushed.views.get(&view.id) {
-            add(&format!("view/{}", view.definition.name), "flushed", *epoch, Some(view.horizon(*epoch)));
+            add(
+                &format!("view/{}", view.definition.name),
+                "flushed",
+                *epoch,
+                engine.view_status(view.id).map(|status| status.horizon),
+            );
         }
     }
 }

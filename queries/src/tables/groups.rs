@@ -147,9 +147,13 @@ impl PartitionStream for Groups {
         let has_history = self.reader.has_history(horizon) && !self.statement.memory_only;
         let history = has_history.then(|| self.statement.history.clone());
         let waits = self.statement.waits.clone();
+        let cache = self.statement.backfills.is_done(&self.reader.view).then(|| self.statement.cache.clone());
         let read = async move {
             match history {
-                Some(history) => Ok::<_, DataFusionError>(history::read(history, sql, horizon, waits).await?),
+                Some(history) if let Some(cache) = cache => {
+                    Ok::<_, DataFusionError>(cache.read(history, sql, horizon, waits).await?)
+                }
+                Some(history) => Ok(history::read(history, sql, horizon, waits).await?),
                 None => Ok(stream::empty().boxed()),
             }
         };

@@ -21,6 +21,7 @@ use arrow::datatypes::Schema;
 use datafusion::logical_expr::{Expr, TableProviderFilterPushDown};
 use streamgauge_engine::Engine;
 
+use crate::cache::Cache;
 use crate::capture::Capture;
 use crate::history::{History, Waits};
 use crate::predicate::Predicate;
@@ -43,6 +44,7 @@ pub(crate) struct Statement {
     pub(crate) readings: Arc<Readings>,
     pub(crate) backfills: Arc<Backfills>,
     pub(crate) parts: Arc<Parts>,
+    pub(crate) cache: Arc<Cache>,
     pub(crate) system: Arc<System>,
     pub(crate) waits: Waits,
     pub(crate) time_max: Duration,

@@ -27,7 +27,7 @@ use streamgauge_schemas::{Epoch, StreamId};
 use super::{Statement, predicates, pushdown, write_conjuncts};
 use crate::capture::StreamPlace;
 use crate::clickhouse;
-use crate::history::{self, HistoryError, conform};
+use crate::history::{HistoryError, conform};
 
 /// Small batches of memory are joined into ones of about this many rows.
 const BATCH_ROWS: usize = 8_192;
@@ -222,10 +222,11 @@ impl PartitionStream for HistoryEvents {
             return Box::pin(RecordBatchStreamAdapter::new(schema, stream::empty()));
         }
         let (history, sql, waits) = (self.statement.history.clone(), self.sql(flushed), self.statement.waits.clone());
+        let cache = self.statement.cache.clone();
         // A stream of the user's own has a table once the change that made it is flushed.
         let made = self.stream.is_built_in() || Epoch(self.stream.0) <= self.statement.engine.flushed().catalog;
         let read = async move {
-            match history::read(history, sql, flushed, waits).await {
+            match cache.read(history, sql, flushed, waits).await {
                 Ok(batches) => Ok(batches),
                 Err(error) if error.is_table_missing() && !made => Ok(stream::empty().boxed()),
                 Err(error) => Err(DataFusionError::from(error)),

@@ -96,7 +96,12 @@ fn stream(id: StreamId, name: &str) -> Stream {
 pub(crate) async fn places(name: &str) -> (Vec<(Asker, World)>, Asker) {
     let mut places = Vec::new();
     for place in ["memory", "history", "seam", "flushed"] {
-        let world = World::with(&format!("{name}_{place}"), QueryLimits::default(), 2).await;
+        let world = World::with(
+            &format!("{name}_{place}"),
+            QueryLimits { cache_bytes_max: 8 << 20, ..QueryLimits::default() },
+            2,
+        )
+        .await;
         fill(place, &world).await;
         places.push((Asker { place, of: Of::Ours(world.queries.clone()) }, world));
     }

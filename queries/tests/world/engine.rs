@@ -11,11 +11,14 @@ use streamgauge_queries::ViewPlanner;
 use streamgauge_queries::views::{GivenOptions, Reading, plan_view};
 use streamgauge_schemas::value::key_id;
 use streamgauge_schemas::{
-    Duration, Epoch, EventBatch, GroupKey, Key, Row, SeriesId, State, StreamId, TableBatch, View,
+    Duration, Epoch, EventBatch, EventTime, GroupKey, Key, Row, SeriesId, State, StreamId, TableBatch, View,
 };
 
 use super::store::Store;
 use crate::stream::{self, Answer, FLIGHTS};
+
+/// Starts of buckets that are tried, from the newest on.
+const BUCKETS_MAX: usize = 5;
 
 /// A view as a world knows it.
 struct Maintained {
@@ -28,6 +31,7 @@ struct Maintained {
 pub(super) struct World {
     pub(super) workers: usize,
     dir: tempfile::TempDir,
+    recent_bytes_max: usize,
     clock: Arc<AtomicU64>,
     planner: Arc<ViewPlanner>,
     engine: Option<Engine>,
@@ -42,10 +46,11 @@ pub(super) struct World {
 pub(super) type Piece = ((GroupKey, Row), Key);
 
 impl World {
-    pub(super) fn new(workers: usize, metrics: bool, clock: Arc<AtomicU64>) -> Self {
+    pub(super) fn new(workers: usize, metrics: bool, recent_bytes_max: usize, clock: Arc<AtomicU64>) -> Self {
         let mut world = World {
             workers,
             dir: tempfile::tempdir().unwrap(),
+            recent_bytes_max,
             clock,
             planner: Arc::new(ViewPlanner::new()),
             engine: None,
@@ -68,9 +73,10 @@ impl World {
         config.workers = self.workers;
         config.planner = Some(self.planner.clone());
         config.built_in_views = false;
+        config.recent_bytes_max = self.recent_bytes_max;
         config.log_sync = false; // the process does not die here; syncing would only make the test slow
         config.clock = Arc::new(move || clock.load(Ordering::SeqCst));
-        self.engine = Some(Engine::open(&config, self.store.recover()).unwrap());
+        self.engine = Some(Engine::open(&config, self.store.recover(self.recent_bytes_max > 0)).unwrap());
     }
 
     fn engine(&self) -> &Engine {
@@ -104,6 +110,7 @@ impl World {
         let mut world = World {
             workers,
             dir,
+            recent_bytes_max: self.recent_bytes_max,
             clock: self.clock.clone(),
             planner: self.planner.clone(),
             engine: None,
@@ -208,13 +215,37 @@ impl World {
             let step = aggregate.take(upto);
             self.store.write(&view, &step.rows, &step.keys, |index| !half || index % 2 == 0);
         }
+        if last {
+            let horizon = self.engine().view_status(view.id).unwrap().horizon;
+            let newest = self.store.history(&view, horizon).map(|(group, ..)| group.bucket).max();
+            self.engine().note_backfill_newest(view.id, newest);
+        }
     }
 
     /// The memory part of these views.
     pub(super) fn snapshot<'a>(&self, names: impl Iterator<Item = &'a str>) -> Snapshot {
-        let read = |name| ViewRead { view: self.views[name].view.id, filter: RowFilter::default(), follow: None };
+        self.snapshot_of(names, &RowFilter::default())
+    }
+
+    fn snapshot_of<'a>(&self, names: impl Iterator<Item = &'a str>, filter: &RowFilter) -> Snapshot {
+        let read = |name| ViewRead { view: self.views[name].view.id, filter: filter.clone(), follow: None };
         let request = SnapshotRequest { views: names.map(read).collect(), streams: Vec::new() };
         block_on(self.engine().snapshot(request)).unwrap()
+    }
+
+    /// Rows of buckets since any time are among all rows, whether history is asked for them or not.
+    pub(super) fn check_since(&self, name: &str) {
+        let whole = self.pieces(name, &self.snapshot([name].into_iter()), 0);
+        let mut buckets: Vec<EventTime> = whole.iter().map(|((group, _), _)| group.bucket).collect();
+        buckets.sort_unstable();
+        buckets.dedup();
+        for lower in buckets.into_iter().rev().take(BUCKETS_MAX) {
+            let filter = RowFilter { lower: Some(lower), ..RowFilter::default() };
+            let mut since = self.pieces(name, &self.snapshot_of([name].into_iter(), &filter), 0);
+            since.retain(|((group, _), _)| group.bucket >= lower); // history has all
+            let wanted = whole.iter().filter(|((group, _), _)| group.bucket >= lower);
+            assert!(wanted.eq(&since), "{name}, buckets from {lower:?} on");
+        }
     }
 
     /// The rows of a view: memory's, which is at `index` in the snapshot, above the horizon, history's at or below.

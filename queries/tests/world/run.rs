@@ -17,6 +17,9 @@ use crate::stream::{assert_same, batches_of, plain, without_exactness};
 const BATCHES: usize = 16;
 const OTHERS: usize = 3;
 
+/// Memory for rows of recent time: none, not enough, enough.
+const RECENT_BYTES_MAX: [usize; 3] = [0, 600 << 10, 1 << 30];
+
 /// A view that may be there: the first are a family.
 struct Slot {
     name: String,
@@ -68,7 +71,11 @@ impl Run {
         let others = (0..OTHERS).map(|at| (format!("r{at}"), select(&mut rng, metrics)));
         let slots = members.chain(others).map(|(name, select)| Slot { name, select, live: None }).collect();
         let clock = Arc::new(AtomicU64::new(1_000_000));
-        let worlds = [1, 2, 4].map(|workers| World::new(workers, metrics, clock.clone())).into();
+        let world = |(index, workers): (usize, usize)| {
+            let recent_bytes_max = RECENT_BYTES_MAX[(seed as usize + index) % RECENT_BYTES_MAX.len()];
+            World::new(workers, metrics, recent_bytes_max, clock.clone())
+        };
+        let worlds = [1, 2, 4].into_iter().enumerate().map(world).collect();
         let (acknowledged, ends, held, told) = (Vec::new(), vec![0], Vec::new(), Vec::new());
         Run { seed, rng, clock, worlds, slots, coming, acknowledged, none, ends, held, metrics, told }
     }
@@ -225,6 +232,9 @@ impl Run {
             assert!(self.worlds.iter().all(|world| world.is_fed(&slot.name)), "{} is fed: {}", slot.name, slot.select);
         }
         self.check(&self.query());
+        for place in self.live() {
+            self.worlds.iter().for_each(|world| world.check_since(&self.slots[place].name));
+        }
     }
 
     fn check(&self, query: &Held) {

@@ -2,9 +2,9 @@
 
 use std::collections::HashMap;
 
-use streamgauge_engine::Recovered;
+use streamgauge_engine::{Recovered, ViewHistory};
 use streamgauge_schemas::stream::Catalog;
-use streamgauge_schemas::{Epoch, EventTime, GroupKey, Key, Row, Rows, SeriesId, StreamId, View, ViewId};
+use streamgauge_schemas::{Duration, Epoch, EventTime, GroupKey, Key, Row, Rows, SeriesId, StreamId, View, ViewId};
 
 /// The states of a view.
 #[derive(Clone, Default)]
@@ -81,8 +81,8 @@ impl Store {
         })
     }
 
-    /// What a restart finds.
-    pub(super) fn recover(&self) -> Recovered {
+    /// What a restart finds; `recent`: it takes more rows than it must.
+    pub(super) fn recover(&self, recent: bool) -> Recovered {
         let mut recovered = Recovered {
             views_flushed: self.views_flushed.clone(),
             streams_flushed: self.streams_flushed.clone(),
@@ -91,7 +91,9 @@ impl Store {
             ..Recovered::default()
         };
         for view in self.catalog.own_views() {
-            let horizon = view.horizon(self.views_flushed.get(&view.id).copied().unwrap_or(view.id.created()));
+            let flushed = self.views_flushed.get(&view.id).copied().unwrap_or(view.id.created());
+            let idle = view.definition.options.idle.as_micros();
+            let horizon = view.horizon_keeping(flushed, Duration::from_micros(if recent { 2 * idle } else { 0 }));
             let Some(table) = self.tables.get(&view.id) else { continue };
             let (mut rows, mut keys) = (Rows::default(), HashMap::new());
             for ((series, bucket, _), row) in table.rows.iter().filter(|(_, row)| row.version > horizon) {
@@ -102,6 +104,13 @@ impl Store {
                 }
             }
             recovered.rows.insert(view.id, (rows, keys));
+            if !view.definition.options.backfill {
+                let old = table.rows.iter().filter(|(_, row)| row.version <= horizon);
+                let newest = old.map(|((_, bucket, _), _)| *bucket).max();
+                recovered.history.insert(view.id, ViewHistory { horizon, newest });
+            } else if recent {
+                recovered.history.insert(view.id, ViewHistory::unknown(horizon));
+            }
         }
         recovered
     }
