@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use arrow::array::{Array, ArrayRef, AsArray, MapArray, RecordBatch, RecordBatchOptions, StructArray};
+use arrow::compute::{CastOptions, cast_with_options};
 use arrow::datatypes::{DataType, SchemaRef};
 use arrow::error::ArrowError;
 use async_trait::async_trait;
@@ -303,6 +304,7 @@ pub(crate) fn conform_column(column: &ArrayRef, wanted: &DataType) -> Result<Arr
             let map = MapArray::try_new(entries.clone(), map.offsets().clone(), pairs, map.nulls().cloned(), *sorted)?;
             Ok(Arc::new(map))
         }
-        _ => arrow::compute::cast(column, wanted),
+        // What does not fit is an error, as it is where DataFusion casts.
+        _ => cast_with_options(column, wanted, &CastOptions { safe: false, ..CastOptions::default() }),
     }
 }

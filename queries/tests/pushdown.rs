@@ -255,6 +255,25 @@ fn explain_shows_what_is_asked() {
         ] {
             assert!(whole.contains(part), "{part} in {whole}");
         }
+        // Time buckets, whatever their width is written as; and distinct values in one grouping.
+        for (sql, parts) in [
+            (
+                "SELECT date_bin('1 hour', at), count(*) FROM hits GROUP BY 1 ORDER BY 1",
+                ["ClickHouseExec", "GROUP BY intDiv("],
+            ),
+            (
+                "SELECT date_bin(interval '1 hour', at) AS h, avg(ms) FROM hits GROUP BY h",
+                ["ClickHouseExec", "GROUP BY intDiv("],
+            ),
+            (
+                "SELECT country, count(DISTINCT visitor), sum(n) FROM hits GROUP BY country",
+                ["uniqExact(", "GROUP BY _t0.`country`"],
+            ),
+        ] {
+            let plan = plan(sql).await;
+            assert!(parts.iter().all(|part| plan.contains(part)), "{sql}: {plan}");
+            assert!(!plan.contains("AggregateExec"), "{sql}: {plan}");
+        }
         // What ClickHouse would do otherwise stays here, and the part below it is asked all the same.
         let partly = plan("SELECT upper(page), c FROM (SELECT page, count(*) AS c FROM hits GROUP BY page)").await;
         assert!(partly.contains("upper(") && partly.contains("ClickHouseExec"), "{partly}");

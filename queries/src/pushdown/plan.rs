@@ -27,7 +27,7 @@ use datafusion::logical_expr::{
 use super::aggregate::aggregate;
 use super::scalar::{Scope, is_known};
 use super::source::Source;
-use super::time::bucket_number;
+use super::time::{bin_of_nanoseconds, bucket_number};
 use crate::tables::StreamTable;
 
 /// Longer expressions are put into a subquery, so that they are not written again and again.
@@ -191,9 +191,10 @@ impl Translator {
             input = self.wrapped(input);
         }
         let scope = Scope { schema: node.input.schema(), columns: &input.columns };
-        let group = |expr: &Expr| match scope.kind(expr)? {
-            DataType::Float64 => None, // zeros of either sign are two groups here
-            _ => scope.scalar(expr),
+        let group = |expr: &Expr| match scope.kind(expr) {
+            Some(DataType::Float64) => None, // zeros of either sign are two groups here
+            Some(_) => scope.scalar(expr),
+            None => bin_of_nanoseconds(&scope, &expr.clone().unalias()), // of a type that only what is above has
         };
         let groups = node.group_expr.iter().map(group).collect::<Option<Vec<_>>>()?;
         let calls = node.aggr_expr.iter().map(|expr| aggregate(&scope, expr)).collect::<Option<Vec<_>>>()?;

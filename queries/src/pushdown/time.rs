@@ -1,6 +1,6 @@
 //! Functions of time, in ClickHouse's SQL.
 
-use arrow::datatypes::DataType;
+use arrow::datatypes::{DataType, TimeUnit};
 use datafusion::common::ScalarValue;
 use datafusion::logical_expr::expr::ScalarFunction;
 use datafusion::logical_expr::{Expr, Operator};
@@ -24,18 +24,37 @@ pub(super) fn function(scope: &Scope<'_>, call: &ScalarFunction, kind: &DataType
     let time = |expr: &Expr| (scope.kind(expr)? == timestamp_type()).then(|| scope.scalar(expr))?;
     match (call.name(), call.args.as_slice()) {
         ("date_bin", [width, ts, origin @ ..]) if *kind == timestamp_type() => {
-            let origin = match origin {
-                [] => 0,
-                [Expr::Literal(ScalarValue::TimestampMicrosecond(Some(origin), _), _)] => *origin,
-                [Expr::Literal(ScalarValue::TimestampNanosecond(Some(origin), _), _)] if origin % 1_000 == 0 => {
-                    origin / 1_000
-                }
-                _ => return None,
-            };
-            Some(floor(&time(ts)?, micros(width).filter(|width| *width > 0)?, origin))
+            Some(floor(&time(ts)?, micros(width).filter(|width| *width > 0)?, origin_of(origin)?))
         }
         ("date_trunc", [part, ts]) if *kind == timestamp_type() => truncated(&text(part)?, &time(ts)?),
         ("date_part", [part, ts]) if *kind == DataType::Int32 => part_of(&text(part)?, &time(ts)?),
+        _ => None,
+    }
+}
+
+/// `date_bin` of a time that was cast to nanoseconds, as it is when its width is a text; its start is one in microseconds.
+pub(super) fn bin_of_nanoseconds(scope: &Scope<'_>, expr: &Expr) -> Option<String> {
+    let Expr::ScalarFunction(call) = expr else { return None };
+    let (width, ts, origin) = match (call.name(), call.args.as_slice()) {
+        ("date_bin", [width, Expr::Cast(cast), origin @ ..])
+            if *cast.field.data_type() == DataType::Timestamp(TimeUnit::Nanosecond, Some("UTC".into())) =>
+        {
+            (width, cast.expr.as_ref(), origin)
+        }
+        _ => return None,
+    };
+    (scope.kind(ts)? == timestamp_type()).then_some(())?;
+    Some(floor(&scope.scalar(ts)?, micros(width).filter(|width| *width > 0)?, origin_of(origin)?))
+}
+
+/// What buckets are counted from.
+fn origin_of(origin: &[Expr]) -> Option<i64> {
+    match origin {
+        [] => Some(0),
+        [Expr::Literal(ScalarValue::TimestampMicrosecond(Some(origin), _), _)] => Some(*origin),
+        [Expr::Literal(ScalarValue::TimestampNanosecond(Some(origin), _), _)] if origin % 1_000 == 0 => {
+            Some(origin / 1_000)
+        }
         _ => None,
     }
 }
