@@ -26,7 +26,7 @@ use streamgauge_queries::{BackfillProgress, Backfills, ViewPlanner};
 use streamgauge_schemas::stream::{EPOCH_COLUMN, METRICS};
 use streamgauge_schemas::{Epoch, EventBatch, MetricsBatch, StreamDefinition, StreamId, TableBatch, View};
 use streamgauge_sinks::sql::sql_name;
-use streamgauge_sinks::{ClickHouse, Flusher, backfill, states};
+use streamgauge_sinks::{ClickHouse, Flusher, backfill, states, view_item};
 
 /// How often new views are looked for, and a failed step is tried again.
 const INTERVAL: Duration = Duration::from_millis(250);
@@ -109,7 +109,9 @@ impl Backfilling {
             self.engine.note_backfill_failed(view.id, &all_failed);
             progress.upto = upto;
         }
-        if let Some(status) = self.engine.view_status(view.id) {
+        // Rows that are set aside may come to ClickHouse at any time; then nothing is known.
+        let is_whole = !self.flusher.aside().iter().any(|file| file.item == view_item(view));
+        if let Some(status) = self.engine.view_status(view.id).filter(|_| is_whole) {
             let newest = states::newest_bucket(&self.clickhouse, view, status.horizon).await?;
             self.engine.note_backfill_newest(view.id, newest);
         }
