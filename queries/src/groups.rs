@@ -124,13 +124,18 @@ impl GroupReader {
         if predicate.has_entries() && !definition.by_series {
             return None;
         }
-        predicate.renamed(&|name| {
+        let stored = predicate.renamed(&|name| {
             let place = self.reading.schema.index_of(name).ok()?;
             let column = self.reading.columns[place].0.downcast_ref::<Column>()?.index();
             match definition.dimensions.get(column) {
                 Some(dimension) => Some(dimension.name.clone()),
                 None => definition.bucket.as_ref().filter(|_| column == self.kinds.len()).map(|b| b.name.clone()),
             }
+        })?;
+        let bucket = definition.bucket.as_ref().and_then(|bucket| Some((&bucket.name, bucket.width?)));
+        Some(match bucket {
+            Some((name, width)) => stored.aligned(name, width),
+            None => stored,
         })
     }
 

@@ -18,7 +18,7 @@ use datafusion::common::ScalarValue;
 use datafusion::logical_expr::{BinaryExpr, Expr, Like, Operator};
 use streamgauge_engine::{KeyFilter, RowFilter};
 use streamgauge_schemas::stream::{dimensions_type, timestamp_type};
-use streamgauge_schemas::{EventTime, Series, ValueType};
+use streamgauge_schemas::{Duration, EventTime, Series, ValueType};
 
 use crate::clickhouse;
 
@@ -215,6 +215,29 @@ impl Predicate {
                 Predicate::Or(left, right)
             }
         })
+    }
+
+    /// The same of a column that has multiples of `width` only: a bound that lies between two of them becomes the lower one, so that
+    /// bounds by the time of the question are the same text for as long as they mean the same.
+    pub(crate) fn aligned(self, column: &str, width: Duration) -> Predicate {
+        match self {
+            Predicate::Compare(Operand::Column(name), comparison, Value::Time(time))
+                if name == column && time >= EventTime::EARLIEST && time.floor(width) != time =>
+            {
+                let comparison = match comparison {
+                    Comparison::Less | Comparison::LessOrEqual => Comparison::LessOrEqual,
+                    Comparison::Greater | Comparison::GreaterOrEqual => Comparison::Greater,
+                    Comparison::Equal | Comparison::NotEqual => {
+                        return Predicate::Compare(Operand::Column(name), comparison, Value::Time(time));
+                    }
+                };
+                Predicate::Compare(Operand::Column(name), comparison, Value::Time(time.floor(width)))
+            }
+            Predicate::And(left, right) => {
+                Predicate::And(Box::new(left.aligned(column, width)), Box::new(right.aligned(column, width)))
+            }
+            other => other,
+        }
     }
 
     /// Whether it holds of a series; `None` is null. Asked only of filters on its name and dimensions.

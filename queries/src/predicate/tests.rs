@@ -134,3 +134,47 @@ fn buckets_that_memory_is_asked_for() {
     assert_eq!(bounds(&[bucket().not_between(micros(5), micros(7))]), (None, None));
     assert_eq!(bounds(&[bucket().eq(micros(5)).or(bucket().eq(micros(7)))]), (None, None));
 }
+
+#[test]
+fn bounds_of_buckets_are_buckets() {
+    let width = Duration::from_micros(60);
+    let comparisons = [
+        Comparison::Equal,
+        Comparison::NotEqual,
+        Comparison::Less,
+        Comparison::LessOrEqual,
+        Comparison::Greater,
+        Comparison::GreaterOrEqual,
+    ];
+    let of =
+        |comparison, time| Predicate::Compare(Operand::Column("b".into()), comparison, Value::Time(EventTime(time)));
+    let holds = |predicate: &Predicate, bucket: i64| {
+        let Predicate::Compare(Operand::Column(_), comparison, Value::Time(time)) = predicate else { panic!() };
+        match comparison {
+            Comparison::Equal => bucket == time.0,
+            Comparison::NotEqual => bucket != time.0,
+            Comparison::Less => bucket < time.0,
+            Comparison::LessOrEqual => bucket <= time.0,
+            Comparison::Greater => bucket > time.0,
+            Comparison::GreaterOrEqual => bucket >= time.0,
+        }
+    };
+    for comparison in comparisons {
+        for time in -130..=130 {
+            let aligned = of(comparison, time).aligned("b", width);
+            for bucket in (-300..=300).step_by(60) {
+                assert_eq!(
+                    holds(&aligned, bucket),
+                    holds(&of(comparison, time), bucket),
+                    "{comparison:?} {time} {bucket}"
+                );
+            }
+        }
+    }
+    // Between two buckets every time is the same bound; those of other columns stay.
+    let both =
+        |time| Predicate::And(Box::new(of(Comparison::GreaterOrEqual, time)), Box::new(of(Comparison::Less, 200)));
+    assert_eq!(both(61).aligned("b", width), both(119).aligned("b", width));
+    assert_ne!(both(60).aligned("b", width), both(61).aligned("b", width));
+    assert_eq!(both(61).aligned("c", width), both(61));
+}
