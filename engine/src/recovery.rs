@@ -11,7 +11,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use streamgauge_schemas::stream::Catalog;
-use streamgauge_schemas::{Epoch, EventBatch, Key, Rows, Series, SeriesId, StreamId, ViewId};
+use streamgauge_schemas::{Epoch, EventBatch, EventTime, Key, Rows, Series, SeriesId, StreamId, View, ViewId};
 
 use crate::error::EngineError;
 use crate::log::{Log, Record, Request, Submission};
@@ -20,7 +20,7 @@ use crate::registry::SeriesRegistry;
 use crate::requests::{ForgottenSequence, KnownRequest};
 use crate::sequencer::{Sequencer, ViewAtStart};
 use crate::tail::Tail;
-use crate::workers::{Command, ViewHistory};
+use crate::workers::Command;
 
 /// What ClickHouse had when the program started.
 #[derive(Clone, Debug, Default)]
@@ -47,6 +47,29 @@ pub struct Recovered {
     pub requests: Vec<KnownRequest>,
     /// Per producer the largest sequence number of older requests.
     pub sequences: Vec<ForgottenSequence>,
+}
+
+/// What only ClickHouse has of a view when its flow begins.
+#[derive(Clone, Copy, Debug)]
+pub struct ViewHistory {
+    /// Memory has all rows with a version above it, and ClickHouse all others.
+    pub horizon: Epoch,
+    /// No row of these others has a newer bucket; `None` when there are none.
+    pub newest: Option<EventTime>,
+}
+
+impl ViewHistory {
+    /// Any rows up to a horizon.
+    #[must_use]
+    pub fn unknown(horizon: Epoch) -> Self {
+        ViewHistory { horizon, newest: Some(EventTime(i64::MAX)) }
+    }
+
+    /// What there is of a view when it is made: what its back-fill will bring.
+    pub(crate) fn of_new(view: &View) -> Self {
+        let history = ViewHistory::unknown(view.id.created());
+        if view.definition.options.backfill { history } else { ViewHistory { newest: None, ..history } }
+    }
 }
 
 /// Brings the engine to where it was; returns the epoch above which new ones begin.

@@ -26,12 +26,13 @@ use crate::keys::{KeyRegistry, ViewKeys};
 use crate::log::{Sequence, Submission};
 use crate::pending::Pending;
 use crate::program::{Failed, Planner, Prepared, Program, Rollup};
+use crate::recovery::ViewHistory;
 use crate::registry::SeriesRegistry;
 use crate::requests::Requests;
 use crate::snapshot::{SnapshotRequest, StreamSnapshot};
 use crate::tail::Tail;
 use crate::waits::EpochWaits;
-use crate::workers::{AddView, Command, Part, ViewCounters, ViewHistory, Workers};
+use crate::workers::{AddView, Command, Part, ViewCounters, Workers};
 
 /// The state that the order protects.
 pub(crate) struct Ordered {

@@ -19,6 +19,7 @@ use crate::dataflow::{Feeding, Groups, Plan, Scan, ViewFlow};
 use crate::keys::ViewKeys;
 use crate::pending::Ticket;
 use crate::program::{Failed, Prepared, Program};
+use crate::recovery::ViewHistory;
 use crate::snapshot::{KeyFilter, ViewRead};
 
 /// What a worker can be told.
@@ -56,29 +57,6 @@ pub(crate) struct AddView {
     /// Its flushed epoch.
     pub(crate) flushed: Epoch,
     pub(crate) history: ViewHistory,
-}
-
-/// What only ClickHouse has of a view when its flow begins.
-#[derive(Clone, Copy, Debug)]
-pub struct ViewHistory {
-    /// Memory has all rows with a version above it, and ClickHouse all others.
-    pub horizon: Epoch,
-    /// No row of these others has a newer bucket; `None` when there are none.
-    pub newest: Option<EventTime>,
-}
-
-impl ViewHistory {
-    /// Any rows up to a horizon.
-    #[must_use]
-    pub fn unknown(horizon: Epoch) -> Self {
-        ViewHistory { horizon, newest: Some(EventTime(i64::MAX)) }
-    }
-
-    /// What there is of a view when it is made: what its back-fill will bring.
-    pub(crate) fn of_new(view: &View) -> Self {
-        let history = ViewHistory::unknown(view.id.created());
-        if view.definition.options.backfill { history } else { ViewHistory { newest: None, ..history } }
-    }
 }
 
 /// What is counted of a view, over all workers.

@@ -80,15 +80,10 @@ fn shown(name: &str, value: &Value) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use clap::{CommandFactory, FromArgMatches, Parser};
+    use clap::{CommandFactory, FromArgMatches};
 
+    use super::super::tests::Cli;
     use super::*;
-
-    #[derive(Parser)]
-    struct Cli {
-        #[command(flatten)]
-        serve: ServeArgs,
-    }
 
     #[test]
     fn each_setting_says_where_it_came_from_and_secrets_are_kept() {

@@ -26,7 +26,7 @@ use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint};
 use tonic::{Code, Status};
 
 use crate::partial::{Stopped, fill};
-use crate::postgres::{NOTES, with_notes};
+use crate::postgres::{NOTES, with_events, with_notes};
 use crate::support::client::accepted;
 use crate::support::{DataDir, PATIENCE, Program, eventually};
 
@@ -80,19 +80,10 @@ fn texts(batch: &RecordBatch, column: &str) -> Vec<String> {
     column.iter().map(|text| text.unwrap_or_default().to_owned()).collect()
 }
 
-async fn with_events(data: &DataDir, arguments: &[&str], count: i64) -> (Program, u64) {
-    let program = Program::start_with(data, arguments).await;
-    let event =
-        |i: i64| json!({"name": "cpu", "value": i, "timestamp": 1_714_521_600 + i, "dimensions": {"host": "a"}});
-    let events: Vec<Value> = (0..count).map(event).collect();
-    let epoch = accepted(&program.client().post_json("/v1/metrics", &json!(events)).await, count as usize);
-    (program, epoch)
-}
-
 #[tokio::test]
 async fn a_ticket_is_the_statement_and_its_answer_one_snapshot() {
     let data = DataDir::new();
-    let (program, _) = with_events(&data, &[], 10).await;
+    let (program, _) = with_events(&data, 10).await;
     let mut client = connect(&program).await;
     let sql = "SELECT ts, name, value, dimensions, count(*) OVER () AS n, 'x' AS word FROM metrics ORDER BY ts LIMIT 2";
     let rows = ask(&mut client, sql).await.unwrap();
@@ -138,7 +129,7 @@ async fn a_ticket_is_the_statement_and_its_answer_one_snapshot() {
 #[tokio::test]
 async fn an_epoch_is_waited_for() {
     let data = DataDir::new();
-    let (program, epoch) = with_events(&data, &[], 10).await;
+    let (program, epoch) = with_events(&data, 10).await;
     let mut client = connect(&program).await;
     client.set_header("x-streamgauge-epoch", epoch.to_string());
     assert_eq!(whole_number(&mut client, "SELECT count(*) FROM metrics").await, 10);
@@ -183,7 +174,7 @@ async fn while_clickhouse_hangs_an_answer_may_be_partial() {
 #[tokio::test]
 async fn statements_are_prepared_and_values_are_bound() {
     let data = DataDir::new();
-    let (program, _) = with_events(&data, &[], 10).await;
+    let (program, _) = with_events(&data, 10).await;
     let mut client = connect(&program).await;
     let sql = "SELECT value, name FROM metrics WHERE value >= $1 AND name = $2 ORDER BY value LIMIT $3";
     let mut statement = client.prepare(sql.to_owned(), None).await.unwrap();
@@ -248,7 +239,7 @@ async fn statements_are_prepared_and_values_are_bound() {
 #[tokio::test]
 async fn views_are_made_by_updates_and_by_queries() {
     let data = DataDir::new();
-    let (program, _) = with_events(&data, &[], 10).await;
+    let (program, _) = with_events(&data, 10).await;
     let mut client = connect(&program).await;
     let make = "CREATE MATERIALIZED VIEW v AS SELECT name, count(*) AS n FROM metrics GROUP BY name";
     assert_eq!(client.execute_update(make.to_owned(), None).await.unwrap(), 0);
@@ -276,7 +267,7 @@ async fn views_are_made_by_updates_and_by_queries() {
 #[tokio::test]
 async fn errors_say_what_is_wrong() {
     let data = DataDir::new();
-    let (program, _) = with_events(&data, &[], 1).await;
+    let (program, _) = with_events(&data, 1).await;
     let mut client = connect(&program).await;
     for (sql, code, says) in [
         ("SELECT * FROM metric", Code::NotFound, "there is no table \"metric\"; did you mean metrics"),
@@ -319,7 +310,7 @@ async fn errors_say_what_is_wrong() {
 #[tokio::test]
 async fn tables_are_listed() {
     let data = DataDir::new();
-    let (program, _) = with_events(&data, &[], 1).await;
+    let (program, _) = with_events(&data, 1).await;
     let mut client = connect(&program).await;
     let make = "CREATE MATERIALIZED VIEW spent WITH (backfill = false) AS SELECT name, sum(value) AS total FROM metrics GROUP BY name";
     client.execute_update(make.to_owned(), None).await.unwrap();

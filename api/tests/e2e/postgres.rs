@@ -33,7 +33,8 @@ pub(crate) fn state(error: &tokio_postgres::Error) -> String {
     error.code().map_or_else(|| error.to_string(), |code| code.code().to_owned())
 }
 
-async fn with_events(data: &DataDir, count: i64) -> (Program, u64) {
+/// A program with `count` events of the values 0, 1, …, a second apart, and the epoch of their acknowledgement.
+pub(crate) async fn with_events(data: &DataDir, count: i64) -> (Program, u64) {
     let program = Program::start(data).await;
     let event =
         |i: i64| json!({"name": "cpu", "value": i, "timestamp": 1_714_521_600 + i, "dimensions": {"host": "a"}});
