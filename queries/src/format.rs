@@ -2,7 +2,8 @@
 //!
 //! A JSON answer is whole and bounded, so that it can say how many rows it has and whether some were cut off; an XLSX
 //! answer is whole, as it is made on disk first. The others stream, and are written apart from the threads that serve
-//! the network. Their first bytes are awaited, so that a question that fails at once fails before its answer begins.
+//! the network, unless they are so small that the way there and back would take longer. Their first bytes are awaited, so
+//! that a question that fails at once fails before its answer begins.
 //!
 //! # Failure
 //!
@@ -41,6 +42,9 @@ use crate::error::QueryError;
 use crate::session::QueryStream;
 pub use json::{columns_json, json_answer, partial_json};
 pub(crate) use json::{json_rows, json_texts};
+
+/// An answer is small as long as its batches have no more bytes than this.
+const SMALL_BYTES: usize = 64 << 10;
 
 /// The form of an answer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -146,22 +150,27 @@ trait Encode: Send + Sized + 'static {
 struct Streamed<E> {
     answer: QueryStream,
     encoder: E,
+    /// What its batches had so far.
+    bytes: usize,
 }
 
 impl<E: Encode> Streamed<E> {
     /// The next bytes, and what comes after them, if anything does.
     async fn next(self) -> Result<(Bytes, Option<Self>), QueryError> {
-        let Streamed { mut answer, mut encoder } = self;
+        let Streamed { mut answer, mut encoder, bytes: mut all } = self;
         loop {
             let batch = answer.next().await.transpose()?;
-            let (bytes, going_on) = apart(move || match batch {
+            all += batch.as_ref().map_or(0, RecordBatch::get_array_memory_size);
+            let write = move || match batch {
                 Some(batch) => Ok((encoder.batch(&batch)?, Some(encoder))),
                 None => Ok((encoder.end()?, None)),
-            })
-            .await?;
+            };
+            let (bytes, going_on) = if all <= SMALL_BYTES { write()? } else { apart(write).await? };
             match going_on {
                 None => return Ok((bytes, None)),
-                Some(encoder) if !bytes.is_empty() => return Ok((bytes, Some(Streamed { answer, encoder }))),
+                Some(encoder) if !bytes.is_empty() => {
+                    return Ok((bytes, Some(Streamed { answer, encoder, bytes: all })));
+                }
                 Some(back) => encoder = back,
             }
         }
@@ -170,7 +179,7 @@ impl<E: Encode> Streamed<E> {
 
 /// Streams an answer; its first bytes are awaited, and nothing follows an error.
 async fn streamed(answer: QueryStream, encoder: impl Encode) -> Result<Body, QueryError> {
-    let (first, rest) = Streamed { answer, encoder }.next().await?;
+    let (first, rest) = Streamed { answer, encoder, bytes: 0 }.next().await?;
     let rest = stream::try_unfold(rest, |rest| async {
         match rest {
             Some(rest) => rest.next().await.map(Some),

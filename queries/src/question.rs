@@ -29,6 +29,8 @@ const PUSHDOWN: &str = "streamgauge.pushdown";
 #[derive(Debug)]
 pub(crate) struct Question {
     pub(crate) statement: SqlStatement,
+    /// The length of its text.
+    pub(crate) text_bytes: usize,
     pub(crate) options: AskOptions,
     /// The bounds that its text sets.
     pub(crate) limits: OwnLimits,
@@ -115,7 +117,8 @@ impl Question {
                 let names = dialect::names(&statement);
                 dialect::adapt(&mut statement);
                 let parameters = Parameters::default();
-                return Ok(Question { statement, options, limits, parameters, about_system: false, names });
+                let text_bytes = sql.len();
+                return Ok(Question { statement, text_bytes, options, limits, parameters, about_system: false, names });
             }
             (Some(_), more) => {
                 format!("a text asks a single question, after its settings; this one goes on with {more} more")

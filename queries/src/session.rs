@@ -16,14 +16,19 @@
 //!
 //! # Layout
 //!
-//! - `ask`: from a text to the beginning of its answer; `answer`: the work on a question; `rows`: the rows of its answer, for as long as it may take.
+//! - `ask`: from a text to the beginning of its answer; `answer`: the work on a question; `clock`: until when that may go on; `rows`: the
+//!   rows of its answer, for as long as it may take.
+//! - `plans`: the plan cache; `physical`: rules of planning that small questions do without.
 //! - `names`: which name may have been meant; `parameters`: `$1`, `$2`, …; `listing`: the tables there are.
 
 mod answer;
 mod ask;
+mod clock;
 mod listing;
 mod names;
 mod parameters;
+mod physical;
+mod plans;
 mod rows;
 
 use std::pin::Pin;
@@ -73,6 +78,9 @@ use crate::wait;
 use crate::yielding::YieldInJoins;
 pub use listing::{CATALOG_NAME, SCHEMA_NAMES, Table, TableKind};
 use names::hint;
+use physical::Narrow;
+use plans::PlanCache;
+pub(crate) use plans::is_open;
 use rows::Rows;
 
 /// Batches that wait to be read.
@@ -91,6 +99,8 @@ struct Inner {
     limits: QueryLimits,
     /// What every statement's session begins as: functions, rules, memory; its catalogue is empty.
     base: SessionState,
+    narrow: Narrow,
+    plans: PlanCache,
     readings: Arc<Readings>,
     backfills: Arc<Backfills>,
     parts: Arc<Parts>,
@@ -132,7 +142,7 @@ struct Begun {
 
 /// What a text asks for.
 enum Asked {
-    Question(Question),
+    Question(Box<Question>),
     View(ViewStatement),
 }
 
@@ -151,6 +161,7 @@ struct Asking {
     access: Access,
     /// Its own, which may be lower than those of all.
     limits: QueryLimits,
+    own: OwnLimits,
     record: Arc<Record>,
 }
 
@@ -188,6 +199,7 @@ impl QueryEngine {
         for function in postgres::functions::functions(&engine) {
             base.register_udf(function).map_err(fail)?;
         }
+        let narrow = Narrow::new(&base);
         let system = Arc::new(System::new(engine.clone()));
         for function in system::cancel::functions(&system.activity) {
             base.register_udf(function).map_err(fail)?;
@@ -200,6 +212,8 @@ impl QueryEngine {
                 history,
                 limits,
                 base,
+                narrow,
+                plans: PlanCache::new(),
                 readings: Arc::default(),
                 backfills: Arc::default(),
                 parts: Arc::default(),
@@ -331,7 +345,8 @@ impl QueryEngine {
         let work = async move {
             let fail = |error| QueryError::from_datafusion(error, engine.inner.limits.memory_bytes_max);
             let time_max = engine.inner.limits.time_max;
-            let state = engine.session(engine.statement(Arc::default(), Waits::default(), time_max, true));
+            let mut state = engine.session(engine.statement(Arc::default(), Waits::default(), time_max, true));
+            state.mark_start_execution();
             let plan = engine.logical_plan(&state, question.statement.clone()).await?;
             let (plan, parameters) = parameters::described(plan, &given).map_err(fail)?;
             let plan = state.optimize(&combine::rewritten(plan).map_err(fail)?).map_err(fail)?;
@@ -342,25 +357,28 @@ impl QueryEngine {
 
     /// Reads a text, apart from the threads that serve the network: it may be long, and then it takes a while.
     async fn question(&self, sql: &str, options: AskOptions) -> Result<Asked, QueryError> {
-        let recursion_limit = self.inner.base.config_options().sql_parser.recursion_limit.get();
         let (engine, sql, own) = (self.clone(), sql.to_owned(), self.asker.limits);
         let max = own.lower(&self.inner.limits).time_max;
-        let read = async move {
-            if let Some(reason) = too_much(&sql) {
-                return Err(QueryError::Sql { message: format!("the statement {reason}") });
-            }
-            match ViewStatement::parse(&sql, recursion_limit)? {
-                // Streams are described by DataFusion.
-                Some(ViewStatement::Describe { .. }) | None => {
-                    let question = Question::parse(&sql, options, recursion_limit)?;
-                    let about_system = engine.is_about_system(&question);
-                    Ok(Asked::Question(Question { about_system, ..question }))
-                }
-                Some(statement) => Ok(Asked::View(statement)),
-            }
-        };
-        let read = tokio::time::timeout(max, self.inner.threads.spawn(read)).await;
+        let read = self.inner.threads.spawn(async move { engine.read(&sql, options) });
+        let read = tokio::time::timeout(max, read).await;
         read.map_err(|_| QueryError::Time { max, own: own.time_max == Some(max) })??
+    }
+
+    /// Reads a text.
+    fn read(&self, sql: &str, options: AskOptions) -> Result<Asked, QueryError> {
+        let recursion_limit = self.inner.base.config_options().sql_parser.recursion_limit.get();
+        if let Some(reason) = too_much(sql) {
+            return Err(QueryError::Sql { message: format!("the statement {reason}") });
+        }
+        match ViewStatement::parse(sql, recursion_limit)? {
+            // Streams are described by DataFusion.
+            Some(ViewStatement::Describe { .. }) | None => {
+                let question = Question::parse(sql, options, recursion_limit)?;
+                let about_system = self.is_about_system(&question);
+                Ok(Asked::Question(Box::new(Question { about_system, ..question })))
+            }
+            Some(statement) => Ok(Asked::View(statement)),
+        }
     }
 
     async fn begin(&self, asking: &Asking, access: Access) -> Result<Answer, QueryError> {
@@ -369,15 +387,16 @@ impl QueryEngine {
         let capture = Arc::new(Capture::default());
         let memory_only = matches!(access, Access::Away(_));
         let statement = self.statement(capture.clone(), record.waits.clone(), limits.time_max, memory_only);
-        let state = self.session(statement.clone());
-        let plan = self.plan(&state, &statement, question).await?;
+        let mut state = self.session(statement.clone());
+        state.mark_start_execution();
+        let (plan, config) = self.plan(&state, &statement, question).await?;
         let epoch = capture.take(&self.inner.engine).await.map_err(|error| self.explain(error))?;
         let partial = match (access, capture.history_upto()) {
             (Access::Away(error), upto) if upto > Epoch::ZERO => Some(Partial::new(upto, &error)),
             _ => None, // it has no part in ClickHouse, or has that part
         };
         let runtime = RuntimeEnv { memory_pool: record.memory.clone(), ..state.runtime_env().as_ref().clone() };
-        let context = TaskContext::from(&state).with_runtime(Arc::new(runtime));
+        let context = TaskContext::from(&state).with_session_config(config).with_runtime(Arc::new(runtime));
         let batches = execute_stream(plan.clone(), Arc::new(context)).map_err(fail)?;
         let schema = plan.schema();
         Ok((Begun { named: question.named(&schema), schema, epoch, partial }, batches))
@@ -391,11 +410,10 @@ impl QueryEngine {
         Statement { engine, history, memory_only, capture, readings, backfills, parts, cache, system, waits, time_max }
     }
 
-    /// A session whose tables read one snapshot.
+    /// A session whose tables read one snapshot; what time it is in there is not said yet.
     fn session(&self, statement: Statement) -> SessionState {
         let mut state = self.inner.base.clone();
         state.register_catalog_list(Arc::new(StatementCatalog(statement)));
-        state.mark_start_execution();
         state
     }
 
@@ -404,14 +422,31 @@ impl QueryEngine {
         state: &SessionState,
         statement: &Statement,
         question: &Question,
-    ) -> Result<Arc<dyn ExecutionPlan>, QueryError> {
+    ) -> Result<(Arc<dyn ExecutionPlan>, SessionConfig), QueryError> {
         let fail = |error| QueryError::from_datafusion(error, self.inner.limits.memory_bytes_max);
-        let plan = self.logical_plan(state, question.statement.clone()).await?;
-        let plan = parameters::bound(plan, &question.parameters).map_err(fail)?;
-        let plan = timeseries::rewritten(plan, state).and_then(combine::rewritten).map_err(fail)?;
-        let plan = state.optimize(&plan).map_err(fail)?;
-        let plan = if question.options.unpushed { plan } else { pushed(plan, statement).map_err(fail)? };
-        state.query_planner().create_physical_plan(&plan, state).await.map_err(fail)
+        let cached = match question.options.unpushed {
+            true => None, // as DataFusion alone does it
+            false => self.cached_plan(state, statement, question).await,
+        };
+        let plan = match cached {
+            Some(plan) => plan,
+            None => {
+                let plan = self.logical_plan(state, question.statement.clone()).await?;
+                let plan = parameters::bound(plan, &question.parameters).map_err(fail)?;
+                let plan = timeseries::rewritten(plan, state).and_then(combine::rewritten).map_err(fail)?;
+                state.optimize(&plan).map_err(fail)?
+            }
+        };
+        let (plan, state) = match question.options.unpushed {
+            true => (plan, state),
+            false => {
+                let plan = pushed(plan, statement).map_err(fail)?;
+                let narrow = self.inner.narrow.session(&plan).map_err(fail)?;
+                (plan, narrow.unwrap_or(state))
+            }
+        };
+        let plan = state.query_planner().create_physical_plan(&plan, state).await.map_err(fail)?;
+        Ok((plan, state.config().clone()))
     }
 
     async fn logical_plan(&self, state: &SessionState, statement: SqlStatement) -> Result<LogicalPlan, QueryError> {

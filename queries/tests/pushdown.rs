@@ -147,13 +147,16 @@ fn pushed_is_as_unpushed() {
             let there = rows(world, &sql, AskOptions::default()).await;
             pushed += u64::from(world.asked.lock().iter().any(|asked| asked.contains("AS _0")));
             answered += u64::from(here.is_ok());
-            let same = match (&here, &there) {
-                (Ok(here), Ok(there)) => here == there,
-                (here, there) => here.is_err() && there.is_err(),
+            let again = rows(world, &sql, AskOptions::default()).await; // by the plan that was kept
+            let same = match (&here, &there, &again) {
+                (Ok(here), Ok(there), Ok(again)) => here == there && here == again,
+                (here, there, again) => here.is_err() && there.is_err() && again.is_err(),
             };
             if !same {
                 let asked = world.asked.lock().join("\n");
-                wrong.push(format!("{question}: {sql}\nhere: {here:?}\nthere: {there:?}\nasked: {asked}\n"));
+                wrong.push(format!(
+                    "{question}: {sql}\nhere: {here:?}\nthere: {there:?}\nagain: {again:?}\nasked: {asked}\n"
+                ));
             }
         }
         println!("{questions} questions, {answered} answered, {pushed} pushed");

@@ -108,6 +108,28 @@ async fn history_that_does_not_change_is_read_once() {
 }
 
 #[tokio::test]
+async fn a_question_of_a_known_shape_is_not_planned_again() {
+    let data = DataDir::new();
+    let program = Program::start(&data).await;
+    let client = program.client();
+    post_recent(client).await;
+    let found = async |found: &str| {
+        let answer = client.get("/metrics").await;
+        let text = answer.text();
+        let line = format!("streamgauge_plan_cache_total{{found=\"{found}\"}} ");
+        text.lines().find_map(|text| text.strip_prefix(&line)?.parse::<u64>().ok()).unwrap_or(0)
+    };
+    let (before, unknown) = (found("yes").await, found("no").await);
+    for host in ["h0", "h1", "h2"] {
+        let sql = format!(
+            "SELECT sum(count) FROM metrics_1s WHERE dimensions['host'] = '{host}' AND bucket >= now() - interval '1 hour'"
+        );
+        assert_eq!(client.sql(&sql).await, json!([[(EVENTS / 3) as f64]]), "{host}");
+    }
+    assert_eq!((found("yes").await - before, found("no").await - unknown), (2, 1));
+}
+
+#[tokio::test]
 async fn a_question_about_everything_still_asks_clickhouse() {
     let data = DataDir::new();
     let program = Program::start(&data).await;

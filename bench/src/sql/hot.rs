@@ -12,7 +12,6 @@ use crate::client::Client;
 
 const SERIES: usize = 1_000;
 const EVENTS_A_SECOND: usize = 50_000;
-const EVENTS_A_REQUEST: usize = 2_500;
 const QUESTIONS_A_SECOND: u32 = 200;
 const SPAN: Duration = Duration::from_secs(20);
 const DAY_S: u64 = 86_400;
@@ -38,7 +37,7 @@ pub(super) struct Hot {
 ///
 /// # Errors
 /// When the program refuses events or questions.
-pub(super) async fn measure(client: &Client) -> Result<Hot> {
+pub(super) async fn measure(client: &Client, events_a_request: usize) -> Result<Hot> {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).context("the clock is before 1970")?.as_secs();
     // An event an hour for 30 days, and one a minute for the last hour, of every series.
     let old = (1..=720).map(|hour| now - hour * 3_600).chain((0..60).map(|minute| now - minute * 60));
@@ -53,41 +52,21 @@ pub(super) async fn measure(client: &Client) -> Result<Hot> {
         let (client, over) = (client.apart()?, is_over.clone());
         tokio::spawn(async move {
             let mut tick =
-                tokio::time::interval(Duration::from_secs_f64(EVENTS_A_REQUEST as f64 / EVENTS_A_SECOND as f64));
+                tokio::time::interval(Duration::from_secs_f64(events_a_request as f64 / EVENTS_A_SECOND as f64));
             let mut sent = 0;
             while !over.load(Ordering::Relaxed) {
                 tick.tick().await;
                 let second = SystemTime::now().duration_since(UNIX_EPOCH).map_or(now, |now| now.as_secs());
                 let body: Vec<String> =
-                    (sent..sent + EVENTS_A_REQUEST).map(|number| event(number % SERIES, second)).collect();
+                    (sent..sent + events_a_request).map(|number| event(number % SERIES, second)).collect();
                 client.post_to("metrics", body.join("\n")).await?;
-                sent += EVENTS_A_REQUEST;
+                sent += events_a_request;
             }
             anyhow::Ok(sent)
         })
     };
     tokio::time::sleep(STEADY).await;
-    let mut tick = tokio::time::interval(Duration::from_secs(1) / QUESTIONS_A_SECOND);
-    let (began, mut asked, mut asking) = (Instant::now(), 0, Vec::new());
-    while began.elapsed() < SPAN {
-        let due = tick.tick().await;
-        let client = client.clone();
-        let sql = format!(
-            "SELECT bucket, count, sum, min, max FROM metrics_1m WHERE name = 'load' AND dimensions['host'] = 'h{}' AND \
-             bucket >= now() - interval '1 hour' ORDER BY bucket",
-            asked * 7 % SERIES
-        );
-        // From the moment that it is due: a program that falls behind is late with all that wait.
-        asking.push(tokio::spawn(async move {
-            client.sql_arrow(&sql).await?;
-            anyhow::Ok(due.elapsed().as_secs_f64() * 1e3)
-        }));
-        asked += 1;
-    }
-    let mut times = Vec::new();
-    for question in asking {
-        times.push(question.await??);
-    }
+    let times = ask(client).await?;
     let mut month = Vec::new();
     for host in 0..30 {
         let (start, began) = (now - 30 * DAY_S, Instant::now());
@@ -99,7 +78,6 @@ pub(super) async fn measure(client: &Client) -> Result<Hot> {
     }
     is_over.store(true, Ordering::Relaxed);
     let events = posting.await??;
-    times.sort_by(f64::total_cmp);
     month.sort_by(f64::total_cmp);
     let at = |level: f64| times[((times.len() - 1) as f64 * level) as usize];
     let hot = Hot {
@@ -122,6 +100,37 @@ pub(super) async fn measure(client: &Client) -> Result<Hot> {
     );
     println!("30 days by the hour: p50 {:.1} ms, worst {:.1} ms", hot.month_p50_ms, hot.month_worst_ms);
     Ok(hot)
+}
+
+/// Asks for the span, and answers how long each question took, in rising order: from the moment that it was due, so a
+/// program that falls behind is late with all that waits.
+async fn ask(client: &Client) -> Result<Vec<f64>> {
+    let (client, tokio) = (client.clone(), tokio::runtime::Handle::current());
+    // A thread of its own, since the timers of the runtime are late by up to a millisecond.
+    let asking = tokio::task::spawn_blocking(move || {
+        let (began, every) = (Instant::now(), Duration::from_secs(1) / QUESTIONS_A_SECOND);
+        let question = |number: u32| {
+            let due = began + every * number;
+            std::thread::sleep(due.saturating_duration_since(Instant::now()));
+            let (client, host) = (client.clone(), number as usize * 7 % SERIES);
+            tokio.spawn(async move {
+                client
+                    .sql_arrow(&format!(
+                        "SELECT bucket, count, sum, min, max FROM metrics_1m WHERE name = 'load' AND dimensions['host'] = 'h{host}' AND \
+                         bucket >= now() - interval '1 hour' ORDER BY bucket"
+                    ))
+                    .await?;
+                anyhow::Ok(due.elapsed().as_secs_f64() * 1e3)
+            })
+        };
+        (0..SPAN.as_secs() as u32 * QUESTIONS_A_SECOND).map(question).collect::<Vec<_>>()
+    });
+    let mut times = Vec::new();
+    for question in asking.await? {
+        times.push(question.await??);
+    }
+    times.sort_by(f64::total_cmp);
+    Ok(times)
 }
 
 fn event(series: usize, second: u64) -> String {

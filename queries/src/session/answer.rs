@@ -1,4 +1,4 @@
-//! The work on a question, on the threads for questions: how it begins, then its rows.
+//! The work on a question, on the threads for questions: it is read, waits for its turn, begins, and then has rows.
 //!
 //! # Partial answers
 //!
@@ -13,46 +13,115 @@ use arrow::array::RecordBatch;
 use datafusion::execution::SendableRecordBatchStream;
 use datafusion::execution::memory_pool::{MemoryConsumer, MemoryPool};
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
-use futures::{StreamExt, TryStreamExt};
+use futures::{FutureExt, StreamExt, TryStreamExt};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
-use super::{Access, Answer, Asking, Begun, QueryEngine};
+use super::clock::Clock;
+use super::{Access, Answer, Asked, Asking, BATCHES_WAITING_MAX, Begun, QueryEngine};
+use crate::activity::Record;
+use crate::asker::OwnLimits;
 use crate::error::QueryError;
-use crate::turns::Turn;
+use crate::limits::QueryLimits;
+use crate::options::AskOptions;
+use crate::question::{Parameters, Question};
+use crate::turns::{Turn, User};
+use crate::views::ViewStatement;
 
 /// So many bytes of an answer that may become partial are held back.
 const HELD_BYTES_MAX: usize = 64 << 20;
 
+/// A text that is asked, by whom and how.
+pub(super) struct AskedText {
+    pub(super) sql: String,
+    pub(super) parameters: Parameters,
+    pub(super) options: AskOptions,
+    pub(super) user: Arc<User>,
+    pub(super) record: Arc<Record>,
+}
+
+/// What the work on a text says first.
+pub(super) enum Beginning {
+    /// It is a statement about views, which is carried out elsewhere.
+    View(ViewStatement),
+    /// The rows come over the channel, until the deadline; or all of them are there.
+    Rows { begun: Begun, deadline: Instant, limits: QueryLimits, own: OwnLimits, is_whole: bool },
+}
+
+type Said = oneshot::Sender<Result<Beginning, QueryError>>;
+type Sent = mpsc::Sender<Result<RecordBatch, QueryError>>;
+
 impl QueryEngine {
-    /// The work on a statement: says how it begins, then gives its rows until nobody wants more.
-    pub(super) async fn answer(
-        self,
-        asking: Asking,
-        turn: Turn,
-        begun: oneshot::Sender<Result<Begun, QueryError>>,
-        rows: mpsc::Sender<Result<RecordBatch, QueryError>>,
-    ) {
-        let half = turn.deadline - asking.limits.time_max / 2;
+    /// The work on a text: says how its answer begins, then gives its rows until nobody wants more.
+    pub(super) async fn answer(self, asked: AskedText, clock: Arc<Clock>, begun: Said, rows: Sent) {
+        let record = asked.record.clone();
+        match self.asking(asked, &clock).await {
+            Ok(Ok((asking, turn))) => self.answer_in_turn(asking, turn, begun, rows).await,
+            Ok(Err(statement)) => drop(begun.send(Ok(Beginning::View(statement)))),
+            Err(error) => drop(begun.send(Err(record.memory.explain(error)))),
+        }
+    }
+
+    /// Reads a text, and waits for its turn and its epoch; or it is a statement about views.
+    async fn asking(
+        &self,
+        asked: AskedText,
+        clock: &Clock,
+    ) -> Result<Result<(Asking, Turn), ViewStatement>, QueryError> {
+        let AskedText { sql, parameters, options, user, record } = asked;
+        let question = match self.read(&sql, options)? {
+            Asked::Question(question) => Question { parameters, ..*question },
+            Asked::View(statement) => return Ok(Err(statement)),
+        };
+        let own = question.limits.or(self.asker.limits);
+        let limits = own.lower(&self.inner.limits);
+        clock.waits(&limits, own);
+        if let Some(bytes_max) = own.memory_bytes_max {
+            record.memory.bound(bytes_max);
+        }
+        let access = self.prepare(question.options).await?;
+        let turn = self.turn(&question, &user, limits.time_max).await?;
+        clock.runs(turn.deadline);
+        record.run();
+        Ok(Ok((Asking { question, access, limits, own, record }, turn)))
+    }
+
+    async fn answer_in_turn(&self, asking: Asking, turn: Turn, begun: Said, rows: Sent) {
+        let deadline = turn.deadline;
+        let half = deadline - asking.limits.time_max / 2;
         let _turn = turn; // invariant 2 of the session
         let answer = match asking.question.options.partial {
             true => self.begin_held(&asking, half).await,
             false => self.begin(&asking, asking.access.clone()).await,
         };
         let memory = &asking.record.memory;
-        let mut batches = match answer {
-            Ok((beginning, batches)) => {
-                let _ = begun.send(Ok(beginning)); // nobody may wait any more; then the first row is not wanted either
-                batches
-            }
-            Err(error) => {
-                let _ = begun.send(Err(memory.explain(error)));
-                return;
-            }
+        let explained = |error| memory.explain(QueryError::from_datafusion(error, self.inner.limits.memory_bytes_max));
+        let (beginning, mut batches) = match answer {
+            Ok(answer) => answer,
+            Err(error) => return drop(begun.send(Err(memory.explain(error)))),
         };
+        // What is there at once is sent before anybody is woken, who then finds it.
+        let mut is_whole = false;
+        for _ in 0..BATCHES_WAITING_MAX {
+            match batches.next().now_or_never() {
+                None => break,
+                Some(Some(Ok(batch))) => drop(rows.try_send(Ok(batch))), // there is room
+                Some(Some(Err(error))) => return drop(begun.send(Err(explained(error)))),
+                Some(None) => {
+                    is_whole = true;
+                    break;
+                }
+            }
+        }
+        let Asking { limits, own, .. } = &asking;
+        let beginning = Beginning::Rows { begun: beginning, deadline, limits: limits.clone(), own: *own, is_whole };
+        if is_whole {
+            drop((batches, rows));
+            return drop(begun.send(Ok(beginning)));
+        }
+        let _ = begun.send(Ok(beginning)); // nobody may wait any more; then the next row is not wanted either
         while let Some(batch) = batches.next().await {
-            let batch = batch.map_err(|error| QueryError::from_datafusion(error, self.inner.limits.memory_bytes_max));
-            let batch = batch.map_err(|error| memory.explain(error));
+            let batch = batch.map_err(explained);
             let failed = batch.is_err();
             if rows.send(batch).await.is_err() || failed {
                 return;

@@ -1,4 +1,4 @@
-//! From a text to the beginning of its answer: listed, read, in its turn, and then computed on the threads for questions.
+//! From a text to the beginning of its answer: listed, and then read and computed on the threads for questions.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,8 +8,10 @@ use streamgauge_engine::EngineError;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
+use super::answer::{AskedText, Beginning};
+use super::clock::Clock;
 use super::rows::Rows;
-use super::{Asked, Asking, BATCHES_WAITING_MAX, Inner, QueryEngine, QueryStream, overdue};
+use super::{BATCHES_WAITING_MAX, Begun, Inner, QueryEngine, QueryStream};
 use crate::activity::Record;
 use crate::asker::OwnLimits;
 use crate::error::QueryError;
@@ -62,36 +64,28 @@ impl QueryEngine {
         parameters: Parameters,
         options: AskOptions,
         record: &Arc<Record>,
-        user: &User,
+        user: &Arc<User>,
     ) -> Result<QueryStream, QueryError> {
-        let question = match self.question(sql, options).await? {
-            Asked::Question(question) => Question { parameters, ..question },
-            Asked::View(statement) => {
-                record.run();
-                return self.manage(statement, record).await;
-            }
-        };
-        let own = question.limits.or(self.asker.limits);
-        let limits = own.lower(&self.inner.limits);
-        if let Some(bytes_max) = own.memory_bytes_max {
-            record.memory.bound(bytes_max);
-        }
-        let access = self.prepare(question.options).await?;
-        let turn = self.turn(&question, user, limits.time_max).await?;
-        record.run();
-        let deadline = turn.deadline;
+        let clock = Arc::new(Clock::reading(&self.inner.limits, self.asker.limits));
         let (begun, beginning) = oneshot::channel();
         let (rows, batches) = mpsc::channel(BATCHES_WAITING_MAX);
-        let waits = record.waits.clone();
-        let asking = Asking { question, access, limits: limits.clone(), record: record.clone() };
-        let task = self.inner.threads.spawn(self.clone().answer(asking, turn, begun, rows));
-        let begun = tokio::time::timeout_at(deadline, beginning).await;
-        let begun = match begun.map_err(|_| overdue(&waits, &limits, own))? {
-            Ok(begun) => begun?,
-            Err(_) => return Err(task.await.err().unwrap_or(QueryError::Engine(EngineError::Stopped))),
-        };
-        let rows = Rows::new(batches, deadline, task, record, limits, own);
-        Ok(QueryStream { schema: begun.schema, named: begun.named, epoch: begun.epoch, partial: begun.partial, rows })
+        let asked = AskedText { sql: sql.to_owned(), parameters, options, user: user.clone(), record: record.clone() };
+        let task = self.inner.threads.spawn(self.clone().answer(asked, clock.clone(), begun, rows));
+        match clock.within(beginning, &record.waits).await? {
+            Ok(begun) => match begun? {
+                Beginning::View(statement) => {
+                    record.run();
+                    self.manage(statement, record).await
+                }
+                Beginning::Rows { begun, deadline, limits, own, is_whole } => {
+                    let rows = Rows::new(batches, deadline, task, record, limits, own);
+                    let rows = if is_whole { rows.whole() } else { rows };
+                    let Begun { schema, named, epoch, partial } = begun;
+                    Ok(QueryStream { schema, named, epoch, partial, rows })
+                }
+            },
+            Err(_) => Err(task.await.err().unwrap_or(QueryError::Engine(EngineError::Stopped))),
+        }
     }
 
     /// Waits for the right to run.

@@ -56,7 +56,7 @@ pub(super) fn types(plan: &LogicalPlan) -> Result<Vec<Option<DataType>>> {
 }
 
 /// The place of a parameter, from zero.
-fn place(id: &str) -> Result<usize> {
+pub(super) fn place(id: &str) -> Result<usize> {
     let number = id.strip_prefix('$').and_then(|number| number.parse::<usize>().ok());
     match number {
         Some(number @ 1..=PARAMETERS_MAX) => Ok(number - 1),

@@ -23,6 +23,8 @@ pub(super) struct Rows {
     cancelled: Pin<Box<dyn Future<Output = ()> + Send + Sync>>,
     /// The work; gone once the answer has ended.
     task: Option<Task<()>>,
+    /// Whether the work said that all its rows are there.
+    is_whole: bool,
     record: Arc<Record>,
     /// Gone with the work.
     pub(super) tracked: Option<Tracked>,
@@ -41,7 +43,12 @@ impl Rows {
     ) -> Self {
         let deadline = Box::pin(tokio::time::sleep_until(deadline));
         let (cancelled, record) = (Box::pin(record.cancelled()), record.clone());
-        Rows { batches, deadline, cancelled, task: Some(task), record, tracked: None, limits, own }
+        Rows { batches, deadline, cancelled, task: Some(task), is_whole: false, record, tracked: None, limits, own }
+    }
+
+    /// The rows of work that said that all of them are there: nothing of it is waited for.
+    pub(super) fn whole(self) -> Self {
+        Rows { is_whole: true, ..self }
     }
 
     pub(super) fn poll(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<RecordBatch, QueryError>>> {
@@ -67,7 +74,7 @@ impl Rows {
             return Poll::Ready(Some(Err(overdue(&self.record.waits, &self.limits, self.own))));
         }
         match (ready!(self.batches.poll_recv(context)), &mut self.task) {
-            (None, Some(task)) => Pin::new(task).poll(context).map(|ended| ended.err().map(Err)), // invariant 3: it has not panicked
+            (None, Some(task)) if !self.is_whole => Pin::new(task).poll(context).map(|ended| ended.err().map(Err)), // invariant 3: it has not panicked
             (item, _) => Poll::Ready(item),
         }
     }

@@ -26,7 +26,7 @@ use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::streaming::{PartitionStream, StreamingTableExec};
 use futures::{StreamExt, TryStreamExt, stream};
-use streamgauge_engine::ViewRead;
+use streamgauge_engine::{KeyFilter, ViewRead};
 use streamgauge_schemas::View;
 use streamgauge_schemas::state::columns::StateColumn;
 
@@ -56,6 +56,33 @@ impl GroupsTable {
         GroupsTable { statement, reader: Arc::new(GroupReader::new(view, reading)), states: Vec::new(), schema }
     }
 
+    /// The same view as a table of another statement; `None` when its name means another by now.
+    ///
+    /// # Errors
+    /// When its back-fill is not done.
+    pub(super) fn of(&self, statement: &Statement) -> Result<Option<Self>> {
+        let known = &self.reader.view;
+        let Some(view) = statement.engine.view(&known.definition.name).filter(|view| view.id == known.id) else {
+            return Ok(None);
+        };
+        statement.backfills.check(&view)?;
+        let GroupsTable { reader, states, schema, .. } = self;
+        let (reader, states, schema) = (reader.clone(), states.clone(), schema.clone());
+        Ok(Some(GroupsTable { statement: statement.clone(), reader, states, schema }))
+    }
+
+    /// Whether these filters say which groups are read.
+    pub(super) fn names_groups(&self, filters: &[Expr]) -> bool {
+        !matches!(self.reader.row_filter(&self.stored(filters)).keys, KeyFilter::All)
+    }
+
+    /// What of these filters is about stored columns.
+    fn stored(&self, filters: &[Expr]) -> Vec<Predicate> {
+        let reader = &self.reader;
+        let usable = predicates(filters, &reader.reading.schema, |predicate| reader.stored(predicate).is_some());
+        usable.iter().filter_map(|predicate| reader.stored(predicate)).collect()
+    }
+
     pub(super) fn reader(&self) -> &GroupReader {
         &self.reader
     }
@@ -82,7 +109,7 @@ impl TableProvider for GroupsTable {
     }
 
     fn supports_filters_pushdown(&self, filters: &[&Expr]) -> Result<Vec<TableProviderFilterPushDown>> {
-        Ok(pushdown(filters, &self.reader.reading.schema, |predicate| self.reader.stored(predicate).is_some()))
+        pushdown(filters, &self.reader.reading.schema, |predicate| self.reader.stored(predicate).is_some())
     }
 
     async fn scan(
@@ -93,11 +120,9 @@ impl TableProvider for GroupsTable {
         limit: Option<usize>,
     ) -> Result<Arc<dyn ExecutionPlan>> {
         let (reader, view) = (&self.reader, &self.reader.view);
-        let all = &reader.reading.schema;
         let columns: Vec<usize> = projection.cloned().unwrap_or_else(|| (0..self.schema.fields().len()).collect());
         let schema: SchemaRef = Arc::new(self.schema.project(&columns)?);
-        let usable = predicates(filters, all, |predicate| reader.stored(predicate).is_some());
-        let stored: Vec<Predicate> = usable.iter().filter_map(|predicate| reader.stored(predicate)).collect();
+        let stored = self.stored(filters);
         let filter = reader.row_filter(&stored);
         let mut conjuncts = String::new();
         write_conjuncts(&stored, "s", &mut conjuncts);

@@ -18,7 +18,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arrow::datatypes::Schema;
-use datafusion::logical_expr::{Expr, TableProviderFilterPushDown};
+use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
+use datafusion::datasource::{provider_as_source, source_as_provider};
+use datafusion::error::Result;
+use datafusion::logical_expr::{Expr, LogicalPlan, TableProviderFilterPushDown, TableSource};
 use streamgauge_engine::Engine;
 
 use crate::cache::Cache;
@@ -26,10 +29,12 @@ use crate::capture::Capture;
 use crate::history::{History, Waits};
 use crate::predicate::Predicate;
 use crate::pushdown::Parts;
+use crate::session::is_open;
 use crate::system::System;
 use crate::views::{Backfills, Readings};
 
 pub(crate) use catalog::{CATALOG, SCHEMA, StatementCatalog, table_names};
+use groups::GroupsTable;
 pub(crate) use kept::Kept;
 pub(crate) use stream::{StreamTable, memory_batches};
 
@@ -56,15 +61,49 @@ impl fmt::Debug for Statement {
     }
 }
 
-/// The filters that a table can narrow its rows by; DataFusion applies all of them again.
+/// The same stream or view as a table of another statement; `None` when its name means another by now, or it is of neither.
+///
+/// # Errors
+/// Those of a view that cannot be read now.
+pub(crate) fn of_statement(
+    source: &Arc<dyn TableSource>,
+    statement: &Statement,
+) -> Result<Option<Arc<dyn TableSource>>> {
+    let Ok(table) = source_as_provider(source) else { return Ok(None) };
+    if let Some(stream) = table.downcast_ref::<StreamTable>() {
+        return Ok(stream.of(statement).map(|table| provider_as_source(Arc::new(table))));
+    }
+    match table.downcast_ref::<GroupsTable>() {
+        Some(view) => Ok(view.of(statement)?.map(|table| provider_as_source(Arc::new(table)))),
+        None => Ok(None),
+    }
+}
+
+/// Whether a plan reads nothing but views, and of each only groups that its filters name.
+pub(crate) fn reads_named_groups(plan: &LogicalPlan) -> Result<bool> {
+    let (mut scans, mut named) = (0, true);
+    plan.apply_with_subqueries(|plan| {
+        if let LogicalPlan::TableScan(scan) = plan {
+            scans += 1;
+            let table = source_as_provider(&scan.source)?;
+            named &= table.downcast_ref::<GroupsTable>().is_some_and(|table| table.names_groups(&scan.filters));
+        }
+        Ok(TreeNodeRecursion::Continue)
+    })?;
+    Ok(scans > 0 && named)
+}
+
+/// The filters that a table can narrow its rows by; DataFusion applies all of them again. Of one with something left open it
+/// is not known yet, so the table is told of it.
 fn pushdown(
     filters: &[&Expr],
     schema: &Schema,
     usable: impl Fn(&Predicate) -> bool,
-) -> Vec<TableProviderFilterPushDown> {
+) -> Result<Vec<TableProviderFilterPushDown>> {
     let answer = |filter: &&Expr| match Predicate::of(filter, schema) {
-        Some(predicate) if usable(&predicate) => TableProviderFilterPushDown::Inexact,
-        _ => TableProviderFilterPushDown::Unsupported,
+        Some(predicate) if usable(&predicate) => Ok(TableProviderFilterPushDown::Inexact),
+        _ if filter.exists(|part| Ok(is_open(part)))? => Ok(TableProviderFilterPushDown::Inexact),
+        _ => Ok(TableProviderFilterPushDown::Unsupported),
     };
     filters.iter().map(answer).collect()
 }

@@ -53,6 +53,13 @@ impl StreamTable {
         StreamTable { statement, stream, name: name.to_owned(), schema }
     }
 
+    /// The same stream as a table of another statement; `None` when its name means another by now.
+    pub(super) fn of(&self, statement: &Statement) -> Option<Self> {
+        let is_there = self.stream == StreamId::METRICS
+            || statement.engine.stream(&self.name).is_some_and(|stream| stream.id == self.stream);
+        is_there.then(|| Self::new(statement.clone(), self.stream, &self.name, self.schema.clone()))
+    }
+
     /// Which stream it is.
     pub(crate) fn stream(&self) -> StreamId {
         self.stream
@@ -89,7 +96,7 @@ impl TableProvider for StreamTable {
     }
 
     fn supports_filters_pushdown(&self, filters: &[&Expr]) -> Result<Vec<TableProviderFilterPushDown>> {
-        Ok(pushdown(filters, &self.schema, |_| true))
+        pushdown(filters, &self.schema, |_| true)
     }
 
     async fn scan(

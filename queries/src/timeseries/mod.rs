@@ -23,6 +23,7 @@ use datafusion::execution::FunctionRegistry;
 use datafusion::execution::session_state::{SessionState, SessionStateBuilder};
 
 pub(crate) use first_last::in_order_of_time;
+pub(crate) use gapfill::fills_gaps;
 pub use gapfill::rewritten;
 
 /// A session in the making with what plans of [`rewritten`] need to run.

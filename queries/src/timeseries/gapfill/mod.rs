@@ -42,6 +42,7 @@ mod rewrite;
 
 pub(super) use call::functions;
 pub(super) use node::query_planner;
+pub(crate) use rewrite::fills_gaps;
 pub use rewrite::rewritten;
 
 /// Rows that one statement may make.

@@ -34,6 +34,14 @@ pub fn rewritten(plan: LogicalPlan, state: &SessionState) -> Result<LogicalPlan>
     }
 }
 
+/// Whether a plan is for [`rewritten`] to change.
+///
+/// # Errors
+/// DataFusion's, of a plan that cannot be walked.
+pub(crate) fn fills_gaps(plan: &LogicalPlan) -> Result<bool> {
+    Ok(calls_in(plan)?.is_some())
+}
+
 /// The first call of a plan.
 fn calls_in(plan: &LogicalPlan) -> Result<Option<(Call, String)>> {
     let mut found = None;
