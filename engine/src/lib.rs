@@ -46,5 +46,5 @@ pub use program::{Computed, Failed, Keys, Planner, Prepared, Program};
 pub use recovery::{Recovered, ViewHistory};
 pub use registry::{MetricSummary, SeriesRegistry};
 pub use requests::{Claim, Claimed, KnownRequest, RequestName};
-pub use snapshot::{Delta, KeyFilter, RowFilter, Snapshot, SnapshotRequest, ViewRead};
+pub use snapshot::{Delta, KeyFilter, RowFilter, SeriesTest, Snapshot, SnapshotRequest, ViewRead};
 pub use tail::StreamFlush;

@@ -3,6 +3,8 @@
 //! Identities are content hashes, so the registry only translates; losing it would lose no data. It is filled before
 //! an event is appended, so whoever reads a row finds its series here.
 
+mod postings;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 use std::sync::Arc;
@@ -10,6 +12,7 @@ use std::sync::Arc;
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
 use parking_lot::RwLock;
+use postings::Postings;
 use streamgauge_schemas::{EventTime, MetricsBatch, Series, SeriesId};
 
 /// All series that this program knows of, by identity and by name.
@@ -22,6 +25,7 @@ pub struct SeriesRegistry {
 struct Inner {
     by_id: HashMap<SeriesId, Arc<Series>, FixedState>,
     by_name: BTreeMap<Arc<str>, Metric>,
+    by_dimension: Postings,
 }
 
 #[derive(Default)]
@@ -114,17 +118,27 @@ impl SeriesRegistry {
         self.inner.read().by_id.get(&id).cloned()
     }
 
-    /// The identities, in order, of the series of `name` that pass `filter`.
-    pub(crate) fn select(&self, name: &str, filter: impl Fn(&Series) -> bool) -> Vec<SeriesId> {
+    /// The identities, in order, of the series that pass `test`: of one metric or of all, and, when `has` says so, only of those with these
+    /// dimensions, which are not searched for among all.
+    pub(crate) fn select(
+        &self,
+        name: Option<&str>,
+        has: &[(String, String)],
+        test: impl Fn(&Series) -> bool,
+    ) -> Vec<SeriesId> {
         let inner = self.inner.read();
-        let Some(metric) = inner.by_name.get(name) else { return Vec::new() };
-        metric.series.iter().filter(|id| inner.by_id.get(*id).is_some_and(|series| filter(series))).copied().collect()
-    }
-
-    /// The identities, in order, of all series that pass `filter`.
-    pub(crate) fn select_all(&self, filter: impl Fn(&Series) -> bool) -> Vec<SeriesId> {
-        let inner = self.inner.read();
-        let mut ids: Vec<_> = inner.by_id.iter().filter(|(_, series)| filter(series)).map(|(id, _)| *id).collect();
+        let passes = |id: &SeriesId| {
+            inner.by_id.get(id).is_some_and(|series| name.is_none_or(|name| series.name() == name) && test(series))
+        };
+        let of_name = name.map(|name| inner.by_name.get(name).map(|metric| &metric.series));
+        let mut ids: Vec<SeriesId> = match (of_name, inner.by_dimension.candidates(has)) {
+            (Some(None), _) => Vec::new(),
+            (Some(Some(series)), found) if found.as_ref().is_none_or(|found| found.len() >= series.len()) => {
+                return series.iter().filter(|id| passes(id)).copied().collect();
+            }
+            (_, Some(found)) => found.filter(passes).collect(),
+            (_, None) => inner.by_id.keys().filter(|id| passes(id)).copied().collect(),
+        };
         ids.sort_unstable();
         ids
     }
@@ -183,7 +197,9 @@ impl Inner {
             Some(metric) => metric,
             None => self.by_name.entry(series.name().into()).or_default(),
         };
-        metric.series.insert(id);
+        if metric.series.insert(id) {
+            self.by_dimension.add(&series);
+        }
         self.by_id.entry(id).or_insert(series);
     }
 }

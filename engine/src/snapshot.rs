@@ -47,8 +47,14 @@ impl RowFilter {
     }
 }
 
-/// A test of a series.
-pub type SeriesPredicate = Arc<dyn Fn(&Series) -> bool + Send + Sync>;
+/// A test of series.
+#[derive(Clone)]
+pub struct SeriesTest {
+    /// Dimensions, with their values, that each series that passes has: only series with them are tested.
+    pub has: Vec<(String, String)>,
+    /// Whether a series passes.
+    pub passes: Arc<dyn Fn(&Series) -> bool + Send + Sync>,
+}
 
 /// Which dimension values.
 #[derive(Clone, Default)]
@@ -59,9 +65,9 @@ pub enum KeyFilter {
     /// Of a view by series: those of one metric.
     Name(String),
     /// Of a view by series: those of one metric that pass a test.
-    NameAnd(String, SeriesPredicate),
+    NameAnd(String, SeriesTest),
     /// Of a view by series: those that pass a test.
-    Predicate(SeriesPredicate),
+    Predicate(SeriesTest),
     /// Those of these identities.
     Only(Arc<[SeriesId]>),
 }
@@ -73,8 +79,8 @@ impl KeyFilter {
         match (self, key) {
             (KeyFilter::All, _) => true,
             (KeyFilter::Name(name), Key::Series(series)) => series.name() == name,
-            (KeyFilter::NameAnd(name, test), Key::Series(series)) => series.name() == name && test(series),
-            (KeyFilter::Predicate(test), Key::Series(series)) => test(series),
+            (KeyFilter::NameAnd(name, test), Key::Series(series)) => series.name() == name && (test.passes)(series),
+            (KeyFilter::Predicate(test), Key::Series(series)) => (test.passes)(series),
             (KeyFilter::Only(ids), Key::Values(bytes)) => ids.contains(&key_id(bytes)),
             (KeyFilter::Only(ids), Key::Series(series)) => ids.contains(&series.id()),
             _ => false,

@@ -436,12 +436,14 @@ impl WorkerState {
             |ids: Vec<SeriesId>| -> Vec<SeriesId> { ids.into_iter().filter(|id| id.owner(workers) == index).collect() };
         let series = match (&read.filter.keys, &view.feeding.keys) {
             (KeyFilter::All, _) => None,
-            (KeyFilter::Name(name), ViewKeys::Series(registry)) => Some(mine(registry.select(name, |_| true))),
+            (KeyFilter::Name(name), ViewKeys::Series(registry)) => {
+                Some(mine(registry.select(Some(name), &[], |_| true)))
+            }
             (KeyFilter::NameAnd(name, test), ViewKeys::Series(registry)) => {
-                Some(mine(registry.select(name, |series| test(series))))
+                Some(mine(registry.select(Some(name), &test.has, |series| (test.passes)(series))))
             }
             (KeyFilter::Predicate(test), ViewKeys::Series(registry)) => {
-                Some(mine(registry.select_all(|series| test(series))))
+                Some(mine(registry.select(None, &test.has, |series| (test.passes)(series))))
             }
             (KeyFilter::Only(ids), _) => {
                 let mut ids = mine(ids.to_vec());

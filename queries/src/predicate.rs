@@ -16,7 +16,7 @@ use arrow::array::{ArrayRef, BooleanArray, Float64Array, Int64Array, StringArray
 use arrow::datatypes::{DataType, Schema, TimeUnit};
 use datafusion::common::ScalarValue;
 use datafusion::logical_expr::{BinaryExpr, Expr, Like, Operator};
-use streamgauge_engine::{KeyFilter, RowFilter};
+use streamgauge_engine::{KeyFilter, RowFilter, SeriesTest};
 use streamgauge_schemas::stream::{dimensions_type, timestamp_type};
 use streamgauge_schemas::{Duration, EventTime, Series, ValueType};
 
@@ -97,6 +97,20 @@ impl Predicate {
             Predicate::In(Operand::Column(column), values) if column == name => Some(values.iter().collect()),
             Predicate::Or(left, right) => Some([left.values_of(name)?, right.values_of(name)?].concat()),
             _ => None,
+        }
+    }
+
+    /// Adds the entries of maps, with their values, that are there wherever it is true.
+    fn entries_to(&self, has: &mut Vec<(String, String)>) {
+        match self {
+            Predicate::Compare(Operand::Entry { key, .. }, Comparison::Equal, Value::Text(text)) => {
+                has.push((key.clone(), text.clone()));
+            }
+            Predicate::And(left, right) => {
+                left.entries_to(has);
+                right.entries_to(has);
+            }
+            _ => {}
         }
     }
 
@@ -286,12 +300,13 @@ pub(crate) fn series_filter(predicates: &[Predicate], name: &str, dimensions: &s
             _ => {}
         }
     }
-    let none = tests.is_empty();
-    let test = move |series: &Series| tests.iter().all(|test| test.holds(series) == Some(true));
+    let (none, mut has) = (tests.is_empty(), Vec::new());
+    tests.iter().for_each(|test| test.entries_to(&mut has));
+    let passes = Arc::new(move |series: &Series| tests.iter().all(|test| test.holds(series) == Some(true)));
     match of_name {
-        Some(name) => KeyFilter::NameAnd(name, Arc::new(test)),
+        Some(name) => KeyFilter::NameAnd(name, SeriesTest { has, passes }),
         None if none => KeyFilter::All,
-        None => KeyFilter::Predicate(Arc::new(test)),
+        None => KeyFilter::Predicate(SeriesTest { has, passes }),
     }
 }
 

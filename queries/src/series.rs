@@ -11,7 +11,7 @@ use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::datatypes::{Float64Type, Int64Type, UInt64Type};
 use futures::StreamExt;
 use streamgauge_engine::snapshot::{DeltaSender, ViewSnapshot};
-use streamgauge_engine::{KeyFilter, RowFilter, SnapshotRequest, ViewRead};
+use streamgauge_engine::{KeyFilter, RowFilter, SeriesTest, SnapshotRequest, ViewRead};
 use streamgauge_schemas::{Duration, Epoch, EventTime, Key, Series, SeriesId, Summary, View};
 use tokio::time::Instant;
 
@@ -115,6 +115,14 @@ impl DimensionFilter {
             filter.0.entry(key.to_owned()).or_default().push(value.to_owned());
         }
         Ok(filter)
+    }
+
+    /// The dimensions that must be there with a single value.
+    fn single(&self) -> impl Iterator<Item = (String, String)> {
+        self.0.iter().filter_map(|(key, values)| match &values[..] {
+            [value] if !value.is_empty() => Some((key.clone(), value.clone())),
+            _ => None,
+        })
     }
 
     /// Whether the series passes.
@@ -311,7 +319,9 @@ impl Plan {
             KeyFilter::Name(self.metric.clone())
         } else {
             let filter = self.filter.clone();
-            KeyFilter::NameAnd(self.metric.clone(), Arc::new(move |series: &Series| filter.matches(series)))
+            let has = filter.single().collect();
+            let passes = Arc::new(move |series: &Series| filter.matches(series));
+            KeyFilter::NameAnd(self.metric.clone(), SeriesTest { has, passes })
         };
         RowFilter { keys, lower: Some(self.lower), upper: self.upper }
     }
