@@ -152,6 +152,14 @@ fn texts_in_conditions() {
                 "SELECT count(*), combine(p90), combine(mean) FROM by_country WHERE hour < '{}'",
                 &["2024-05-01 03:00:00", "2025-01-01"],
             ),
+            ("SELECT n FROM (SELECT count(*) AS n FROM orders) WHERE '{}' = 'de'", &["it", "de"]),
+            ("SELECT count(*) FROM orders HAVING now() < '2020-01-01' AND min(country) <> '{}'", &["it", "de"]),
+            ("SELECT n FROM (SELECT count(*) AS n, 0 * max(number) AS z FROM orders) WHERE z < '{}'", &["1", "-1"]),
+            ("SELECT sum(count) FROM metrics_1m WHERE name <> '{}' GROUP BY name ORDER BY 1 LIMIT 1", &["cpu", "no"]),
+            (
+                "SELECT bucket FROM metrics_1m WHERE dimensions['host'] = '{}' ORDER BY bucket DESC LIMIT 3 OFFSET 1",
+                &["a", "b", "c"],
+            ),
             ("SELECT $h0 FROM orders WHERE country = '{}'", &["it"]),
             ("SELECT number FROM orders WHERE country = $h0 OR country = '{}'", &["it"]),
             (

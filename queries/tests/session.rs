@@ -244,6 +244,23 @@ fn bounds() {
     });
 }
 
+/// Its own time counts also while nothing of its answer is there, as of one that is held back because it may become partial.
+#[test]
+fn time_that_a_text_sets_is_kept_before_its_answer_begins() {
+    run(async {
+        let world = World::new("own_time").await;
+        world.append(&(0..3_000).map(|second| event(second, 1.0)).collect::<Vec<_>>()).await;
+        let endless =
+            "SELECT sum(a.value * b.value * c.value) FROM metrics a CROSS JOIN metrics b CROSS JOIN metrics c";
+        for partial in [false, true] {
+            let sql = format!("SET statement_timeout = '300ms'; SET streamgauge.partial = {partial}; {endless}");
+            let answer = tokio::time::timeout(Duration::from_secs(20), world.rows(&sql)).await;
+            let error = answer.expect("it is ended long before a question without a time of its own").unwrap_err();
+            assert!(error.to_string().contains("longer than 300ms"), "{error}");
+        }
+    });
+}
+
 #[test]
 fn a_question_waits_for_its_epoch() {
     run(async {

@@ -4,9 +4,9 @@
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use tokio::sync::oneshot;
 use tokio::sync::oneshot::error::RecvError;
-use tokio::time::{Instant, timeout_at};
+use tokio::sync::{Notify, oneshot};
+use tokio::time::{Instant, sleep_until};
 
 use super::overdue;
 use crate::asker::OwnLimits;
@@ -14,16 +14,22 @@ use crate::error::QueryError;
 use crate::history::Waits;
 use crate::limits::QueryLimits;
 
-/// How soon whoever waits learns that a question that waited for its turn has a deadline now.
+/// How soon whoever waits looks again while a question waits for what has a bound of its own.
 const LOOKS_AGAIN: Duration = Duration::from_secs(1);
 
 /// See the module.
-pub(super) struct Clock(Mutex<Until>);
+pub(super) struct Clock {
+    until: Mutex<Until>,
+    /// Whoever waits sleeps for longer than it may.
+    sooner: Notify,
+}
 
 #[derive(Clone)]
 struct Until {
     /// `None` while the question waits for what has a bound of its own.
     deadline: Option<Instant>,
+    /// When whoever waits looks again.
+    looks: Instant,
     limits: QueryLimits,
     own: OwnLimits,
 }
@@ -32,17 +38,24 @@ impl Clock {
     /// Of a question that is read now, within the time that one may take.
     pub(super) fn reading(limits: &QueryLimits, own: OwnLimits) -> Self {
         let limits = own.lower(limits);
-        Clock(Mutex::new(Until { deadline: Some(Instant::now() + limits.time_max), limits, own }))
+        let deadline = Instant::now() + limits.time_max;
+        let until = Until { deadline: Some(deadline), looks: deadline, limits, own };
+        Clock { until: Mutex::new(until), sooner: Notify::new() }
     }
 
     /// The question is read, and waits for its turn; these are its bounds.
     pub(super) fn waits(&self, limits: &QueryLimits, own: OwnLimits) {
-        *self.0.lock() = Until { deadline: None, limits: limits.clone(), own };
+        let mut until = self.until.lock();
+        *until = Until { deadline: None, limits: limits.clone(), own, ..*until };
     }
 
     /// It has its turn.
     pub(super) fn runs(&self, deadline: Instant) {
-        self.0.lock().deadline = Some(deadline);
+        let mut until = self.until.lock();
+        until.deadline = Some(deadline);
+        if deadline < until.looks {
+            self.sooner.notify_one();
+        }
     }
 
     /// Waits for what the work says, as long as it has time; the error within is that of work that ended and said nothing.
@@ -52,15 +65,25 @@ impl Clock {
         waits: &Waits,
     ) -> Result<Result<T, RecvError>, QueryError> {
         loop {
-            let Until { deadline, limits, .. } = self.0.lock().clone();
-            let look = deadline.unwrap_or_else(|| Instant::now() + LOOKS_AGAIN.min(limits.time_max));
-            if let Ok(said) = timeout_at(look, &mut said).await {
-                return Ok(said);
-            }
-            let Until { deadline, limits, own } = self.0.lock().clone();
-            if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
-                return Err(overdue(waits, &limits, own));
+            let looks = self.look(waits)?;
+            tokio::select! {
+                biased;
+                said = &mut said => return Ok(said),
+                () = self.sooner.notified() => {}
+                () = sleep_until(looks) => {}
             }
         }
+    }
+
+    /// When to look again, unless the time is over.
+    fn look(&self, waits: &Waits) -> Result<Instant, QueryError> {
+        let mut until = self.until.lock();
+        let now = Instant::now();
+        match until.deadline {
+            Some(deadline) if deadline <= now => return Err(overdue(waits, &until.limits, until.own)),
+            Some(deadline) => until.looks = deadline,
+            None => until.looks = now + LOOKS_AGAIN,
+        }
+        Ok(until.looks)
     }
 }

@@ -6,26 +6,36 @@ use std::sync::Arc;
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::error::Result;
 use datafusion::execution::session_state::{SessionState, SessionStateBuilder};
+use datafusion::logical_expr::execution_props::ExecutionProps;
 use datafusion::logical_expr::{Expr, LogicalPlan};
+use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::physical_optimizer::ensure_coop::EnsureCooperative;
+use datafusion::physical_optimizer::limit_pushdown::LimitPushdown;
 
 use crate::tables::reads_named_groups;
 
-/// Sessions for plans that read only groups of views that their filters name. They plan and know no tables.
+/// Sessions for plans that read only groups of views whose dimensions their filters name. They plan and know no tables.
 pub(super) struct Narrow {
     /// Nothing is done at the same time: what it would save is less than what it takes to part and to join.
     whole: SessionState,
-    /// And without the rules for what a plain plan does not have: distributions, orders that a node asks of another, joins
-    /// and aggregates.
+    /// And with those rules only that do something for a plain plan: it has no distributions, no orders that a node asks of
+    /// another, no joins and no aggregates.
     plain: SessionState,
 }
 
 impl Narrow {
     pub(super) fn new(base: &SessionState) -> Self {
         let config = base.config().clone().with_target_partitions(1);
-        let whole = || SessionStateBuilder::new_from_existing(base.clone()).with_config(config.clone());
-        let ending = Arc::new(EnsureCooperative::new()); // so that it can be ended
-        Narrow { whole: whole().build(), plain: whole().with_physical_optimizer_rules(vec![ending]).build() }
+        let mut props = ExecutionProps::new();
+        props.config_options = Some(config.options().clone()); // for functions; no time, since `now()` is a value by then
+        let whole = || {
+            let builder = SessionStateBuilder::new_from_existing(base.clone());
+            builder.with_config(config.clone()).with_execution_props(props.clone())
+        };
+        // What is cut off is not computed, and the work can be ended.
+        let rules: Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>> =
+            vec![Arc::new(LimitPushdown::new()), Arc::new(EnsureCooperative::new())];
+        Narrow { whole: whole().build(), plain: whole().with_physical_optimizer_rules(rules).build() }
     }
 
     /// The session for an optimized plan; `None` for one that may read much.

@@ -9,8 +9,8 @@
 //!
 //! Texts that a column is compared with in `WHERE`, and parameters there, are left open; everything else of the statement is
 //! the shape, and `now()` stays a call. What depends on more than that is planned each time: joins and subqueries with
-//! something open (what the optimizer makes of an outer join depends on values), gap filling, functions that look at the
-//! state of the program, and tables that are neither streams nor views.
+//! something open (what the optimizer makes of an outer join depends on values), conditions about no column, gap filling,
+//! functions that look at the state of the program, and tables that are neither streams nor views.
 //!
 //! # Invariants
 //!
@@ -25,6 +25,7 @@ mod shape;
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::error::Result;
 use datafusion::execution::session_state::SessionState;
+use datafusion::logical_expr::utils::split_conjunction;
 use datafusion::logical_expr::{Expr, LogicalPlan, Volatility};
 use lru::LruCache;
 use parking_lot::Mutex;
@@ -40,12 +41,20 @@ pub(crate) use shape::is_open;
 
 /// So many plans are kept; what was not asked for longest goes first.
 const PLANS_MAX: usize = 256;
-/// Longer statements, and those with larger plans, are planned each time, so that what is kept has a bound.
+/// Longer statements, and those whose plan is larger before it is optimized, are planned each time, so that what is kept
+/// has a bound.
 const TEXT_BYTES_MAX: usize = 8 << 10;
 const NODES_MAX: usize = 500;
 
 /// See the module.
-pub(super) struct PlanCache(Mutex<LruCache<Shape, LogicalPlan>>);
+pub(super) struct PlanCache(Mutex<LruCache<Shape, Kept>>);
+
+#[derive(Clone)]
+enum Kept {
+    Plan(LogicalPlan),
+    /// There is none for all values and moments.
+    Never,
+}
 
 impl PlanCache {
     pub(super) fn new() -> Self {
@@ -67,30 +76,37 @@ impl QueryEngine {
         }
         let (shape, values) = Shape::of(&question.statement, &question.parameters)?;
         let kept = self.inner.plans.0.lock().get(&shape).cloned();
-        let plan = kept.and_then(|kept| bound(kept, &values, statement, state).ok().flatten());
+        let plan = match kept {
+            Some(Kept::Never) => return None,
+            Some(Kept::Plan(kept)) => bound(kept, &values, statement, state).ok().flatten(),
+            None => None,
+        };
         ::metrics::counter!("streamgauge_plan_cache_total", "found" => if plan.is_some() { "yes" } else { "no" })
             .increment(1);
         if plan.is_some() {
             return plan;
         }
-        let made = self.plan_of(&shape, statement).await?;
+        let Some(made) = self.plan_of(&shape, statement).await? else {
+            self.inner.plans.0.lock().put(shape, Kept::Never);
+            return None;
+        };
         let plan = bound(made.clone(), &values, statement, state).ok().flatten()?;
         let nobody = self.statement(Default::default(), Default::default(), statement.time_max, true);
         let kept = with_tables_of(made, &nobody).ok().flatten()?; // invariant 2
-        self.inner.plans.0.lock().put(shape, kept);
+        self.inner.plans.0.lock().put(shape, Kept::Plan(kept));
         Some(plan)
     }
 
-    /// The optimized plan of a shape, if it is one for all values and moments.
-    async fn plan_of(&self, shape: &Shape, statement: &Statement) -> Option<LogicalPlan> {
+    /// The optimized plan of a shape, if it is one for all values and moments; `None` when it cannot be planned.
+    async fn plan_of(&self, shape: &Shape, statement: &Statement) -> Option<Option<LogicalPlan>> {
         let state = self.session(statement.clone()); // its execution does not begin, so `now()` is no value
         let plan = self.logical_plan(&state, shape.statement()).await.ok()?;
         let plan = typed(plan, shape.kinds()).ok()?;
         if !is_for_all_moments(&plan).ok()? {
-            return None;
+            return Some(None);
         }
         let plan = state.optimize(&combine::rewritten(plan).ok()?).ok()?;
-        is_bindable(&plan).ok()?.then_some(plan)
+        Some(is_bindable(&plan).ok()?.then_some(plan))
     }
 }
 
@@ -125,18 +141,29 @@ fn looks_at_the_program(expr: &Expr) -> bool {
     }
 }
 
-/// Whether an optimized plan has what is left open only where it may be put in later: the optimizer takes what occurs
-/// twice out of a condition, and then nobody sees any more what the condition is.
+/// Whether an optimized plan is what it would have been with the values: what they decide is decided where they are put in.
+///
+/// - What occurs twice in a condition the optimizer takes out of it, and then nobody sees any more what the condition is.
+/// - A condition that is about no column goes below aggregates as if it were about their groups; with its values it would
+///   have been true or false before, and gone.
 fn is_bindable(plan: &LogicalPlan) -> Result<bool> {
+    let has_open = |expr: &Expr| expr.exists(|part| Ok(is_open(part)));
     let mut fits = true;
     plan.apply_with_subqueries(|plan| {
-        let is_common = |expr: &Expr| matches!(expr, Expr::Alias(alias) if alias.name.starts_with("__common_expr"));
         plan.apply_expressions(|expr| {
-            if is_common(expr) && expr.exists(|part| Ok(is_open(part)))? {
-                fits = false;
-            }
+            let is_common = matches!(expr, Expr::Alias(alias) if alias.name.starts_with("__common_expr"));
+            fits &= !(is_common && has_open(expr)?);
             Ok(TreeNodeRecursion::Continue)
-        })
+        })?;
+        let conditions = match plan {
+            LogicalPlan::Filter(filter) => split_conjunction(&filter.predicate),
+            LogicalPlan::TableScan(scan) => scan.filters.iter().flat_map(split_conjunction).collect(),
+            _ => Vec::new(),
+        };
+        for condition in conditions {
+            fits &= !(condition.column_refs().is_empty() && has_open(condition)?);
+        }
+        Ok(TreeNodeRecursion::Continue)
     })?;
     Ok(fits)
 }

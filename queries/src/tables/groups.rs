@@ -71,9 +71,13 @@ impl GroupsTable {
         Ok(Some(GroupsTable { statement: statement.clone(), reader, states, schema }))
     }
 
-    /// Whether these filters say which groups are read.
+    /// Whether these filters name values of dimensions of the groups that are read, so that they are probably few.
     pub(super) fn names_groups(&self, filters: &[Expr]) -> bool {
-        !matches!(self.reader.row_filter(&self.stored(filters)).keys, KeyFilter::All)
+        match self.reader.row_filter(&self.stored(filters)).keys {
+            KeyFilter::Only(_) => true,
+            KeyFilter::NameAnd(_, test) | KeyFilter::Predicate(test) => !test.has.is_empty(),
+            KeyFilter::All | KeyFilter::Name(_) => false,
+        }
     }
 
     /// What of these filters is about stored columns.
