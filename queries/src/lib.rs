@@ -14,6 +14,7 @@
 //! - `clickhouse`: names, literals and settings in ClickHouse's SQL.
 //! - `predicate`: filters, for ClickHouse and for memory.
 //! - `capture`: the one snapshot of a statement.
+//! - `open`: what a kept plan leaves open.
 //! - `groups`: the groups of a view, out of ClickHouse and memory.
 //! - `tables`: streams and views as tables of DataFusion.
 //! - [`views`]: from the statement of a view to its program.
@@ -46,6 +47,7 @@ pub mod limits;
 pub mod live;
 pub mod memory;
 pub mod metrics;
+mod open;
 pub mod options;
 pub mod postgres;
 mod predicate;

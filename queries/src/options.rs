@@ -11,7 +11,7 @@ pub struct AskOptions {
     pub min_epoch: Option<Epoch>,
     /// When ClickHouse is away or fails, an answer from memory alone is better than none; it says what it lacks.
     pub partial: bool,
-    /// ClickHouse only reads for it, and everything is computed here.
+    /// ClickHouse only reads for it, and everything is planned anew and computed here.
     pub unpushed: bool,
 }
 

@@ -18,7 +18,7 @@
 //!
 //! - `ask`: from a text to the beginning of its answer; `answer`: the work on a question; `clock`: until when that may go on; `rows`: the
 //!   rows of its answer, for as long as it may take.
-//! - `plans`: the plan cache; `physical`: rules of planning that small questions do without.
+//! - `planning`: from a statement to the plan that runs; `plans`: the plan cache; `physical`: rules of planning that small questions do without.
 //! - `names`: which name may have been meant; `parameters`: `$1`, `$2`, …; `listing`: the tables there are.
 
 mod answer;
@@ -28,6 +28,7 @@ mod listing;
 mod names;
 mod parameters;
 mod physical;
+mod planning;
 mod plans;
 mod rows;
 
@@ -38,17 +39,13 @@ use std::time::Duration;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::{DataType, SchemaRef};
-use datafusion::common::TableReference;
-use datafusion::execution::context::SQLOptions;
 use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
 use datafusion::execution::memory_pool::{MemoryConsumer, MemoryReservation};
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::execution::session_state::{SessionState, SessionStateBuilder};
 use datafusion::execution::{FunctionRegistry, SendableRecordBatchStream, TaskContext};
-use datafusion::logical_expr::LogicalPlan;
-use datafusion::physical_plan::{ExecutionPlan, execute_stream};
+use datafusion::physical_plan::execute_stream;
 use datafusion::prelude::SessionConfig;
-use datafusion::sql::parser::Statement as SqlStatement;
 use futures::Stream;
 use streamgauge_engine::{Engine, EngineError};
 use streamgauge_schemas::Epoch;
@@ -64,12 +61,10 @@ use crate::history::{History, HistoryError, Waits};
 use crate::limits::QueryLimits;
 use crate::options::{AskOptions, Partial};
 use crate::postgres;
-use crate::postgres::catalog::PG_CATALOG;
-use crate::postgres::information::INFORMATION_SCHEMA;
-use crate::pushdown::{Parts, pushed};
-use crate::question::{Question, not_a_question};
-use crate::system::{self, Program, SYSTEM, System};
-use crate::tables::{CATALOG, SCHEMA, Statement, StatementCatalog, table_names};
+use crate::pushdown::Parts;
+use crate::question::Question;
+use crate::system::{self, Program, System};
+use crate::tables::{CATALOG, SCHEMA, Statement};
 use crate::threads::{Task, Threads};
 use crate::timeseries;
 use crate::turns::{Turn, Turns};
@@ -77,10 +72,8 @@ use crate::views::{Backfills, Readings, ViewStatement};
 use crate::wait;
 use crate::yielding::YieldInJoins;
 pub use listing::{CATALOG_NAME, SCHEMA_NAMES, Table, TableKind};
-use names::hint;
 use physical::Narrow;
 use plans::PlanCache;
-pub(crate) use plans::is_open;
 use rows::Rows;
 
 /// Batches that wait to be read.
@@ -408,77 +401,6 @@ impl QueryEngine {
         let (engine, history, system) = (engine.clone(), history.clone(), system.clone());
         let (readings, backfills, parts, cache) = (readings.clone(), backfills.clone(), parts.clone(), cache.clone());
         Statement { engine, history, memory_only, capture, readings, backfills, parts, cache, system, waits, time_max }
-    }
-
-    /// A session whose tables read one snapshot; what time it is in there is not said yet.
-    fn session(&self, statement: Statement) -> SessionState {
-        let mut state = self.inner.base.clone();
-        state.register_catalog_list(Arc::new(StatementCatalog(statement)));
-        state
-    }
-
-    async fn plan(
-        &self,
-        state: &SessionState,
-        statement: &Statement,
-        question: &Question,
-    ) -> Result<(Arc<dyn ExecutionPlan>, SessionConfig), QueryError> {
-        let fail = |error| QueryError::from_datafusion(error, self.inner.limits.memory_bytes_max);
-        let cached = match question.options.unpushed {
-            true => None, // as DataFusion alone does it
-            false => self.cached_plan(state, statement, question).await,
-        };
-        let plan = match cached {
-            Some(plan) => plan,
-            None => {
-                let plan = self.logical_plan(state, question.statement.clone()).await?;
-                let plan = parameters::bound(plan, &question.parameters).map_err(fail)?;
-                let plan = timeseries::rewritten(plan, state).and_then(combine::rewritten).map_err(fail)?;
-                state.optimize(&plan).map_err(fail)?
-            }
-        };
-        let (plan, state) = match question.options.unpushed {
-            true => (plan, state),
-            false => {
-                let plan = pushed(plan, statement).map_err(fail)?;
-                let narrow = self.inner.narrow.session(&plan).map_err(fail)?;
-                (plan, narrow.unwrap_or(state))
-            }
-        };
-        let plan = state.query_planner().create_physical_plan(&plan, state).await.map_err(fail)?;
-        Ok((plan, state.config().clone()))
-    }
-
-    async fn logical_plan(&self, state: &SessionState, statement: SqlStatement) -> Result<LogicalPlan, QueryError> {
-        let fail = |error| QueryError::from_datafusion(error, self.inner.limits.memory_bytes_max);
-        self.check_tables(state, &state.resolve_table_references(&statement).map_err(fail)?)?;
-        let refused = not_a_question(&statement);
-        let plan = state.statement_to_plan(statement).await.map_err(fail)?;
-        let only_questions = SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false);
-        only_questions.verify_plan(&plan).map_err(|_| refused)?;
-        Ok(plan)
-    }
-
-    /// Refuses names of no table, and says which there are.
-    fn check_tables(&self, state: &SessionState, references: &[TableReference]) -> Result<(), QueryError> {
-        let names = table_names(&self.inner.engine);
-        for reference in references {
-            let here = reference.catalog().is_none_or(|catalog| catalog == CATALOG);
-            let known = match reference.schema().unwrap_or(SCHEMA) {
-                SCHEMA => names.iter().any(|name| name == reference.table()),
-                PG_CATALOG => postgres::catalog::table_names().any(|name| name == reference.table()),
-                SYSTEM => system::table_names().any(|name| name == reference.table()),
-                other => other == INFORMATION_SCHEMA,
-            };
-            let function = reference.schema().is_none() && state.table_functions().contains_key(reference.table());
-            if !(here && known || function) {
-                return Err(QueryError::UnknownTable {
-                    name: reference.to_string(),
-                    hint: hint(reference.table(), &names),
-                });
-            }
-        }
-        Ok(())
     }
 
     /// A stream that was deleted between planning and the snapshot is a table that is not there.

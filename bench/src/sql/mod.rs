@@ -10,6 +10,7 @@ mod hot;
 mod load;
 mod questions;
 
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Instant;
 
@@ -44,8 +45,8 @@ pub(crate) struct Options {
     #[arg(long, conflicts_with = "hot_only")]
     no_hot: bool,
     /// Events in each request beside a dashboard's questions; 50,000 a second arrive in all
-    #[arg(long, value_name = "N", default_value_t = 2_500)]
-    hot_batch: usize,
+    #[arg(long, value_name = "N", default_value = "2500")]
+    hot_batch: NonZeroUsize,
     /// The program to measure [default: `streamgauge` beside this one]
     #[arg(long, value_name = "PATH")]
     program: Option<PathBuf>,
@@ -84,7 +85,7 @@ pub(crate) async fn run(options: Options) -> Result<()> {
         results.questions = analytical(program.client(), &options).await?;
     }
     if !options.no_hot {
-        results.hot = Some(hot::measure(program.client(), options.hot_batch).await?);
+        results.hot = Some(hot::measure(program.client(), options.hot_batch.get()).await?);
     }
     if let Some(path) = &options.json {
         std::fs::write(path, serde_json::to_string_pretty(&results)? + "\n")?;

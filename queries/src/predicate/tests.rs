@@ -4,7 +4,8 @@ use datafusion::logical_expr::{cast, lit};
 use datafusion::prelude::col;
 use std::sync::Arc;
 
-use streamgauge_schemas::Key;
+use streamgauge_engine::{KeyFilter, RowFilter};
+use streamgauge_schemas::{Key, Series};
 
 use super::*;
 

@@ -32,12 +32,12 @@ use parking_lot::Mutex;
 
 use super::QueryEngine;
 use crate::combine;
+use crate::open::is_open;
 use crate::question::Question;
 use crate::tables::Statement;
 use crate::timeseries;
 use bound::{bound, typed, with_tables_of};
 use shape::Shape;
-pub(crate) use shape::is_open;
 
 /// So many plans are kept; what was not asked for longest goes first.
 const PLANS_MAX: usize = 256;

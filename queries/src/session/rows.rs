@@ -26,7 +26,7 @@ pub(super) struct Rows {
     /// Whether the work said that all its rows are there.
     is_whole: bool,
     record: Arc<Record>,
-    /// Gone with the work.
+    /// Gone once the answer has ended.
     pub(super) tracked: Option<Tracked>,
     pub(super) limits: QueryLimits,
     own: OwnLimits,

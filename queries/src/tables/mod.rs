@@ -27,9 +27,9 @@ use streamgauge_engine::Engine;
 use crate::cache::Cache;
 use crate::capture::Capture;
 use crate::history::{History, Waits};
+use crate::open::is_open;
 use crate::predicate::Predicate;
 use crate::pushdown::Parts;
-use crate::session::is_open;
 use crate::system::System;
 use crate::views::{Backfills, Readings};
 

@@ -12,7 +12,7 @@ use datafusion::logical_expr::{Expr, LogicalPlan, TableScan};
 use datafusion::optimizer::OptimizerRule;
 use datafusion::optimizer::simplify_expressions::SimplifyExpressions;
 
-use super::shape::{is_open, number};
+use crate::open::{is_open, number};
 use crate::tables::{self, Statement};
 
 /// A plan as SQL gives it, where what is open has the types of its values and not those that the places suggest: it is to

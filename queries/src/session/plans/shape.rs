@@ -4,19 +4,14 @@ use std::ops::ControlFlow;
 
 use arrow::datatypes::DataType;
 use datafusion::common::ScalarValue;
-use datafusion::logical_expr::Expr;
 use datafusion::sql::parser::Statement as SqlStatement;
 use datafusion::sql::sqlparser::ast::{
     BinaryOperator, Expr as Ast, SetExpr, Statement, UnaryOperator, Value, visit_expressions,
 };
 
+use crate::open;
 use crate::question::Parameters;
 use crate::session::parameters::place;
-
-/// What an open value is called, with a number from 0 behind it; parameters are `$` and a number from 1.
-const OPEN: &str = "$h";
-/// The functions that say what time it is when the statement begins.
-const CLOCKS: [&str; 3] = ["now", "current_date", "current_time"];
 
 /// See the module.
 #[derive(PartialEq, Eq, Hash)]
@@ -112,7 +107,7 @@ impl Opening<'_> {
             }
             _ => return,
         };
-        literal.value = Value::Placeholder(format!("{OPEN}{}", self.values.len()));
+        literal.value = Value::Placeholder(open::name(self.values.len()));
         self.values.push(value);
     }
 }
@@ -129,19 +124,5 @@ fn placeholder(expr: &Ast) -> Option<&str> {
             _ => None,
         },
         _ => None,
-    }
-}
-
-/// The number of a value that is left open.
-pub(super) fn number(id: &str) -> Option<usize> {
-    id.strip_prefix(OPEN)?.parse().ok()
-}
-
-/// Whether an expression of a plan is something that is left open: a value, or what time it is.
-pub(crate) fn is_open(expr: &Expr) -> bool {
-    match expr {
-        Expr::Placeholder(placeholder) => number(&placeholder.id).is_some(),
-        Expr::ScalarFunction(call) => CLOCKS.contains(&call.name()),
-        _ => false,
     }
 }
