@@ -254,7 +254,7 @@ fn explain_shows_what_is_asked() {
             "LIMIT 2",
             "_t0.`n` > toInt64(3)",
             "UNION ALL",
-            "memory=[_memory_0: hits]",
+            "memory=[_memory_0: hits where hits.n > Int64(3)]",
         ] {
             assert!(whole.contains(part), "{part} in {whole}");
         }
@@ -319,6 +319,28 @@ fn without_clickhouse_it_is_done_here_or_says_so() {
 }
 
 #[test]
+fn of_memory_only_what_passes_is_sent() {
+    run(async {
+        let world = world("pushed_passing", 10, 10).await;
+        for (sql, is_sent) in [
+            ("SELECT count(*) FROM hits WHERE n >= 10", true),
+            ("SELECT count(*) FROM hits WHERE n < 10", false),
+            ("SELECT h.n FROM hits AS h WHERE h.n % 2 = 0 AND h.n < 10 ORDER BY h.visitor, h.n DESC LIMIT 3", false),
+            ("SELECT count(*) FROM (SELECT n + 1 AS m FROM hits) WHERE m <= 10", false),
+            ("SELECT count(*) FROM hits WHERE n < 10 AND page IS NULL", false),
+        ] {
+            let expected = rows(&world, sql, HERE).await.unwrap();
+            world.asked.lock().clear();
+            assert_eq!(rows(&world, sql, AskOptions::default()).await.unwrap(), expected, "{sql}");
+            let asked = world.asked.lock().clone();
+            assert!(asked.iter().any(|asked| asked.contains("UNION ALL")) == is_sent, "{sql}: {asked:#?}");
+        }
+        let explained = world.answer("EXPLAIN SELECT count(*) FROM hits WHERE n < 10", Format::Csv).await.unwrap();
+        assert!(explained.contains("memory=[_memory_0: hits where hits.n < Int64(10)]"), "{explained}");
+    });
+}
+
+#[test]
 fn large_parts_are_read_without_their_epochs_and_never_beyond_the_snapshot() {
     run(async {
         let world = world("pushed_parts", 10, 10).await;
@@ -347,7 +369,8 @@ fn large_parts_are_read_without_their_epochs_and_never_beyond_the_snapshot() {
             for _ in 0..2 {
                 assert_eq!(rows(&world, ask, AskOptions::default()).await.unwrap(), expected, "merged: {merged}");
             }
-            let asked = world.asked.lock().iter().filter(|sql| sql.contains("_part NOT IN")).count();
+            let is_parted = |sql: &&String| sql.contains("indexHint(_t0._part IN") && sql.contains("_part NOT IN");
+            let asked = world.asked.lock().iter().filter(is_parted).count();
             assert!(merged || asked == 2, "a large part of settled epochs is known: {:#?}", world.asked.lock());
         }
     });

@@ -91,8 +91,10 @@ async fn refreshed(
 ) -> Result<HashMap<Part, (Epoch, Epoch)>, HistoryError> {
     let there = format!(
         "SELECT name, hash_of_all_files, toUInt64(1), toUInt64(1) FROM system.parts WHERE active AND rows >= {ROWS_MIN} AND concat('`', database, '`.`', \
-         table, '`') = {} AND (SELECT count() FROM system.settings WHERE name = '{SETTING}') > 0",
-        clickhouse::text(read.table)
+         table, '`') = {} AND (SELECT count() FROM system.settings WHERE name = '{SETTING}') > 0 AND (SELECT countIf({EPOCH_COLUMN} > 0) FROM {} WHERE \
+         indexHint(_part IN ('of no name'))) = 0",
+        clickhouse::text(read.table),
+        read.table
     );
     let there = ask(read, there).await?;
     let (mut parts, mut unknown) = (HashMap::new(), Vec::new());

@@ -26,7 +26,7 @@ use datafusion::logical_expr::{
 
 use super::aggregate::aggregate;
 use super::scalar::{Scope, is_known};
-use super::source::Source;
+use super::source::{Condition, Source};
 use super::time::{bin_of_nanoseconds, bucket_number};
 use crate::tables::StreamTable;
 
@@ -65,7 +65,13 @@ pub(super) fn translate(plan: &LogicalPlan) -> Option<Translation> {
     let mut translator = Translator::default();
     let select = translator.select(plan)?;
     let keeps_first = matches!(plan, LogicalPlan::Sort(sort) if sort.fetch.is_some());
-    (select.order.is_empty() || keeps_first).then(|| Translation { sql: select.sql(), sources: translator.sources })
+    (select.order.is_empty() || keeps_first).then(|| {
+        let (sql, mut sources) = (select.sql(), translator.sources);
+        for source in &mut sources {
+            source.leave_out_unread(&sql);
+        }
+        Translation { sql, sources }
+    })
 }
 
 /// Whether ClickHouse answers with fewer rows than it reads, or finds them better.
@@ -164,7 +170,7 @@ impl Translator {
         let scope = Scope { schema: filter.input.schema(), columns: &input.columns };
         let condition = scope.scalar(&filter.predicate)?;
         match input.source {
-            Some(source) => self.sources[source].conditions.push(condition),
+            Some(source) => self.sources[source].conditions.push(condition_of(filter, condition)),
             None => input.conditions.push(condition),
         }
         Some(input)
@@ -319,6 +325,17 @@ impl Select {
         }
         sql
     }
+}
+
+/// What a filter over a source asks of its rows; of rows in memory too where it reads the source's own columns.
+fn condition_of(filter: &Filter, sql: String) -> Condition {
+    let mut input = &filter.input;
+    while let LogicalPlan::SubqueryAlias(alias) = input.as_ref() {
+        input = &alias.input;
+    }
+    let is_over_scan = matches!(input.as_ref(), LogicalPlan::TableScan(_));
+    let expr = is_over_scan.then(|| (filter.predicate.clone(), filter.input.schema().clone()));
+    Condition { sql, expr }
 }
 
 /// A grouping in one, of the two that DataFusion makes of one with a single `count(DISTINCT …)`: by the groups and the values

@@ -24,7 +24,7 @@ use streamgauge_schemas::Epoch;
 
 use super::parts::{Read, SETTING};
 use super::plan::Translation;
-use super::source::{HistoryPart, Source};
+use super::source::{HistoryPart, MemoryFilter, Source};
 use crate::capture::StreamPlace;
 use crate::clickhouse;
 use crate::history::{self, ExternalTable, HistoryError, conform};
@@ -82,9 +82,11 @@ impl TableProvider for PushedTable {
             EmissionType::Incremental,
             Boundedness::Bounded,
         );
+        let filter = |source: &Source| source.memory_filter(state.execution_props());
         let work = Work {
             statement: self.statement.clone(),
             places: places.collect(),
+            filters: self.translation.sources.iter().map(filter).collect::<Result<_>>()?,
             translation: self.translation.clone(),
             instead: state.query_planner().create_physical_plan(&self.plan, state).await?,
         };
@@ -99,6 +101,8 @@ struct Work {
     statement: Statement,
     /// Of each source its events in memory.
     places: Vec<StreamPlace>,
+    /// Of each source which of them are sent.
+    filters: Vec<MemoryFilter>,
     translation: Arc<Translation>,
     instead: Arc<dyn ExecutionPlan>,
 }
@@ -136,7 +140,7 @@ impl Work {
         }
         let (mut memory, mut histories) = (Vec::new(), Vec::new());
         for (number, (source, snapshot)) in sources.iter().zip(&snapshots).enumerate() {
-            memory.push(source.memory(&format!("_memory_{number}"), snapshot)?);
+            memory.push(source.memory(&format!("_memory_{number}"), snapshot, &self.filters[number])?);
             let (table, flushed) = (clickhouse::table(history.as_ref(), &source.name), snapshot.flushed);
             let settled = parts.settled(&Read { history, waits, stream: source.stream, table: &table, flushed }).await;
             histories.push(HistoryPart { table, flushed: flushed.to_string(), settled });
@@ -249,7 +253,7 @@ impl DisplayAs for ClickHouseExec {
             source.sql(&history, Some(&format!("_memory_{number}")))
         });
         write!(f, "ClickHouseExec: sql={sql}, memory=")?;
-        let memory = |(number, source): (usize, &Source)| format!("_memory_{number}: {}", source.name);
+        let memory = |(number, source): (usize, &Source)| format!("_memory_{number}: {}", source.memory_words());
         let memory: Vec<String> = translation.sources.iter().enumerate().map(memory).collect();
         write!(f, "[{}]", memory.join(", "))
     }
