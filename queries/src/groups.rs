@@ -27,7 +27,7 @@ use streamgauge_schemas::{Epoch, EventTime, GroupKey, Key, Layout, Series, Serie
 
 use crate::clickhouse;
 use crate::history::conform_column;
-use crate::predicate::{Predicate, bucket_range, series_filter};
+use crate::predicate::{Comparison, Operand, Predicate, Value, bucket_range, series_filter};
 use crate::views::Reading;
 
 /// So many groups are asked for by their identities at most.
@@ -137,6 +137,29 @@ impl GroupReader {
             Some((name, width)) => stored.aligned(name, width),
             None => stored,
         })
+    }
+
+    /// Whether a filter is such that exactly the groups that meet it are read, from ClickHouse and from memory: what a view by series has
+    /// as a name or an entry of its dimensions, and ranges of buckets.
+    pub(crate) fn is_exact(&self, predicate: &Predicate) -> bool {
+        let definition = &self.view.definition;
+        let series = match &definition.dimensions[..] {
+            [name, dimensions] if definition.by_series => Some((&name.name, &dimensions.name)),
+            _ => None,
+        };
+        match self.stored(predicate) {
+            Some(Predicate::Compare(Operand::Column(column), comparison, Value::Time(_))) => {
+                let is_bucket = definition.bucket.as_ref().is_some_and(|bucket| bucket.name == column);
+                is_bucket && comparison != Comparison::NotEqual
+            }
+            Some(Predicate::Compare(Operand::Column(column), Comparison::Equal, Value::Text(_))) => {
+                series.is_some_and(|(name, _)| *name == column)
+            }
+            Some(Predicate::Compare(Operand::Entry { map, .. }, Comparison::Equal, Value::Text(_))) => {
+                series.is_some_and(|(_, dimensions)| *dimensions == map)
+            }
+            _ => false,
+        }
     }
 
     /// What of a conjunction of `stored` filters memory can be asked: a range of buckets; of a view by series those that

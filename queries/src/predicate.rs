@@ -1,7 +1,7 @@
 //! Filters: from DataFusion's expressions to ClickHouse's SQL and to the engine's row filter.
 //!
 //! Only what means the same on both sides is translated; the rest is left to DataFusion, which applies every filter
-//! again. So a translated filter may keep a row too many, and must never lose one.
+//! again but those that a view keeps exactly. So another translated filter may keep a row too many, and must never lose one.
 //!
 //! # Invariants
 //!

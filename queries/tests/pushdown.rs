@@ -9,6 +9,7 @@ mod generator;
 mod support;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 
 use arrow::array::{
     ArrayRef, BooleanArray, Float64Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray,
@@ -315,6 +316,120 @@ fn without_clickhouse_it_is_done_here_or_says_so() {
         }
         *world.weather.lock() = Weather::Fine;
         assert_eq!(world.rows(sql).await.unwrap(), ["15,105"]);
+    });
+}
+
+#[test]
+fn what_clickhouse_refuses_for_good_is_done_here() {
+    run(async {
+        let world = world("pushed_refused", 20, 10).await;
+        for sql in [
+            "SELECT country, count(*), sum(n), min(seen) FROM hits WHERE n >= 3 GROUP BY country",
+            "SELECT n, page FROM hits ORDER BY n DESC LIMIT 7",
+            "SELECT count(*) FROM hits AS a JOIN hits AS b ON a.n = b.n + 1",
+        ] {
+            *world.weather.lock() = Weather::Simple;
+            world.asked.lock().clear();
+            let answer = rows(&world, sql, AskOptions::default()).await.unwrap();
+            let asked = world.asked.lock().clone();
+            let is_plain =
+                |sql: &&String| !sql.contains("UNION ALL") && sql.contains("`hits`") && !sql.contains("system.parts");
+            assert!(asked.iter().any(|sql| sql.contains("UNION ALL")), "{asked:#?}");
+            assert!(asked.iter().filter(is_plain).count() > 0, "asked for its rows: {asked:#?}");
+            *world.weather.lock() = Weather::Fine;
+            assert_eq!(answer, rows(&world, sql, HERE).await.unwrap(), "{sql}");
+        }
+    });
+}
+
+#[test]
+fn an_answer_that_breaks_off_is_an_error_and_not_kept() {
+    run(async {
+        let world = world("pushed_broken", 4_000, 0).await;
+        let sql = "SELECT n, count(*) FROM hits GROUP BY n";
+        *world.weather.lock() = Weather::Breaking;
+        for partial in [false, true] {
+            let options = AskOptions { partial, ..AskOptions::default() };
+            let answer = rows(&world, sql, options).await;
+            match partial {
+                false => assert!(answer.as_ref().is_err_and(|error| error.contains("result")), "{answer:?}"),
+                true => assert_eq!(answer.unwrap().len(), 0, "nothing is in memory"),
+            }
+        }
+        *world.weather.lock() = Weather::Fine;
+        assert_eq!(rows(&world, sql, AskOptions::default()).await.unwrap().len(), 4_000);
+    });
+}
+
+#[test]
+fn without_room_for_what_is_sent_it_is_done_here() {
+    run(async {
+        let world = world("pushed_no_room", 10, 30_000).await;
+        let sql = "SELECT count(*), sum(n), max(page) FROM hits";
+        let expected = rows(&world, sql, HERE).await.unwrap();
+        for (bytes_max, is_sent) in [(64 << 20, true), (300 << 10, false)] {
+            world.asked.lock().clear();
+            let csv =
+                world.answer(&format!("SET streamgauge.memory_bytes_max = {bytes_max}; {sql}"), Format::Csv).await;
+            assert_eq!(csv.unwrap().lines().nth(1), Some(expected[0].as_str()));
+            let asked = world.asked.lock().clone();
+            assert_eq!(asked.iter().any(|asked| asked.contains("_memory_0")), is_sent, "{bytes_max}: {asked:#?}");
+        }
+    });
+}
+
+/// What is asked while parts are merged and rows are flushed is exact, from the moment it is asked.
+#[test]
+fn merges_and_flushes_meanwhile() {
+    run(async {
+        let world = world("pushed_merges", 10, 10).await;
+        let (table, epoch) = (world.clickhouse.table("hits"), world.engine.stream("hits").unwrap().id.0 + 1);
+        let insert = async |rows: u32| {
+            let sql = format!(
+                "INSERT INTO {table} SELECT toDateTime64('2024-05-01 00:00:00', 6, 'UTC'), 0, 7, '', '', 0, true, NULL, {epoch} FROM \
+                 numbers({rows}) SETTINGS max_insert_block_size = {rows}, min_insert_block_size_rows = {rows}, max_threads = 1, insert_deduplicate = 0"
+            );
+            world.clickhouse.execute(&sql).await.unwrap();
+        };
+        for _ in 0..3 {
+            insert(600_000).await;
+        }
+        let history = 1_800_000;
+        let stream = world.engine.stream("hits").unwrap();
+        let (sent, acknowledged) = (AtomicI64::new(20), AtomicI64::new(20));
+        let merges = async {
+            for turn in 0..12 {
+                let from = sent.fetch_add(5, Ordering::SeqCst);
+                world.engine.append(hits(&stream, from..from + 5)).await.unwrap();
+                acknowledged.store(from + 5, Ordering::SeqCst);
+                if turn % 2 == 0 {
+                    world.flush().await;
+                }
+                let merge = if turn % 3 == 0 {
+                    format!("OPTIMIZE TABLE {table} FINAL")
+                } else {
+                    format!("OPTIMIZE TABLE {table}")
+                };
+                world.clickhouse.execute(&merge).await.unwrap();
+            }
+        };
+        let mut asked = 0;
+        let questions = async {
+            loop {
+                let least = acknowledged.load(Ordering::SeqCst);
+                let answer = rows(&world, "SELECT count(*), sum(n) FROM hits", AskOptions::default()).await.unwrap();
+                let most = sent.load(Ordering::SeqCst);
+                let possible: Vec<String> =
+                    (least..=most).step_by(5).map(|n| format!("{},{}", history + n, n * (n - 1) / 2)).collect();
+                assert!(possible.contains(&answer[0]), "{answer:?} is none of {possible:?}");
+                asked += 1;
+            }
+        };
+        tokio::select! {
+            () = merges => {}
+            () = questions => {}
+        }
+        assert!(asked > 5, "only {asked} questions");
     });
 }
 

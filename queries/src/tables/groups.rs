@@ -18,10 +18,11 @@ use std::sync::Arc;
 use arrow::datatypes::{Field, Schema, SchemaRef};
 use async_trait::async_trait;
 use datafusion::catalog::{Session, TableProvider};
+use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::error::{DataFusionError, Result};
 use datafusion::execution::memory_pool::MemoryConsumer;
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
-use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableType};
+use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableType, lit};
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::streaming::{PartitionStream, StreamingTableExec};
@@ -36,6 +37,7 @@ use crate::capture::ViewPlace;
 use crate::clickhouse;
 use crate::groups::GroupReader;
 use crate::history;
+use crate::open::is_open;
 use crate::predicate::Predicate;
 use crate::views::Reading;
 
@@ -80,6 +82,16 @@ impl GroupsTable {
         }
     }
 
+    /// Whether only groups that meet a filter are read, whatever texts it leaves open: nobody needs to test them again.
+    pub(super) fn is_exact(&self, filter: &Expr) -> Result<bool> {
+        let filter = match filter.exists(|part| Ok(is_open(part)))? {
+            true => &with_texts(filter.clone())?,
+            false => filter,
+        };
+        let predicate = Predicate::of(filter, &self.reader.reading.schema);
+        Ok(predicate.is_some_and(|predicate| self.reader.is_exact(&predicate)))
+    }
+
     /// What of these filters is about stored columns.
     fn stored(&self, filters: &[Expr]) -> Vec<Predicate> {
         let reader = &self.reader;
@@ -113,7 +125,14 @@ impl TableProvider for GroupsTable {
     }
 
     fn supports_filters_pushdown(&self, filters: &[&Expr]) -> Result<Vec<TableProviderFilterPushDown>> {
-        pushdown(filters, &self.reader.reading.schema, |predicate| self.reader.stored(predicate).is_some())
+        let schema = &self.reader.reading.schema;
+        let mut answers = pushdown(filters, schema, |predicate| self.reader.stored(predicate).is_some())?;
+        for (answer, filter) in answers.iter_mut().zip(filters) {
+            if self.is_exact(filter)? {
+                *answer = TableProviderFilterPushDown::Exact;
+            }
+        }
+        Ok(answers)
     }
 
     async fn scan(
@@ -141,6 +160,15 @@ impl TableProvider for GroupsTable {
         };
         Ok(Arc::new(StreamingTableExec::try_new(schema, vec![Arc::new(groups)], None, [], false, limit)?))
     }
+}
+
+/// A filter with some text for each open value.
+fn with_texts(filter: Expr) -> Result<Expr> {
+    let filter = filter.transform_up(|part| match part {
+        Expr::Placeholder(_) if is_open(&part) => Ok(Transformed::yes(lit(""))),
+        part => Ok(Transformed::no(part)),
+    })?;
+    Ok(filter.data)
 }
 
 /// The rows of a view, memory merged into history.

@@ -79,6 +79,18 @@ pub(crate) fn of_statement(
     }
 }
 
+/// Of each filter of a scan, whether the table gives only rows that meet it, whatever texts it leaves open.
+///
+/// # Errors
+/// DataFusion's, of an expression that cannot be walked.
+pub(crate) fn exact(source: &Arc<dyn TableSource>, filters: &[Expr]) -> Result<Vec<bool>> {
+    let table = source_as_provider(source)?;
+    match table.downcast_ref::<GroupsTable>() {
+        Some(view) => filters.iter().map(|filter| view.is_exact(filter)).collect(),
+        None => Ok(vec![false; filters.len()]),
+    }
+}
+
 /// Whether a plan reads nothing but views, and of each only groups that its filters name.
 pub(crate) fn reads_named_groups(plan: &LogicalPlan) -> Result<bool> {
     let (mut scans, mut named) = (0, true);
@@ -93,7 +105,7 @@ pub(crate) fn reads_named_groups(plan: &LogicalPlan) -> Result<bool> {
     Ok(scans > 0 && named)
 }
 
-/// The filters that a table can narrow its rows by; DataFusion applies all of them again. Of one with something left open it
+/// The filters that a table can narrow its rows by, and DataFusion applies again. Of one with something left open it
 /// is not known yet, so the table is told of it.
 fn pushdown(
     filters: &[&Expr],

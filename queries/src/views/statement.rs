@@ -70,6 +70,10 @@ impl ViewStatement {
     /// # Errors
     /// [`ViewError`] when it begins like one and cannot be read.
     pub fn parse(sql: &str, recursion_limit: usize) -> Result<Option<Self>, ViewError> {
+        let first = sql.trim_start().split(|letter: char| !letter.is_ascii_alphabetic()).next().unwrap_or_default();
+        if first.eq_ignore_ascii_case("SELECT") || first.eq_ignore_ascii_case("WITH") {
+            return Ok(None); // most are, and need not be taken apart to know
+        }
         let Ok(tokens) = Tokenizer::new(&GenericDialect {}, sql).tokenize() else { return Ok(None) };
         let tokens: Vec<Token> =
             tokens.into_iter().filter(|token| !matches!(token, Token::Whitespace(_) | Token::SemiColon)).collect();

@@ -3,14 +3,16 @@
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field};
-use datafusion::common::ScalarValue;
 use datafusion::common::tree_node::{Transformed, TreeNode};
+use datafusion::common::{DFSchema, ScalarValue};
 use datafusion::error::Result;
 use datafusion::execution::session_state::SessionState;
 use datafusion::logical_expr::expr::Placeholder;
-use datafusion::logical_expr::{Expr, LogicalPlan, TableScan};
-use datafusion::optimizer::OptimizerRule;
-use datafusion::optimizer::simplify_expressions::SimplifyExpressions;
+use datafusion::logical_expr::simplify::SimplifyContext;
+use datafusion::logical_expr::utils::{conjunction, split_conjunction};
+use datafusion::logical_expr::{Expr, Filter, LogicalPlan, TableScan};
+use datafusion::optimizer::simplify_expressions::{ExprSimplifier, SimplifyExpressions};
+use datafusion::optimizer::{OptimizerConfig, OptimizerRule};
 
 use crate::open::{is_open, number};
 use crate::tables::{self, Statement};
@@ -55,7 +57,8 @@ pub(super) fn with_tables_of(plan: LogicalPlan, statement: &Statement) -> Result
 }
 
 /// The plan of a question: over the tables of its statement, with `values` for what was left open, at the moment at which
-/// its session began. `None` as of [`with_tables_of`].
+/// its session began. `None` as of [`with_tables_of`], and when a table was trusted with a filter that it does not keep exactly with
+/// these values.
 ///
 /// # Errors
 /// DataFusion's of a value that does not fit its place.
@@ -67,19 +70,89 @@ pub(super) fn bound(
 ) -> Result<Option<LogicalPlan>> {
     let Some(plan) = with_tables_of(plan, statement)? else { return Ok(None) };
     let simplify = SimplifyExpressions::new();
+    let mut kept = true;
     let plan = plan.transform_up_with_subqueries(|plan| {
+        if let LogicalPlan::TableScan(scan) = plan {
+            let (scan, is_kept) = bound_scan(scan, values, state)?;
+            kept &= is_kept;
+            return Ok(Transformed::yes(LogicalPlan::TableScan(scan)));
+        }
         let mut opened = false;
         let plan = plan.map_expressions(|expr| {
-            expr.transform_up(|expr| {
-                opened |= is_open(&expr);
-                let Expr::Placeholder(Placeholder { id, .. }) = &expr else { return Ok(Transformed::no(expr)) };
-                match number(id).and_then(|at| values.get(at)) {
-                    Some(value) => Ok(Transformed::yes(Expr::Literal(value.clone(), None))),
-                    None => Ok(Transformed::no(expr)),
-                }
-            })
+            let expr = filled(expr, values)?;
+            opened |= expr.transformed;
+            Ok(expr)
         })?;
-        if opened { simplify.rewrite(plan.data, state) } else { Ok(plan) }
+        match opened {
+            true => simplify.rewrite(plan.data, state)?.transform_data(without_exact_conditions),
+            false => Ok(plan),
+        }
     })?;
-    Ok(Some(plan.data))
+    Ok(kept.then_some(plan.data))
+}
+/// A scan with `values` in its filters, and whether its table keeps those exactly that it was trusted with.
+fn bound_scan(mut scan: TableScan, values: &[ScalarValue], state: &SessionState) -> Result<(TableScan, bool)> {
+    let trusted = tables::exact(&scan.source, &scan.filters)?;
+    let mut others = None;
+    let mut kept = true;
+    for (filter, trusted) in scan.filters.iter_mut().zip(trusted) {
+        let bound = filled(filter.clone(), values)?;
+        if !bound.transformed {
+            continue;
+        }
+        *filter = bound.data;
+        if trusted {
+            // A column beside a text, which nothing makes simpler.
+            kept &= tables::exact(&scan.source, std::slice::from_ref(filter))? == [true];
+            continue;
+        }
+        let simplifier = match &others {
+            Some(simplifier) => simplifier,
+            None => {
+                // Filters may be about columns that are not read.
+                let schema = DFSchema::try_from_qualified_schema(scan.table_name.clone(), &scan.source.schema())?;
+                let context =
+                    SimplifyContext::builder().with_schema(Arc::new(schema)).with_config_options(state.options());
+                let context = context.with_query_execution_start_time(state.query_execution_start_time());
+                others.insert(ExprSimplifier::new(context.build()))
+            }
+        };
+        *filter = simplifier.simplify(filter.clone())?;
+    }
+    Ok((scan, kept))
+}
+
+/// An expression with `values` for what it leaves open; changed also where it says what time it is.
+fn filled(expr: Expr, values: &[ScalarValue]) -> Result<Transformed<Expr>> {
+    expr.transform_up(|expr| {
+        let is_open = is_open(&expr);
+        let value = match &expr {
+            Expr::Placeholder(Placeholder { id, .. }) => number(id).and_then(|at| values.get(at)),
+            _ => None,
+        };
+        match value {
+            Some(value) => Ok(Transformed::yes(Expr::Literal(value.clone(), None))),
+            None => Ok(Transformed::new_transformed(expr, is_open)),
+        }
+    })
+}
+
+/// Leaves out of a filter over a scan what the table keeps exactly.
+fn without_exact_conditions(plan: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
+    let LogicalPlan::Filter(filter) = plan else { return Ok(Transformed::no(plan)) };
+    let LogicalPlan::TableScan(scan) = filter.input.as_ref() else {
+        return Ok(Transformed::no(LogicalPlan::Filter(filter)));
+    };
+    let exact = tables::exact(&scan.source, &scan.filters)?;
+    let is_kept = |condition: &Expr| scan.filters.iter().zip(&exact).any(|(other, exact)| *exact && other == condition);
+    let conditions = split_conjunction(&filter.predicate);
+    let count = conditions.len();
+    let rest: Vec<Expr> = conditions.into_iter().filter(|condition| !is_kept(condition)).cloned().collect();
+    if rest.len() == count {
+        return Ok(Transformed::no(LogicalPlan::Filter(filter)));
+    }
+    Ok(Transformed::yes(match conjunction(rest) {
+        Some(predicate) => LogicalPlan::Filter(Filter::try_new(predicate, filter.input)?),
+        None => Arc::unwrap_or_clone(filter.input),
+    }))
 }
