@@ -1,7 +1,8 @@
 //! Filters: from DataFusion's expressions to ClickHouse's SQL and to the engine's row filter.
 //!
-//! Only what means the same on both sides is translated; the rest is left to DataFusion, which applies every filter
-//! again but those that a view keeps exactly. So another translated filter may keep a row too many, and must never lose one.
+//! Only what means the same on both sides is translated; the rest is left to DataFusion. A filter that a view keeps exactly
+//! (`GroupReader::is_exact`) is true for the very same rows; every other one DataFusion applies again, so it may keep a row too many,
+//! and must never lose one.
 //!
 //! # Invariants
 //!

@@ -62,6 +62,8 @@ async fn world(name: &str) -> World {
     for view in [
         "by_country WITH (backfill = false) AS SELECT country, date_bin('1 hour', at) AS hour, count(*) AS n, avg(amount) AS mean, \
          approx_percentile_cont(0.9) WITHIN GROUP (ORDER BY amount) AS p90 FROM orders GROUP BY country, 2",
+        "by_host WITH (backfill = false) AS SELECT name AS what, dimensions AS host, date_trunc('month', ts) AS m, count(*) AS n FROM metrics \
+         GROUP BY 1, 2, 3 HAVING count(*) > 15",
     ] {
         world.answer(&format!("CREATE MATERIALIZED VIEW {view}"), Format::Json).await.unwrap();
     }
@@ -274,6 +276,56 @@ fn what_a_view_keeps_exactly() {
                 for options in [ANEW, AskOptions::default(), AskOptions::default()] {
                     assert_eq!(asked(&world, &sql(&known), &[], options).await.unwrap(), expected, "{}", sql(&known));
                 }
+            }
+        }
+        // Views of the user's own; a limit and a count, for which no column of a condition is read; states that are merged.
+        for (sql, known, unknown) in [
+            (
+                "SELECT hour, country, n FROM by_country WHERE {}",
+                "hour = TIMESTAMP '2024-05-01T02:00:00Z'",
+                "hour + interval '0 seconds' = TIMESTAMP '2024-05-01T02:00:00Z'",
+            ),
+            (
+                "SELECT hour, country, n FROM by_country WHERE {}",
+                "hour > TIMESTAMP '2024-05-01T02:30:00Z' AND hour <= TIMESTAMP '2024-05-01T05:00:00Z'",
+                "hour + interval '0 seconds' > TIMESTAMP '2024-05-01T02:30:00Z' AND hour + interval '0 seconds' <= TIMESTAMP '2024-05-01T05:00:00Z'",
+            ),
+            (
+                "SELECT count(*), combine(p90), combine(mean) FROM by_country WHERE {}",
+                "hour >= TIMESTAMP '2024-05-01T03:00:00Z'",
+                "hour + interval '0 seconds' >= TIMESTAMP '2024-05-01T03:00:00Z'",
+            ),
+            (
+                "SELECT m, what, host, n FROM by_host WHERE {}",
+                "what = 'cpu' AND host['host'] = 'a'",
+                "what || '' = 'cpu' AND host['host'] || '' = 'a'",
+            ),
+            (
+                "SELECT m, what, n FROM by_host WHERE {}",
+                "m = TIMESTAMP '2024-05-01T00:00:00Z' AND host['host'] = 'b'",
+                "m + interval '0 seconds' = TIMESTAMP '2024-05-01T00:00:00Z' AND host['host'] || '' = 'b'",
+            ),
+            (
+                "SELECT count(*) FROM metrics_1m WHERE {}",
+                "name = 'cpu' AND dimensions['host'] = 'a'",
+                "name || '' = 'cpu' AND dimensions['host'] || '' = 'a'",
+            ),
+            (
+                "SELECT count(*) FROM (SELECT bucket FROM metrics_1m WHERE {} LIMIT 7)",
+                "name = 'cpu' AND dimensions['host'] = 'a'",
+                "name || '' = 'cpu' AND dimensions['host'] || '' = 'a'",
+            ),
+            (
+                "SELECT count(*) FROM (SELECT bucket FROM metrics_1m WHERE {} LIMIT 1000)",
+                "name = 'io' AND bucket > TIMESTAMP '2024-05-01T01:10:00Z'",
+                "name || '' = 'io' AND bucket + interval '0 seconds' > TIMESTAMP '2024-05-01T01:10:00Z'",
+            ),
+        ] {
+            let expected = asked(&world, &sql.replace("{}", unknown), &[], ANEW).await.unwrap();
+            assert!(expected.len() > 1, "{sql} with {unknown} has rows");
+            for options in [ANEW, AskOptions::default(), AskOptions::default()] {
+                let answer = asked(&world, &sql.replace("{}", known), &[], options).await.unwrap();
+                assert_eq!(answer, expected, "{sql} with {known}");
             }
         }
         let plan = "EXPLAIN SELECT bucket, count FROM metrics_1m WHERE name = 'cpu' AND dimensions['host'] = 'a' AND bucket >= now() ORDER BY bucket";

@@ -66,7 +66,7 @@ const QUESTIONS: &[(&str, i64)] = &[
 const DAY_US: i64 = 86_400_000_000;
 
 fn folder() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures")
+    PathBuf::from("tests/fixtures")
 }
 
 #[tokio::test]

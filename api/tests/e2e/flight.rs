@@ -535,7 +535,7 @@ async fn passwords_and_tokens_let_calls_in() {
 
 #[tokio::test]
 async fn tls_is_spoken_when_there_is_a_certificate() {
-    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/tls");
+    let folder = "tests/fixtures/tls";
     let (certificate, key) = (format!("{folder}/server.pem"), format!("{folder}/server-key.pem"));
     let data = DataDir::new();
     let arguments = ["--flight-tls-cert", &certificate, "--flight-tls-key", &key];

@@ -25,7 +25,7 @@ pub(crate) struct Printed {
 impl Psql {
     /// psql, which the script finds or installs.
     pub(crate) async fn of(program: &Program) -> Self {
-        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../scripts/ensure-psql");
+        let script = "../scripts/ensure-psql";
         let found = Command::new(script).output().await.unwrap();
         assert!(found.status.success(), "{}", String::from_utf8_lossy(&found.stderr));
         let path = String::from_utf8(found.stdout).unwrap().trim().to_owned();
@@ -201,8 +201,8 @@ async fn psql_asks() {
 
 #[tokio::test]
 async fn psql_with_a_password_and_encryption() {
-    let certificate = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/tls/cert.pem");
-    let key = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/tls/key.pem");
+    let certificate = "tests/fixtures/tls/cert.pem";
+    let key = "tests/fixtures/tls/key.pem";
     let data = DataDir::new();
     let arguments = ["--pg-password", "slow river", "--pg-tls-cert", certificate, "--pg-tls-key", key];
     let program = Program::start_with(&data, &arguments).await;

@@ -12,12 +12,12 @@ const EVENTS: i64 = 1_000;
 
 /// Runs a file of `tests/clients` against a program, with its environment for clients.
 async fn run(file: &str, program: &Program) {
-    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../scripts/ensure-python-clients");
+    let script = "../scripts/ensure-python-clients";
     let found = Command::new(script).output().await.unwrap();
     assert!(found.status.success(), "{}", String::from_utf8_lossy(&found.stderr));
     let python = String::from_utf8(found.stdout).unwrap();
     let mut command = Command::new(python.trim());
-    command.arg("-B").arg(format!("{}/tests/clients/{file}", env!("CARGO_MANIFEST_DIR")));
+    command.arg("-B").arg(format!("tests/clients/{file}"));
     command.env("FLIGHT", program.flight_address().to_string()).env("PG", program.pg_address().to_string());
     command.env("HTTP", program.client().address()).env_remove("PGPASSWORD").kill_on_drop(true);
     let output = tokio::time::timeout(PATIENCE, command.output()).await.expect("it ends").unwrap();
@@ -41,7 +41,7 @@ async fn adbc_reads_arrow() {
 
 #[tokio::test]
 async fn adbc_logs_in_over_tls() {
-    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/tls");
+    let folder = "tests/fixtures/tls";
     let (certificate, key) = (format!("{folder}/server.pem"), format!("{folder}/server-key.pem"));
     let arguments = ["--flight-password", "slow river", "--flight-tls-cert", &certificate, "--flight-tls-key", &key];
     let data = DataDir::new();

@@ -51,13 +51,13 @@ async fn the_program_tells_how_it_is() {
 /// Set `UPDATE_GOLDEN=1` to write the file anew.
 #[tokio::test]
 async fn the_described_interface_is_the_golden_one() {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("openapi.json");
+    let path = Path::new("openapi.json");
     let printed = std::process::Command::new(PROGRAM).arg("openapi").output().unwrap();
     assert!(printed.status.success(), "{}", String::from_utf8_lossy(&printed.stderr));
     if std::env::var_os("UPDATE_GOLDEN").is_some_and(|value| value == "1") {
-        std::fs::write(&path, &printed.stdout).unwrap();
+        std::fs::write(path, &printed.stdout).unwrap();
     }
-    let golden = std::fs::read_to_string(&path).unwrap_or_default();
+    let golden = std::fs::read_to_string(path).unwrap_or_default();
     let golden: Value = serde_json::from_str(&golden).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
     let hint = "api/openapi.json is not what the program says; if the interface was meant to change, run this test with \
         UPDATE_GOLDEN=1, and `npm run types` in dashboard/";

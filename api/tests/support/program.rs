@@ -265,7 +265,7 @@ fn children(parent: u32) -> Vec<u32> {
 fn fetch_clickhouse() {
     static FETCHED: std::sync::Once = std::sync::Once::new();
     FETCHED.call_once(|| {
-        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../scripts/fetch-clickhouse");
+        let script = PathBuf::from("../scripts/fetch-clickhouse");
         let output = Command::new(&script).output().unwrap_or_else(|error| panic!("{}: {error}", script.display()));
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     });

@@ -2,8 +2,8 @@
 //!
 //! History is written straight into the tables of two streams, as flushed events lie there; the tail is posted while the
 //! questions are asked, at a steady pace. Each question is asked of the program and of ClickHouse by turns, the answer as
-//! Arrow over HTTP in both cases; ClickHouse does not see the tail that is not flushed. The program keeps no answers for these, so that each is
-//! computed; a dashboard's questions are asked of a program as it is by default.
+//! Arrow over HTTP in both cases; ClickHouse does not see the tail that is not flushed. The program keeps no answers for
+//! these, so that each is computed. A dashboard's questions are asked of another program, empty and as it is by default.
 //!
 //! - `load`: the streams and their history; `questions`: what is asked; `hot`: a dashboard's questions at a steady pace.
 

@@ -87,7 +87,9 @@ impl Source {
         let is_read = |field: &Field| around.contains(&self.column(field));
         let mut read: Vec<usize> = (0..self.read.fields().len()).filter(|at| is_read(self.read.field(*at))).collect();
         if read.is_empty() {
-            read.push(0);
+            // Rows are counted by some column; by one that takes little.
+            let columns = 0..self.read.fields().len();
+            read.extend(columns.min_by_key(|at| usual_bytes(self.read.field(*at).data_type())));
         }
         self.given = read;
     }
@@ -173,9 +175,9 @@ impl Source {
         let sent: Vec<usize> = (0..self.read.fields().len()).filter(|at| self.is_sent(*at)).collect();
         let mut batches = Vec::new();
         for batch in memory_batches(snapshot.clone(), self.columns.clone(), self.read.clone()) {
-            let batch = passed(batch?, filter)?;
+            let batch = passed(&batch?, filter, &sent)?;
             if batch.num_rows() > 0 {
-                batches.push(batch.project(&sent)?);
+                batches.push(batch);
             }
         }
         if batches.is_empty() {
@@ -202,21 +204,30 @@ impl Source {
     }
 }
 
-/// The rows of a batch that meet all conditions.
-fn passed(batch: RecordBatch, filter: &MemoryFilter) -> Result<RecordBatch> {
+/// The rows of a batch that meet all conditions, with some of its columns.
+fn passed(batch: &RecordBatch, filter: &MemoryFilter, columns: &[usize]) -> Result<RecordBatch> {
     let mut passes = None;
     for condition in filter {
-        let met = condition.evaluate(&batch)?.into_array(batch.num_rows())?;
+        let met = condition.evaluate(batch)?.into_array(batch.num_rows())?;
         let met = as_boolean_array(&met)?;
         passes = Some(match passes {
             None => met.clone(),
             Some(others) => and_kleene(&others, met)?,
         });
     }
+    let batch = batch.project(columns)?;
     Ok(match passes {
         None => batch,
         Some(passes) => filter_record_batch(&batch, &passes)?,
     })
+}
+
+/// About how many bytes a value of a type takes.
+fn usual_bytes(kind: &DataType) -> usize {
+    match kind {
+        DataType::Map(..) => 128,
+        other => other.primitive_width().unwrap_or(if *other == DataType::Boolean { 1 } else { 32 }),
+    }
 }
 
 /// The type that a column of this kind has in the tables of streams.

@@ -42,9 +42,7 @@ fn prepare(once: &'static Once, what: &Path, command: impl FnOnce() -> Command) 
 fn library() -> PathBuf {
     static FETCH: Once = Once::new();
     let library = cached_library().expect("a cache folder");
-    prepare(&FETCH, &library, || {
-        Command::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("../scripts/fetch-clickhouse"))
-    });
+    prepare(&FETCH, &library, || Command::new("../scripts/fetch-clickhouse"));
     library
 }
 
@@ -98,7 +96,7 @@ pub(crate) enum Weather {
     Cramped,
     /// It reads next to nothing for statements with unions.
     Simple,
-    /// It breaks off answers after 1,500 rows.
+    /// It breaks off answers after 200,000 rows.
     Breaking,
 }
 
@@ -114,7 +112,7 @@ impl OverClickHouse {
         match *self.weather.lock() {
             Weather::Cramped => format!("{sql}, max_memory_usage = 1, max_untracked_memory = 1"),
             Weather::Simple if sql.contains("UNION ALL") => format!("{sql}, max_rows_to_read = 1"),
-            Weather::Breaking => format!("{sql}, max_block_size = 500, max_result_rows = 1500"),
+            Weather::Breaking => format!("{sql}, max_block_size = 5000, max_result_rows = 200000"),
             _ => sql.to_owned(),
         }
     }

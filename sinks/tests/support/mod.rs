@@ -38,7 +38,7 @@ pub(crate) fn library() -> PathBuf {
     let library = cached_library().expect("a cache folder");
     FETCH.call_once(|| {
         if !library.exists() {
-            let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../scripts/fetch-clickhouse");
+            let script = PathBuf::from("../scripts/fetch-clickhouse");
             assert!(Command::new(script).status().unwrap().success(), "fetch-clickhouse failed");
         }
     });

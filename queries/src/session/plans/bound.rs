@@ -57,8 +57,8 @@ pub(super) fn with_tables_of(plan: LogicalPlan, statement: &Statement) -> Result
 }
 
 /// The plan of a question: over the tables of its statement, with `values` for what was left open, at the moment at which
-/// its session began. `None` as of [`with_tables_of`], and when a table was trusted with a filter that it does not keep exactly with
-/// these values.
+/// its session began. `None` as of [`with_tables_of`]; and, to be safe, when a table was trusted with a filter that it does not keep
+/// exactly with these values, which no text can bring about (a shape has no nulls open).
 ///
 /// # Errors
 /// DataFusion's of a value that does not fit its place.
@@ -90,6 +90,7 @@ pub(super) fn bound(
     })?;
     Ok(kept.then_some(plan.data))
 }
+
 /// A scan with `values` in its filters, and whether its table keeps those exactly that it was trusted with.
 fn bound_scan(mut scan: TableScan, values: &[ScalarValue], state: &SessionState) -> Result<(TableScan, bool)> {
     let trusted = tables::exact(&scan.source, &scan.filters)?;
