@@ -526,7 +526,7 @@ fn large_parts_are_read_without_their_epochs_and_never_beyond_the_snapshot() {
             let is_parted = |sql: &&String| sql.contains("indexHint(_t0._part IN") && sql.contains("_part NOT IN");
             let asked = world.asked.lock().iter().filter(is_parted).count();
             assert!(
-                merged || asked == 2 * asks.len(),
+                merged || asked >= asks.len(),
                 "a large part of settled epochs is known: {:#?}",
                 world.asked.lock()
             );
