@@ -359,3 +359,6 @@ impl Sequence for OnCommit {
         });
     }
 }
+
+#[cfg(test)]
+mod tests;
