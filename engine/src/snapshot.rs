@@ -28,7 +28,7 @@ pub struct ViewRead {
     pub follow: Option<DeltaSender>,
 }
 
-/// Which rows of a view: these, and no others; nobody tests them again.
+/// Which rows of a view: these, and no others, since not every reader tests them again.
 #[derive(Clone, Debug, Default)]
 pub struct RowFilter {
     /// Which dimension values.

@@ -468,6 +468,8 @@ fn of_memory_only_what_passes_is_sent() {
             assert_eq!(rows(&world, sql, AskOptions::default()).await.unwrap(), expected, "{sql}");
             let asked = world.asked.lock().clone();
             assert!(asked.iter().any(|asked| asked.contains("UNION ALL")) == is_sent, "{sql}: {asked:#?}");
+            let tested_there = asked.iter().any(|asked| asked.contains("FROM _memory_0 AS _t0 WHERE"));
+            assert_eq!(tested_there, sql.contains("% 7"), "{sql}: {asked:#?}");
         }
         let explained = world.answer("EXPLAIN SELECT count(*) FROM hits WHERE n < 10", Format::Csv).await.unwrap();
         assert!(explained.contains("memory=[_memory_0: hits where hits.n < Int64(10)]"), "{explained}");
