@@ -21,6 +21,7 @@
 //! - `combine`: coarser questions over a view.
 //! - `pushdown`: parts of a plan that ClickHouse computes.
 //! - [`timeseries`]: buckets in zones, gap filling, counters, first and last values.
+//! - `zeros`: the order of zeros of either sign.
 //! - `threads`, `yielding`: where questions are computed, and how they can be ended.
 //! - `turns`: how many run at a time; [`memory`]: what they share; `activity`: those that run, and that ran.
 //! - [`session`]: one SQL statement from text to batches.
@@ -63,6 +64,7 @@ mod turns;
 pub mod views;
 mod wait;
 mod yielding;
+mod zeros;
 
 pub use asker::{Asker, OwnLimits};
 pub use error::{ErrorKind, QueryError};

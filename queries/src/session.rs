@@ -71,6 +71,7 @@ use crate::turns::{Turn, Turns};
 use crate::views::{Backfills, Readings, ViewStatement};
 use crate::wait;
 use crate::yielding::YieldInJoins;
+use crate::zeros::ZerosAreAlike;
 pub use listing::{CATALOG_NAME, SCHEMA_NAMES, Table, TableKind};
 use physical::Narrow;
 use plans::PlanCache;
@@ -184,6 +185,7 @@ impl QueryEngine {
             .with_default_features()
             .with_config(config)
             .with_runtime_env(runtime)
+            .with_analyzer_rule(Arc::new(ZerosAreAlike))
             .with_physical_optimizer_rule(Arc::new(YieldInJoins));
         let mut base = timeseries::with_planner(base).build();
         datafusion_functions_json::register_all(&mut base).map_err(fail)?;

@@ -535,3 +535,43 @@ fn large_parts_are_read_without_their_epochs_and_never_beyond_the_snapshot() {
         }
     });
 }
+
+/// Whatever the plan knows of a column, zeros of either sign are equal to an order.
+#[test]
+fn zeros_of_either_sign_are_ordered_alike() {
+    run(async {
+        let world = world("pushed_zeros", 2_000, 500).await;
+        for from in [
+            "hits WHERE ms = 0.0",
+            "hits WHERE 0.0 = ms AND ms IS NOT NULL",
+            "hits WHERE ms IN (0.0)",
+            "hits WHERE ms IN (0.0, 1.5)",
+            "hits WHERE ms >= 0.0 AND ms <= 0.0",
+            "hits WHERE ms BETWEEN -0.0 AND 0.0",
+            "hits WHERE ms IS NOT DISTINCT FROM 0.0",
+            "hits WHERE abs(ms) = 0.0",
+            "hits WHERE ms = -ms",
+            "hits WHERE ms < 0.5 AND ms > -0.5",
+            "(SELECT * FROM hits ORDER BY n LIMIT 1000) WHERE ms = 0.0",
+            "(SELECT a.n, a.ms FROM hits a JOIN (SELECT n FROM hits WHERE n < 1500) b ON a.n = b.n) WHERE ms = 0.0",
+            "(SELECT n, min(ms) AS ms FROM hits GROUP BY n HAVING min(ms) = 0.0)",
+            "(SELECT a.n, a.ms FROM hits a JOIN hits b ON a.ms = b.ms AND a.n = b.n WHERE b.ms = 0.0)",
+        ] {
+            for order in ["ms, n", "ms DESC, n DESC", "-ms, n", "ms + n, n", "abs(ms), n"] {
+                let sql = format!("SELECT n, abs(ms) FROM {from} ORDER BY {order} LIMIT 13 OFFSET 7");
+                let here = world.answer_as(&sql, Format::Csv, HERE).await.unwrap();
+                let there = world.answer_as(&sql, Format::Csv, AskOptions::default()).await.unwrap();
+                assert_eq!(there, here, "{sql}");
+            }
+        }
+        for options in [HERE, AskOptions::default()] {
+            for column in ["ms", "ms + (-0.0)", "CAST(ms AS REAL)"] {
+                let sql = |order: &str| format!("SELECT n FROM hits WHERE abs(ms) < 0.05 ORDER BY {order}, n LIMIT 50");
+                let ordered = world.answer_as(&sql(column), Format::Csv, options).await.unwrap();
+                let expected = sql("CASE WHEN ms < 0 THEN -1 WHEN ms = 0 THEN 0 ELSE 1 END");
+                let expected = world.answer_as(&expected, Format::Csv, options).await.unwrap();
+                assert_eq!(ordered, expected, "{column}");
+            }
+        }
+    });
+}

@@ -29,6 +29,7 @@ use super::scalar::{Scope, is_known};
 use super::source::{Condition, Source};
 use super::time::{bin_of_nanoseconds, bucket_number};
 use crate::tables::StreamTable;
+use crate::zeros::sorted_by;
 
 /// Longer expressions are put into a subquery, so that they are not written again and again.
 const EXPRESSION_BYTES_MAX: usize = 4_096;
@@ -215,15 +216,11 @@ impl Translator {
         let scope = Scope { schema, columns: &input.columns };
         let mut order = Vec::new();
         for sort in by {
-            let (kind, value) = (scope.kind(&sort.expr)?, scope.scalar(&sort.expr)?);
+            // Zeros of either sign are equal to ClickHouse, with or without the one that is added.
+            let value = scope.scalar(sorted_by(&sort.expr).unwrap_or(&sort.expr))?;
             let direction = if sort.asc { "ASC" } else { "DESC" };
             let nulls = if sort.nulls_first { "FIRST" } else { "LAST" };
-            if kind == DataType::Float64 {
-                order.push(format!("{value} {direction} NULLS {nulls}"));
-                order.push(format!("1 / {value} > 0 {direction}")); // of the zeros the negative one is less
-            } else {
-                order.push(format!("{value} {direction} NULLS {nulls}"));
-            }
+            order.push(format!("{value} {direction} NULLS {nulls}"));
         }
         if let (Some(source), Some(fetch)) = (input.source, fetch) {
             self.sources[source].first = Some((order.join(", "), fetch));
