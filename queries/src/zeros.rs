@@ -24,7 +24,7 @@ impl AnalyzerRule for ZerosAreAlike {
             let LogicalPlan::Sort(mut sort) = plan else { return Ok(Transformed::no(plan)) };
             let schema = Arc::clone(sort.input.schema());
             for by in &mut sort.expr {
-                by.expr = without_sign(std::mem::take(&mut by.expr), &schema)?;
+                by.expr = without_sign(std::mem::take(&mut by.expr), &schema);
             }
             Ok(Transformed::yes(LogicalPlan::Sort(sort)))
         })?;
@@ -36,15 +36,15 @@ impl AnalyzerRule for ZerosAreAlike {
     }
 }
 
-fn without_sign(expr: Expr, schema: &DFSchema) -> Result<Expr> {
+fn without_sign(expr: Expr, schema: &DFSchema) -> Expr {
     if sorted_by(&expr).is_some() {
-        return Ok(expr);
+        return expr;
     }
-    Ok(match expr.get_type(schema)? {
-        DataType::Float64 => binary_expr(expr, Operator::Plus, lit(0.0_f64)),
-        DataType::Float32 => binary_expr(expr, Operator::Plus, lit(0.0_f32)),
-        _ => expr,
-    })
+    match expr.get_type(schema) {
+        Ok(DataType::Float64) => binary_expr(expr, Operator::Plus, lit(0.0_f64)),
+        Ok(DataType::Float32) => binary_expr(expr, Operator::Plus, lit(0.0_f32)),
+        _ => expr, // also what has no type yet, as a value that is still to come
+    }
 }
 
 /// The float that an expression of a sort is about, without the zero that is added to it.
