@@ -5,7 +5,9 @@
 //!
 //! No other thread touches a worker's state, and Tokio never runs here.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
@@ -15,7 +17,7 @@ use parking_lot::Mutex;
 use streamgauge_schemas::{Epoch, EventTime, Key, Rows, SeriesId, View, ViewId};
 use timely::worker::Worker;
 
-use crate::dataflow::{Feeding, Groups, Plan, Scan, ViewFlow};
+use crate::dataflow::{Families, Feeding, Groups, Plan, Scan, ViewFlow};
 use crate::keys::ViewKeys;
 use crate::pending::Ticket;
 use crate::program::{Failed, Prepared, Program};
@@ -179,6 +181,7 @@ fn run(worker: &mut Worker, commands: &Receiver<Command>, state_bytes: &Arc<Atom
         workers: worker.peers(),
         views: BTreeMap::new(),
         plan: Plan::default(),
+        families: Rc::default(),
         tickets: Vec::new(),
         groups_given: 0,
         all_bytes: state_bytes.clone(),
@@ -223,6 +226,7 @@ struct WorkerState {
     /// In the order in which they were made.
     views: BTreeMap<ViewId, Maintained>,
     plan: Plan,
+    families: Rc<RefCell<Families>>,
     /// Tickets of epochs that the dataflow has not finished.
     tickets: Vec<Arc<Ticket>>,
     /// Partial states given to the dataflow since it ran last.
@@ -280,9 +284,9 @@ impl Drop for Counted {
 }
 
 impl Maintained {
-    fn count(&mut self, worker: usize) {
-        let keys = self.feeding.keys.bytes(worker);
-        self.counted.set(self.flow.arrangement.rows(), self.flow.arrangement.bytes() + keys);
+    fn count(&mut self, worker: usize, families: &Families) {
+        let others = self.feeding.keys.bytes(worker) + families.bytes(self.feeding.view.id);
+        self.counted.set(self.flow.arrangement.rows(), self.flow.arrangement.bytes() + others);
     }
 
     /// The keys of rows.
@@ -311,7 +315,7 @@ impl WorkerState {
         if self.caught_up() {
             for view in self.views.values_mut() {
                 view.flow.compact();
-                view.count(self.index);
+                view.count(self.index, &self.families.borrow());
             }
             self.tickets.clear();
         }
@@ -349,6 +353,7 @@ impl WorkerState {
             Command::Flush { view, reply } => {
                 self.catch_up(worker);
                 let _ = reply.unbounded_send(self.flush(view));
+                self.trim_family(view);
             }
             Command::Flushed { view, epoch, horizon } => {
                 if let Some(view) = self.views.get_mut(&view) {
@@ -401,7 +406,7 @@ impl WorkerState {
     fn add_view(&mut self, worker: &mut Worker, add: AddView) {
         let AddView { view, program, keys, counters, rows, flushed, history } = add;
         let layout = Arc::new(view.layout());
-        let mut flow = ViewFlow::build(worker, &view, layout.clone());
+        let mut flow = ViewFlow::build(worker, &view, layout.clone(), self.families.clone());
         let mine = rows.iter().filter(|(key, _)| key.series.owner(self.workers) == self.index);
         flow.arrangement.load(flushed, mine);
         let id = view.id;
@@ -425,7 +430,8 @@ impl WorkerState {
 
     fn plan_anew(&mut self) {
         let views: Vec<Feeding> = self.views.values().map(|view| view.feeding.clone()).collect();
-        self.plan = Plan::new(&views);
+        self.plan = Plan::new(&views, self.workers);
+        self.families.borrow_mut().set(self.plan.families().map(|family| family[0]));
     }
 
     fn read(&mut self, read: &ViewRead) -> Part {
@@ -479,5 +485,13 @@ impl WorkerState {
         let name = view.feeding.view.definition.name.clone();
         metrics::gauge!("streamgauge_view_rows", "view" => name, "worker" => self.index.to_string()).set(held as f64);
         Part { horizon, newest: None, rows, keys, failed: view.failed.clone() }
+    }
+
+    /// A flush has taken rows out: series without any need no number.
+    fn trim_family(&mut self, view: ViewId) {
+        for family in self.plan.families().filter(|family| family.contains(&view)) {
+            let rows = family.iter().filter_map(|view| Some(self.views.get(view)?.flow.arrangement.rows()));
+            self.families.borrow_mut().trim(family[0], rows.max().unwrap_or(0));
+        }
     }
 }

@@ -35,6 +35,7 @@ use timely::progress::{Antichain, Stamp};
 
 use super::Parcel;
 use super::arrangement::{Arrangement, Inbox, RowBatch, RowBuilder, RowSpine};
+use super::family::Families;
 use super::table::{Slot, Table};
 
 /// Maintains the rows of a view in `table`, and the arrangement that is their index.
@@ -46,6 +47,7 @@ use super::table::{Slot, Table};
 pub(super) fn accumulate<'scope>(
     parcels: Stream<'scope, u64, Vec<Parcel>>,
     table: Table,
+    families: Rc<RefCell<Families>>,
 ) -> (Stream<'scope, u64, Vec<Span<u64, RowBatch>>>, Arrangement) {
     let table = Rc::new(RefCell::new(table));
     let inbox: Rc<RefCell<Inbox>> = Rc::default();
@@ -69,7 +71,7 @@ pub(super) fn accumulate<'scope>(
             let upper_or_end = upper.unwrap_or(u64::MAX);
             let (due, later): (Vec<_>, Vec<_>) = stash.drain(..).partition(|parcel| parcel.epoch.0 < upper_or_end);
             stash = later;
-            let updates = pass(due, lower, &mut rows.borrow_mut(), &mut inbox.borrow_mut());
+            let updates = pass(due, lower, &mut rows.borrow_mut(), &mut inbox.borrow_mut(), &mut families.borrow_mut());
             rows.borrow_mut().passed(Epoch(upper_or_end - 1));
             let bounds = (Antichain::from_elem(lower), upper.map(Antichain::from_elem).unwrap_or_default());
             if updates.is_empty() {
@@ -105,14 +107,22 @@ fn seal(mut updates: Vec<Update>, (lower, upper): (Antichain<u64>, Antichain<u64
 }
 
 /// Merges what is due; returns which rows came and went, ordered by group, slot, time, and consolidated.
-fn pass(mut due: Vec<Parcel>, lower: u64, table: &mut Table, inbox: &mut Inbox) -> Vec<Update> {
+fn pass(
+    mut due: Vec<Parcel>,
+    lower: u64,
+    table: &mut Table,
+    inbox: &mut Inbox,
+    families: &mut Families,
+) -> Vec<Update> {
     // Slots that a flush has freed may be given out again from here on, since their rows leave the arrangement now.
     let mut updates: Vec<Update> = inbox.removed.drain(..).map(|row| (row, lower, -1)).collect();
     updates.extend(inbox.loaded.drain(..).map(|(key, row)| ((key, table.load(key, &row)), lower, 1)));
     due.retain(|parcel| parcel.epoch > inbox.flushed_at_start); // invariant 2
     due.sort_by_key(|parcel| (parcel.epoch, parcel.batch));
-    for Parcel { epoch, groups, .. } in &due {
-        table.apply_all(*epoch, &groups.keys, &groups.states, |key, slot| updates.push(((key, slot), epoch.0, 1)));
+    for Parcel { owner, epoch, groups, .. } in &due {
+        let hints = families.hints(groups, *owner);
+        let began = |key, slot| updates.push(((key, slot), epoch.0, 1));
+        table.apply_all(*epoch, &groups.keys, &groups.states, hints, began);
     }
     differential_dataflow::consolidation::consolidate_updates(&mut updates);
     updates

@@ -8,8 +8,9 @@
 use std::sync::Arc;
 
 use streamgauge_schemas::state::{Accumulator, States, accumulator::Events};
-use streamgauge_schemas::{Duration, EventTime, GroupKey, Layout, State, View};
+use streamgauge_schemas::{Duration, EventTime, GroupKey, Layout, State, View, ViewId};
 
+use super::family::Places;
 use super::number::Numbers;
 use crate::program::{Computed, Failed, Keys, Prepared, Program};
 
@@ -21,8 +22,8 @@ pub(crate) struct Groups {
     pub(crate) keys: Vec<GroupKey>,
     /// Per group the place of its dimension values among those of the batch.
     pub(super) places: Vec<u32>,
-    /// How many such places there are.
-    pub(super) places_len: usize,
+    /// These, which the groups of all views of a family have in common.
+    pub(super) batch: Arc<Places>,
     /// Per group its state; views whose buckets do not tell the groups of a batch apart in another way share them.
     pub(crate) states: Arc<States>,
 }
@@ -41,6 +42,8 @@ pub(crate) struct Aggregate {
     width_us: Option<i64>,
     accumulator: Accumulator,
     numbers: Numbers,
+    /// Its family, if others are fed by it, and how many workers own groups.
+    family: Option<(ViewId, usize)>,
 }
 
 impl Aggregate {
@@ -48,7 +51,13 @@ impl Aggregate {
     pub(crate) fn of(view: &View, program: Arc<dyn Program>, layout: Arc<Layout>) -> Self {
         let width = view.definition.bucket.as_ref().and_then(|bucket| bucket.width);
         let accumulator = Accumulator::new(layout);
-        Aggregate { program, width_us: width.map(Duration::as_micros), accumulator, numbers: Numbers::default() }
+        let (width_us, numbers) = (width.map(Duration::as_micros), Numbers::default());
+        Aggregate { program, width_us, accumulator, numbers, family: None }
+    }
+
+    /// The same for a view that feeds others, named after it, for so many workers.
+    pub(super) fn of_family(self, first: ViewId, workers: usize) -> Self {
+        Aggregate { family: Some((first, workers)), ..self }
     }
 
     /// Aggregates a batch; its keys and failures come along.
@@ -61,10 +70,14 @@ impl Aggregate {
         self.accumulator.add(groups.len(), &Events { groups: &of_row, times: &times, arguments: &arguments });
         let key =
             |(place, bucket): &(u32, i64)| GroupKey { series: keys.ids[*place as usize], bucket: EventTime(*bucket) };
+        let batch = match self.family {
+            None => Places::alone(keys.ids.len()),
+            Some((first, workers)) => Places::shared(keys.ids.len(), first, workers),
+        };
         let groups = Groups {
             keys: groups.iter().map(key).collect(),
             places: groups.iter().map(|(place, _)| *place).collect(),
-            places_len: keys.ids.len(),
+            batch: Arc::new(batch),
             states: Arc::new(self.accumulator.take()),
         };
         (groups, keys, failed)

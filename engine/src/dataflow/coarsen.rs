@@ -71,14 +71,14 @@ impl Coarsen {
             let key =
                 |key: &GroupKey| GroupKey { series: key.series, bucket: if is_one { bucket } else { key.bucket } };
             let keys = fine.keys.iter().map(key).collect();
-            return Groups { keys, places: fine.places.clone(), places_len: fine.places_len, states };
+            return Groups { keys, places: fine.places.clone(), batch: fine.batch.clone(), states };
         }
         let buckets: Vec<i64> = fine.keys.iter().map(|key| coarse(key).0).collect();
         let width = match self.bucket {
             CoarseBucket::Floor(width) => width.as_micros(),
             _ => 1,
         };
-        let (numbers, groups) = self.numbers.number(fine.places_len, &fine.places, &buckets, Some(width));
+        let (numbers, groups) = self.numbers.number(fine.batch.len, &fine.places, &buckets, Some(width));
         let (mut keys, mut merged) = (Vec::with_capacity(groups.len()), States::like(&states, groups.len()));
         for (at, number) in numbers.into_iter().enumerate() {
             let number = number as usize;
@@ -90,6 +90,6 @@ impl Coarsen {
             }
         }
         let places = groups.iter().map(|(place, _)| *place).collect();
-        Groups { keys, places, places_len: fine.places_len, states: Arc::new(merged) }
+        Groups { keys, places, batch: fine.batch.clone(), states: Arc::new(merged) }
     }
 }

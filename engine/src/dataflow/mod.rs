@@ -24,6 +24,7 @@
 //! - [`parcel`]: partial states on their way to their owner.
 //! - [`tap`]: partial states to those who follow a view live.
 //! - [`accumulate`]: partial states into rows.
+//! - [`family`]: what views that are fed from one another know of their rows in common.
 //! - [`table`]: the rows, changed in place by the rules of generations.
 //! - [`arrangement`]: their index, and reading them: filtered, or what a flush needs.
 //!
@@ -38,6 +39,7 @@ mod accumulate;
 mod aggregate;
 mod arrangement;
 mod coarsen;
+mod family;
 mod number;
 mod parcel;
 mod plan;
@@ -57,6 +59,7 @@ use timely::worker::Worker;
 
 pub(crate) use aggregate::{Aggregate, Groups};
 pub(crate) use arrangement::{Arrangement, Scan};
+pub(crate) use family::Families;
 pub(crate) use plan::{Feeding, Plan, feeders};
 pub(crate) use tap::Followers;
 
@@ -75,7 +78,12 @@ pub(crate) struct ViewFlow {
 
 impl ViewFlow {
     /// Builds the dataflow of a view; every worker must build those of all views in the same order.
-    pub(crate) fn build(worker: &mut Worker, view: &View, layout: Arc<Layout>) -> Self {
+    pub(crate) fn build(
+        worker: &mut Worker,
+        view: &View,
+        layout: Arc<Layout>,
+        families: Rc<RefCell<Families>>,
+    ) -> Self {
         let workers = worker.peers();
         let probe = ProbeHandle::new();
         let followers = Rc::new(RefCell::new(Followers::default()));
@@ -84,7 +92,7 @@ impl ViewFlow {
             let mine = parcel::exchange(parcels, workers);
             let tapped = tap::tap(mine, followers.clone());
             let table = Table::new(layout, view.definition.options.idle.as_micros() as u64);
-            let (changes, arrangement) = accumulate::accumulate(tapped, table);
+            let (changes, arrangement) = accumulate::accumulate(tapped, table, families);
             changes.probe_with(&probe);
             (input, arrangement)
         });

@@ -32,7 +32,7 @@ pub(super) fn parcels(epoch: Epoch, batch: u32, groups: Groups, workers: usize) 
         places.iter().for_each(|at| states.push(&groups.states, *at));
         let keys = places.iter().map(|at| groups.keys[*at]).collect();
         let of_keys = places.iter().map(|at| groups.places[*at]).collect();
-        Groups { keys, places: of_keys, places_len: groups.places_len, states: Arc::new(states) }
+        Groups { keys, places: of_keys, batch: groups.batch.clone(), states: Arc::new(states) }
     };
     let parcels = owned.into_iter().enumerate().filter(|(_, places)| !places.is_empty());
     parcels.map(|(owner, places)| Parcel { owner, epoch, batch, groups: part(places) }).collect()

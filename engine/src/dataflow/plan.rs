@@ -70,17 +70,28 @@ enum Make {
 }
 
 impl Plan {
-    /// Plans views; `views` in the order in which they were made.
-    pub(crate) fn new(views: &[Feeding]) -> Self {
+    /// Plans views for so many workers; `views` in the order in which they were made.
+    pub(crate) fn new(views: &[Feeding], workers: usize) -> Self {
         let feeder = feeders(views.iter().map(|feeding| &*feeding.view));
         let ordered: Vec<&Feeding> = views.iter().collect();
         let mut plan = Plan::default();
         for feeding in ordered.iter().filter(|feeding| !feeder.contains_key(&feeding.view.id)) {
             let aggregate = Aggregate::of(&feeding.view, feeding.program.clone(), feeding.layout.clone());
+            let feeds = feeder.values().any(|finer| *finer == feeding.view.id);
+            let aggregate = if feeds { aggregate.of_family(feeding.view.id, workers) } else { aggregate };
             let stage = Stage::new(feeding, Make::Aggregate(Box::new(aggregate)), &ordered, &feeder);
             plan.roots.entry(feeding.view.definition.stream).or_default().push(stage);
         }
         plan
+    }
+
+    /// The views of each family, in which one is fed by no other, and comes first.
+    pub(crate) fn families(&self) -> impl Iterator<Item = Vec<ViewId>> + '_ {
+        self.roots.values().flatten().filter(|stage| !stage.fed.is_empty()).map(|stage| {
+            let mut views = Vec::new();
+            stage.each(&mut |feeding| views.push(feeding.view.id));
+            views
+        })
     }
 
     /// Makes the groups of every view over the stream of a batch, but of those that have the epoch already.

@@ -8,6 +8,9 @@
 //! Events are merged where a row lies, without a search among others and without a copy. Slots are given out from the lowest
 //! chunk that has a free one, and a chunk without rows holds no memory.
 //!
+//! Where a row of the group lay last is remembered by the number of its series, if it has one ([`Hints`]): most events come
+//! to a row that has just had another, and it need not be found by hash.
+//!
 //! # Invariants
 //!
 //! 1. A group's rows have distinct generations; from its newest row the others are found in falling order of generation.
@@ -24,6 +27,8 @@ use hashbrown::{HashMap, HashTable};
 use streamgauge_schemas::state::States;
 use streamgauge_schemas::{Epoch, GroupKey, Layout, Row};
 
+use super::family::Hints;
+
 /// Where a row lies.
 pub(super) type Slot = u32;
 
@@ -32,6 +37,10 @@ const NONE: Slot = u32::MAX;
 /// Rows of a chunk, as a power of two.
 const CHUNK_BITS: u32 = 10;
 const CHUNK: usize = 1 << CHUNK_BITS;
+/// So many rows are read ahead of their merging: as many as the processor's nearest caches hold.
+const BLOCK: usize = 128;
+/// Tables of so many rows lie in these caches anyway.
+const NEAR_ROWS: usize = 4 * CHUNK;
 
 /// See the module.
 pub(super) struct Table {
@@ -52,6 +61,10 @@ pub(super) struct Table {
     heap_bytes: usize,
     /// Kept from call to call for its room.
     found: Vec<Slot>,
+    /// By the number of a series the slot of a row of it, and the mark of that row's bucket.
+    last: Vec<(Slot, u32)>,
+    /// The numbering that these numbers are of.
+    numbering: u64,
 }
 
 /// Some slots.
@@ -120,6 +133,8 @@ impl Table {
             held: 0,
             heap_bytes: 0,
             found: Vec::new(),
+            last: Vec::new(),
+            numbering: 0,
         }
     }
 
@@ -133,34 +148,51 @@ impl Table {
         let chunk = CHUNK * (size_of::<Header>() + States::new(&self.layout).bytes_each());
         // Of a hash table's slots no more than 7/8 are taken, and each has a byte more.
         let index = self.newest.capacity() * 8 / 7 * (size_of::<Slot>() + 1);
-        self.held * chunk + index + self.heap_bytes
+        self.held * chunk + index + self.heap_bytes + self.last.capacity() * size_of::<(Slot, u32)>()
     }
 
-    /// Merges partial states of an epoch into the rows of their groups; `began` is told of new rows.
+    /// Merges partial states of an epoch into the rows of their groups, which may lie where the hints say; `began` is told of
+    /// new rows.
     pub(super) fn apply_all(
         &mut self,
         epoch: Epoch,
         keys: &[GroupKey],
         states: &States,
+        hints: Hints<'_>,
         mut began: impl FnMut(GroupKey, Slot),
     ) {
-        // All are looked up first: the look-ups wait for memory side by side, and not one after the other.
+        self.take_numbering(&hints);
         let mut found = std::mem::take(&mut self.found);
-        found.extend(keys.iter().map(|key| self.find(hash_of(*key), *key)));
-        for (at, (key, slot)) in keys.iter().zip(found.drain(..)).enumerate() {
-            if slot != NONE && self.loaded.is_empty() {
-                let (chunk, row) = place(slot);
-                let chunk = &mut self.chunks[chunk];
-                let header = &mut chunk.headers[row];
-                // A row that may take it is the newest one, though another of this group came since: that would be idle.
-                if epoch.0 - header.version.0 < self.idle_us || epoch == header.version {
-                    header.version = epoch;
-                    merge(&self.layout, &mut chunk.states, row, states, at, &mut self.heap_bytes);
-                    continue;
+        for begin in (0..keys.len()).step_by(BLOCK) {
+            let block = begin..keys.len().min(begin + BLOCK);
+            // All are looked up first: the look-ups wait for memory side by side, and not one after the other.
+            found.extend(block.clone().map(|at| self.last_of(hints.number(at), &keys[at])));
+            if self.rows > NEAR_ROWS {
+                self.touch(&found);
+            }
+            for (at, slot) in block.clone().zip(&mut found) {
+                if !self.has(*slot, &keys[at]) {
+                    *slot = self.find(hash_of(keys[at]), keys[at]);
                 }
             }
-            if let Applied::Began(slot) = self.apply(epoch, *key, states, at) {
-                began(*key, slot);
+            for (at, slot) in block.zip(found.drain(..)) {
+                let (key, number) = (keys[at], hints.number(at));
+                if slot != NONE && self.loaded.is_empty() {
+                    let (chunk, row) = place(slot);
+                    let chunk = &mut self.chunks[chunk];
+                    let header = &mut chunk.headers[row];
+                    // A row that may take it is the newest one, though another of this group came since: that would be idle.
+                    if epoch.0 - header.version.0 < self.idle_us || epoch == header.version {
+                        header.version = epoch;
+                        merge(&self.layout, &mut chunk.states, row, states, at, &mut self.heap_bytes);
+                        self.set_last(number, &key, slot);
+                        continue;
+                    }
+                }
+                if let Applied::Began(slot) = self.apply(epoch, key, states, at) {
+                    self.set_last(number, &key, slot);
+                    began(key, slot);
+                }
             }
         }
         self.found = found;
@@ -277,6 +309,54 @@ impl Table {
         self.newest.find(hash, |slot| key_of(&self.chunks, *slot) == key).copied().unwrap_or(NONE)
     }
 
+    /// Forgets what is known by numbers of another numbering, and makes room for more of this one.
+    fn take_numbering(&mut self, hints: &Hints<'_>) {
+        let Some((numbering, end)) = hints.numbering() else { return };
+        if numbering != self.numbering {
+            (self.numbering, self.last) = (numbering, Vec::new());
+        }
+        if end > self.last.len() {
+            self.last.resize(end, (NONE, 0));
+        }
+    }
+
+    /// The slot that is known by the number of a series, if it is likely that of a row of the group.
+    #[inline]
+    fn last_of(&self, number: u32, key: &GroupKey) -> Slot {
+        match self.last.get(number as usize) {
+            Some((slot, mark)) if *mark == mark_of(key) => *slot,
+            _ => NONE,
+        }
+    }
+
+    /// Whether a row of the group is in that slot.
+    #[inline]
+    fn has(&self, slot: Slot, key: &GroupKey) -> bool {
+        let (chunk, at) = place(slot);
+        let header = self.chunks.get(chunk).and_then(|chunk| chunk.headers.get(at));
+        header.is_some_and(|header| header.key == *key && header.version != Epoch::ZERO)
+    }
+
+    /// Reads something of every row in these slots, so that they are at hand: nothing waits for what is read.
+    fn touch(&self, slots: &[Slot]) {
+        let read = slots.iter().fold(0, |read, slot| {
+            let (chunk, at) = place(*slot);
+            let chunk = self.chunks.get(chunk).filter(|chunk| at < chunk.headers.len());
+            read ^ chunk.map_or(0, |chunk| {
+                let header = &chunk.headers[at];
+                header.key.series.low ^ header.version.0 ^ chunk.states.touch(at)
+            })
+        });
+        std::hint::black_box(read);
+    }
+
+    #[inline]
+    fn set_last(&mut self, number: u32, key: &GroupKey, slot: Slot) {
+        if let Some(last) = self.last.get_mut(number as usize) {
+            *last = (slot, mark_of(key));
+        }
+    }
+
     fn header(&self, slot: Slot) -> &Header {
         let (chunk, at) = place(slot);
         &self.chunks[chunk].headers[at]
@@ -384,9 +464,18 @@ fn hash_of(key: GroupKey) -> u64 {
     mixed ^ mixed >> 32
 }
 
+/// Tells the buckets of a series apart, mostly.
+#[inline]
+fn mark_of(key: &GroupKey) -> u32 {
+    ((key.bucket.0 as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) as u32
+}
+
 /// Merges one of `states` into a row, and keeps count of what its parts hold.
 #[inline]
 fn merge(layout: &Layout, rows: &mut States, at: usize, states: &States, from: usize, heap_bytes: &mut usize) {
+    if !layout.has_parts() {
+        return layout.merge_at(rows, at, states, from);
+    }
     let before = rows.heap_bytes(at);
     layout.merge_at(rows, at, states, from);
     *heap_bytes = *heap_bytes - before + rows.heap_bytes(at);

@@ -130,6 +130,7 @@ mod tests {
     use streamgauge_schemas::{Epoch, GroupKey, Layout};
 
     use super::super::Groups;
+    use super::super::family::Places;
     use super::*;
     use crate::keys::KeyRegistry;
 
@@ -145,7 +146,7 @@ mod tests {
             let groups = Groups {
                 keys: (0..groups).map(key).collect(),
                 places: vec![0; groups as usize],
-                places_len: 1,
+                batch: Arc::new(Places::alone(1)),
                 states,
             };
             Parcel { owner: 0, epoch: Epoch(epoch), batch: 0, groups }

@@ -95,6 +95,14 @@ impl States {
         self.parts(at).iter().map(Part::heap_bytes).sum()
     }
 
+    /// Reads a little of a state, so that it is at hand when it is merged; what it is means nothing.
+    #[inline]
+    #[must_use]
+    pub fn touch(&self, at: usize) -> u64 {
+        let cells = self.cells(at);
+        cells.first().zip(cells.last()).map_or(0, |(first, last)| first ^ last)
+    }
+
     /// Bytes of one state in these vectors.
     #[must_use]
     pub fn bytes_each(&self) -> usize {
@@ -130,6 +138,13 @@ impl States {
 }
 
 impl Layout {
+    /// Whether states have more than their cells.
+    #[inline]
+    #[must_use]
+    pub fn has_parts(&self) -> bool {
+        self.parts > 0
+    }
+
     /// Adds the events of one of `other`, which came after those of the state at `at`.
     #[inline]
     pub fn merge_at(&self, into: &mut States, at: usize, other: &States, from: usize) {

@@ -5,11 +5,14 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 use streamgauge_schemas::state::{Accumulator, accumulator::Events};
 use streamgauge_schemas::view::rollup;
-use streamgauge_schemas::{EventTime, SeriesId, State, Summary};
+use streamgauge_schemas::{EventTime, SeriesId, State, Summary, ViewId};
 
+use super::super::aggregate::Groups;
+use super::super::family::{Families, Places};
 use super::*;
 
 const IDLE_US: u64 = 10;
+const FAMILY: ViewId = ViewId(1);
 
 fn layout() -> Arc<Layout> {
     Arc::new(rollup("by_second", "1 second", 1).layout().unwrap())
@@ -38,9 +41,14 @@ fn count(state: &State) -> u64 {
 /// What may happen to a table, in the order of epochs.
 #[derive(Clone, Debug)]
 enum Step {
-    /// Batches of so many events for each group, all of one epoch.
-    Events(Vec<(u8, u32)>),
+    /// Batches of so many events for each group, all of one epoch; with numbers for their series or without.
+    Events {
+        batches: Vec<(u8, u32)>,
+        numbered: bool,
+    },
     Pass(u64),
+    /// The series are numbered anew.
+    Renumber,
     Flush {
         unflushed: u64,
     },
@@ -48,7 +56,9 @@ enum Step {
 
 fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
-        6 => prop::collection::vec((0u8..12, 1u32..4), 1..6).prop_map(Step::Events),
+        6 => (prop::collection::vec((0u8..12, 1u32..4), 1..6), prop::bool::weighted(0.8))
+            .prop_map(|(batches, numbered)| Step::Events { batches, numbered }),
+        1 => Just(Step::Renumber),
         2 => (1u64..30).prop_map(Step::Pass),
         2 => (0u64..15).prop_map(|unflushed| Step::Flush { unflushed }),
     ]
@@ -83,15 +93,26 @@ proptest! {
     fn rows_are_those_of_the_rules(steps in prop::collection::vec(step(), 1..80)) {
         let layout = layout();
         let (mut table, mut model, mut epoch) = (Table::new(layout.clone(), IDLE_US), Model::default(), 100u64);
+        let mut families = Families::default();
+        families.set([FAMILY].into_iter());
         for step in steps {
             match step {
-                Step::Events(batches) => {
+                Step::Events { batches, numbered } => {
                     epoch += 1;
                     let (before, mut began) = (table.len(), Vec::new());
                     let keys: Vec<GroupKey> = batches.iter().map(|(number, _)| key(*number)).collect();
                     let mut of_batch = States::new(&layout);
                     batches.iter().for_each(|(_, events)| of_batch.push(&states(&layout, *events), 0));
-                    table.apply_all(Epoch(epoch), &keys, &of_batch, |key, slot| began.push((key, slot)));
+                    let places = if numbered { Places::shared(4, FAMILY, 1) } else { Places::alone(4) };
+                    let groups = Groups {
+                        places: batches.iter().map(|(number, _)| u32::from(number % 4)).collect(),
+                        keys,
+                        batch: Arc::new(places),
+                        states: Arc::new(of_batch),
+                    };
+                    let hints = families.hints(&groups, 0);
+                    let begin = |key, slot| began.push((key, slot));
+                    table.apply_all(Epoch(epoch), &groups.keys, &groups.states, hints, begin);
                     prop_assert_eq!(table.len() - before, began.len());
                     for (_, slot) in &began {
                         prop_assert_eq!(table.get(*slot, Epoch::ZERO).unwrap().generation, Epoch(epoch));
@@ -99,6 +120,10 @@ proptest! {
                     batches.iter().for_each(|(number, events)| model.apply(epoch, key(*number), u64::from(*events)));
                 }
                 Step::Pass(epochs) => epoch += epochs,
+                Step::Renumber => {
+                    families.set([].into_iter());
+                    families.set([FAMILY].into_iter());
+                }
                 Step::Flush { unflushed } => {
                     let flushed = epoch - unflushed;
                     let horizon = flushed.saturating_sub(IDLE_US);
