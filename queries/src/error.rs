@@ -35,7 +35,7 @@ pub enum ErrorKind {
 pub enum QueryError {
     /// A statement that would change something.
     #[error(
-        "{statement} is not answered here; ask with SELECT, WITH, VALUES, EXPLAIN, SHOW or DESCRIBE, or write CREATE or DROP MATERIALIZED VIEW"
+        "{statement} is not answered here; ask with SELECT, WITH, VALUES, EXPLAIN, SHOW or DESCRIBE, or write CREATE or DROP with STREAM or MATERIALIZED VIEW"
     )]
     NotAQuestion {
         /// The first word of the statement.

@@ -17,6 +17,7 @@
 //! - `open`: what a kept plan leaves open.
 //! - `groups`: the groups of a view, out of ClickHouse and memory.
 //! - `tables`: streams and views as tables of DataFusion.
+//! - `command`: statements that are carried out; `streams`: those about streams.
 //! - [`views`]: from the statement of a view to its program.
 //! - `combine`: coarser questions over a view.
 //! - `pushdown`: parts of a plan that ClickHouse computes.
@@ -39,6 +40,7 @@ mod cache;
 mod capture;
 mod clickhouse;
 mod combine;
+mod command;
 mod depth;
 pub mod error;
 pub mod format;
@@ -56,6 +58,7 @@ mod pushdown;
 mod question;
 pub mod series;
 pub mod session;
+mod streams;
 pub mod system;
 mod tables;
 mod threads;

@@ -55,6 +55,7 @@ use crate::asker::{Asker, OwnLimits};
 use crate::cache::Cache;
 use crate::capture::Capture;
 use crate::combine;
+use crate::command::Command;
 use crate::depth::too_much;
 use crate::error::QueryError;
 use crate::history::{History, HistoryError, Waits};
@@ -68,7 +69,7 @@ use crate::tables::{CATALOG, SCHEMA, Statement};
 use crate::threads::{Task, Threads};
 use crate::timeseries;
 use crate::turns::{Turn, Turns};
-use crate::views::{Backfills, Readings, ViewStatement};
+use crate::views::{Backfills, Readings};
 use crate::wait;
 use crate::yielding::YieldInJoins;
 use crate::zeros::ZerosAreAlike;
@@ -137,7 +138,7 @@ struct Begun {
 /// What a text asks for.
 enum Asked {
     Question(Box<Question>),
-    View(ViewStatement),
+    Command(Command),
 }
 
 /// Whether an answer can have its part from ClickHouse.
@@ -326,11 +327,11 @@ impl QueryEngine {
     pub async fn describe(&self, sql: &str, given: &[Option<DataType>]) -> Result<Described, QueryError> {
         let question = match self.question(sql, AskOptions::default()).await? {
             Asked::Question(question) => question,
-            Asked::View(ViewStatement::Create { .. } | ViewStatement::Drop { .. }) => {
+            Asked::Command(command) if !command.reads() => {
                 return Ok(Described { parameters: Vec::new(), columns: None });
             }
-            Asked::View(statement) => {
-                let columns = self.management(statement, &Waits::default()).await?.schema(); // it only reads
+            Asked::Command(command) => {
+                let columns = self.carry_out(command, &Waits::default()).await?.schema();
                 return Ok(Described { parameters: Vec::new(), columns: Some(columns) });
             }
         };
@@ -365,14 +366,13 @@ impl QueryEngine {
         if let Some(reason) = too_much(sql) {
             return Err(QueryError::Sql { message: format!("the statement {reason}") });
         }
-        match ViewStatement::parse(sql, recursion_limit)? {
-            // Streams are described by DataFusion.
-            Some(ViewStatement::Describe { .. }) | None => {
+        match Command::parse(sql, recursion_limit)? {
+            None => {
                 let question = Question::parse(sql, options, recursion_limit)?;
                 let about_system = self.is_about_system(&question);
                 Ok(Asked::Question(Box::new(Question { about_system, ..question })))
             }
-            Some(statement) => Ok(Asked::View(statement)),
+            Some(command) => Ok(Asked::Command(command)),
         }
     }
 

@@ -177,3 +177,16 @@ fn parameters_take_the_types_of_their_places() {
         assert!(asked(&world, "SELECT 1", json(serde_json::json!([1]))).await.unwrap_err().contains("no parameter"));
     });
 }
+
+/// Patterns of times as Superset writes them when it narrows a chart.
+#[test]
+fn times_are_read_and_written_by_patterns_of_postgres() {
+    run(async {
+        let world = world("patterns").await;
+        let since = "SELECT count(*) FROM metrics WHERE ts >= TO_TIMESTAMP('2024-05-01 00:00:01.000000', 'YYYY-MM-DD HH24:MI:SS.US')";
+        assert_eq!(world.rows(since).await.unwrap(), ["2"]);
+        let day = "SELECT to_date('01.05.2024', 'DD.MM.YYYY'), to_char(ts, 'YYYY-MM-DD\"T\"HH24:MI'), to_char(ts, '%H:%M:%S') \
+                   FROM metrics ORDER BY ts DESC LIMIT 1";
+        assert_eq!(world.rows(day).await.unwrap(), ["2024-05-01,2024-05-01T00:00,00:00:02"]);
+    });
+}

@@ -73,7 +73,7 @@ pub(crate) fn note(partial: &Partial) {
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct SqlRequest {
-    /// One statement that reads, or one about views (`CREATE`, `DROP`, `SHOW`, `EXPLAIN MATERIALIZED VIEW`). Before one that reads may stand `SET streamgauge.epoch = …;`, `SET streamgauge.partial = true;` and `SET streamgauge.pushdown = false;`, and to lower its bounds `SET statement_timeout = '5s';`, `SET streamgauge.memory_bytes_max = …;` and `SET streamgauge.rows_max = …;`.
+    /// One statement that reads, one about views (`CREATE`, `DROP`, `SHOW`, `EXPLAIN MATERIALIZED VIEW`), or one about streams (`CREATE STREAM`, `DROP STREAM`). Before one that reads may stand `SET streamgauge.epoch = …;`, `SET streamgauge.partial = true;` and `SET streamgauge.pushdown = false;`, and to lower its bounds `SET statement_timeout = '5s';`, `SET streamgauge.memory_bytes_max = …;` and `SET streamgauge.rows_max = …;`.
     #[schema(example = "SELECT name, count(*) FROM metrics GROUP BY name")]
     sql: String,
     /// Values for `$1`, `$2`, … of the statement, the first for `$1`.

@@ -48,9 +48,27 @@ fn from_text(bytes: &[u8], arrow: &DataType) -> Result<ArrayRef, String> {
         }
         other => {
             let options = CastOptions { safe: false, format_options: FormatOptions::default() };
-            let text: ArrayRef = Arc::new(StringArray::from(vec![text.trim()]));
+            let text = day_with_zone(text.trim(), other).unwrap_or_else(|| text.trim().to_owned());
+            let text: ArrayRef = Arc::new(StringArray::from(vec![text]));
             cast_with_options(&text, other, &options).map_err(|error| error.to_string())
         }
+    }
+}
+
+/// A day with a zone, such as `2024-02-29 +00`, as JDBC writes dates, in the form that casts take.
+fn day_with_zone(text: &str, arrow: &DataType) -> Option<String> {
+    let (day, zone) = text.split_at_checked(10)?;
+    let zone = zone.trim_start();
+    let is_zone = |zone: &str| !zone.is_empty() && zone.bytes().all(|byte| byte.is_ascii_digit() || byte == b':');
+    if !zone.strip_prefix(['+', '-']).is_some_and(is_zone)
+        || day.bytes().any(|byte| !byte.is_ascii_digit() && byte != b'-')
+    {
+        return None;
+    }
+    match arrow {
+        DataType::Date32 | DataType::Date64 => Some(day.to_owned()),
+        DataType::Timestamp(_, Some(_)) => Some(format!("{day} 00:00:00{zone}")),
+        _ => None,
     }
 }
 
@@ -231,6 +249,12 @@ mod tests {
             let expected = TimestampMicrosecondArray::from(vec![1_714_521_600_000_000]).with_timezone("UTC");
             assert_eq!(read.as_ref(), &expected as &dyn Array, "{moment}");
         }
+        let day = text("2024-05-01 +02", &DataType::Date32).unwrap();
+        assert_eq!(day.as_ref(), &Date32Array::from(vec![19_844]) as &dyn Array);
+        let midnight = text("2024-05-01 +02", &timestamp_type()).unwrap();
+        let expected = TimestampMicrosecondArray::from(vec![1_714_514_400_000_000]).with_timezone("UTC");
+        assert_eq!(midnight.as_ref(), &expected as &dyn Array, "two hours before that in UTC");
+        assert!(text("2024-05-01 +soon", &DataType::Date32).is_err());
         let list = text("{1,NULL,3}", &DataType::new_list(DataType::Int64, true)).unwrap();
         let items = list.as_list::<i32>().value(0);
         assert_eq!(items.as_primitive::<Int64Type>(), &Int64Array::from(vec![Some(1), None, Some(3)]));

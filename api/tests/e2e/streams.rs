@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use crate::psql::Psql;
 use crate::support::client::{NDJSON, accepted};
 use crate::support::{DataDir, Program, eventually};
 
@@ -113,6 +114,44 @@ async fn a_stream_is_made_filled_read_and_deleted() {
     })
     .await;
     assert_eq!(client.sql("SELECT customer FROM orders").await, json!([["Ada"]]));
+}
+
+#[tokio::test]
+async fn a_stream_is_made_and_dropped_in_sql() {
+    let data = DataDir::new();
+    let program = Program::start(&data).await;
+    let (client, psql) = (program.client(), Psql::of(&program).await);
+    let create = "CREATE STREAM visits (at TIMESTAMP NOT NULL, path TEXT, ms DOUBLE) WITH (retention = '30d', order_by = 'path, at')";
+    assert!(psql.prints(&[create]).await.contains("CREATE STREAM"));
+    let made = client.get("/api/v1/streams/visits").await.expect(200);
+    assert_eq!(
+        [&made["time_column"], &made["order_by"], &made["retention"], &made["columns"][2]["type"]],
+        [&json!("at"), &json!(["path", "at"]), &json!("30d"), &json!("f64")]
+    );
+    let client = &client;
+    let refused = |sql: &'static str| async move { client.post_json("/api/v1/sql", &json!({"sql": sql})).await };
+    refused(create).await.problem(409, "stream_exists");
+    let again = "CREATE STREAM IF NOT EXISTS visits (moment TIMESTAMP)";
+    assert_eq!(client.sql(again).await, json!([["visits", "is there already, and was left as it is"]]));
+    assert_eq!(client.get("/api/v1/streams/visits").await.expect(200), made);
+    let detail = refused("CREATE STREAM metrics (at TIMESTAMP)").await.problem(400, "bad_definition");
+    assert!(detail.contains("taken by a built-in table"), "{detail}");
+    let detail = refused("CREATE STREAM w (at TIMESTAMP, x BYTEA)").await.problem(400, "sql_invalid");
+    assert!(detail.contains("column x cannot be of type BYTEA"), "{detail}");
+
+    let visit = json!([{"at": "2024-05-01T10:00:00Z", "path": "/a", "ms": 1.5}]);
+    accepted(&client.post_json("/api/v1/streams/visits/events", &visit).await, 1);
+    assert!(psql.prints(&["SELECT path, ms FROM visits"]).await.contains("/a   | 1.5"));
+    client.sql("CREATE MATERIALIZED VIEW by_path AS SELECT path, count(*) AS n FROM visits GROUP BY path").await;
+    let detail = refused("DROP STREAM visits").await.problem(409, "stream_in_use");
+    assert!(detail.contains("by_path"), "{detail}");
+    client.sql("DROP MATERIALIZED VIEW by_path").await;
+    assert!(psql.prints(&["DROP STREAM public.visits"]).await.contains("DROP STREAM"));
+    client.get("/api/v1/streams/visits").await.problem(404, "unknown_stream");
+    refused("DROP STREAM visits").await.problem(404, "unknown_stream");
+    assert_eq!(client.sql("DROP STREAM IF EXISTS visits").await, json!([["visits", "is not there"]]));
+    let detail = refused("DROP STREAM IF EXISTS rejects").await.problem(400, "sql_invalid");
+    assert!(detail.contains("part of the program"), "{detail}");
 }
 
 #[tokio::test]

@@ -488,7 +488,7 @@ export interface components {
             /** @description Whether an answer from memory alone will do when ClickHouse is away or fails; it is marked. */
             partial?: boolean;
             /**
-             * @description One statement that reads, or one about views (`CREATE`, `DROP`, `SHOW`, `EXPLAIN MATERIALIZED VIEW`). Before one that reads may stand `SET streamgauge.epoch = …;`, `SET streamgauge.partial = true;` and `SET streamgauge.pushdown = false;`, and to lower its bounds `SET statement_timeout = '5s';`, `SET streamgauge.memory_bytes_max = …;` and `SET streamgauge.rows_max = …;`.
+             * @description One statement that reads, one about views (`CREATE`, `DROP`, `SHOW`, `EXPLAIN MATERIALIZED VIEW`), or one about streams (`CREATE STREAM`, `DROP STREAM`). Before one that reads may stand `SET streamgauge.epoch = …;`, `SET streamgauge.partial = true;` and `SET streamgauge.pushdown = false;`, and to lower its bounds `SET statement_timeout = '5s';`, `SET streamgauge.memory_bytes_max = …;` and `SET streamgauge.rows_max = …;`.
              * @example SELECT name, count(*) FROM metrics GROUP BY name
              */
             sql: string;

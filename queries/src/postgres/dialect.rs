@@ -13,6 +13,7 @@
 //! | `array(SELECT x FROM …)` | `(SELECT array_agg(x) FROM …)` |
 //! | `(SELECT x FROM pg_class …)` as a value | `(SELECT first_value(x) FROM pg_class …)`: one row at most, as is said |
 //! | `a LIKE 'x/_%' ESCAPE '/'` | `a LIKE 'x\_%'` |
+//! | `to_timestamp(x, 'YYYY-MM-DD')`, so `to_date`, `to_char` | `to_timestamp(x, '%Y-%m-%d')` |
 //! | `s IN (SELECT … current_setting('search_path') …)` | `s IN ('public')` |
 //! | `SELECT 1, 1` | `SELECT 1, 1 AS …`: names of columns are there once |
 //! | `CASE WHEN typtype = 'c' THEN … END` | null: there are no types of that kind |
@@ -22,10 +23,11 @@
 //!
 //! # Layout
 //!
-//! - `names`: of columns; `calls`: functions, casts and patterns; `trees`: small ones, made and looked into.
+//! - `names`: of columns; `calls`: functions, casts and patterns; `patterns`: of times; `trees`: small ones, made and looked into.
 
 mod calls;
 mod names;
+mod patterns;
 #[cfg(test)]
 mod tests;
 mod trees;

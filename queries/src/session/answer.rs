@@ -21,12 +21,12 @@ use super::clock::Clock;
 use super::{Access, Answer, Asked, Asking, BATCHES_WAITING_MAX, Begun, QueryEngine};
 use crate::activity::Record;
 use crate::asker::OwnLimits;
+use crate::command::Command;
 use crate::error::QueryError;
 use crate::limits::QueryLimits;
 use crate::options::AskOptions;
 use crate::question::{Parameters, Question};
 use crate::turns::{Turn, User};
-use crate::views::ViewStatement;
 
 /// So many bytes of an answer that may become partial are held back.
 const HELD_BYTES_MAX: usize = 64 << 20;
@@ -42,8 +42,8 @@ pub(super) struct AskedText {
 
 /// What the work on a text says first.
 pub(super) enum Beginning {
-    /// It is a statement about views, which is carried out elsewhere.
-    View(ViewStatement),
+    /// It is a command, which is carried out elsewhere.
+    Command(Command),
     /// The rows come over the channel, until the deadline; or all of them are there.
     Rows { begun: Begun, deadline: Instant, limits: QueryLimits, own: OwnLimits, is_whole: bool },
 }
@@ -57,21 +57,17 @@ impl QueryEngine {
         let record = asked.record.clone();
         match self.asking(asked, &clock).await {
             Ok(Ok((asking, turn))) => self.answer_in_turn(asking, turn, begun, rows).await,
-            Ok(Err(statement)) => drop(begun.send(Ok(Beginning::View(statement)))),
+            Ok(Err(command)) => drop(begun.send(Ok(Beginning::Command(command)))),
             Err(error) => drop(begun.send(Err(record.memory.explain(error)))),
         }
     }
 
-    /// Reads a text, and waits for its turn and its epoch; or it is a statement about views.
-    async fn asking(
-        &self,
-        asked: AskedText,
-        clock: &Clock,
-    ) -> Result<Result<(Asking, Turn), ViewStatement>, QueryError> {
+    /// Reads a text, and waits for its turn and its epoch; or it is a command.
+    async fn asking(&self, asked: AskedText, clock: &Clock) -> Result<Result<(Asking, Turn), Command>, QueryError> {
         let AskedText { sql, parameters, options, user, record } = asked;
         let question = match self.read(&sql, options)? {
             Asked::Question(question) => Question { parameters, ..*question },
-            Asked::View(statement) => return Ok(Err(statement)),
+            Asked::Command(command) => return Ok(Err(command)),
         };
         let own = question.limits.or(self.asker.limits);
         let limits = own.lower(&self.inner.limits);

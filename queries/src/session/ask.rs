@@ -14,6 +14,7 @@ use super::rows::Rows;
 use super::{BATCHES_WAITING_MAX, Begun, Inner, QueryEngine, QueryStream};
 use crate::activity::Record;
 use crate::asker::OwnLimits;
+use crate::command::Command;
 use crate::error::QueryError;
 use crate::history::Waits;
 use crate::options::AskOptions;
@@ -22,7 +23,7 @@ use crate::postgres::information::INFORMATION_SCHEMA;
 use crate::question::{Parameters, Question};
 use crate::system::{self, SYSTEM};
 use crate::turns::{Turn, User};
-use crate::views::{Management, ViewStatement};
+use crate::views::Management;
 
 impl QueryEngine {
     /// Plans a statement, captures memory as of now, and begins to answer. Settings in its text go before `options`.
@@ -73,9 +74,9 @@ impl QueryEngine {
         let task = self.inner.threads.spawn(self.clone().answer(asked, clock.clone(), begun, rows));
         match clock.within(beginning, &record.waits).await? {
             Ok(begun) => match begun? {
-                Beginning::View(statement) => {
+                Beginning::Command(command) => {
                     record.run();
-                    self.manage(statement, record).await
+                    self.manage(command, record).await
                 }
                 Beginning::Rows { begun, deadline, limits, own, is_whole } => {
                     let rows = Rows::new(batches, deadline, task, record, limits, own);
@@ -106,9 +107,9 @@ impl QueryEngine {
         }
     }
 
-    /// Carries out a statement about views.
-    async fn manage(&self, statement: ViewStatement, record: &Arc<Record>) -> Result<QueryStream, QueryError> {
-        let answer = self.management(statement, &record.waits).await?;
+    /// Answers a command.
+    async fn manage(&self, command: Command, record: &Arc<Record>) -> Result<QueryStream, QueryError> {
+        let answer = self.carry_out(command, &record.waits).await?;
         let (schema, epoch) = (answer.schema(), self.inner.engine.status().epoch);
         let (sender, batches) = mpsc::channel(1);
         let _ = sender.try_send(Ok(answer)); // there is room for one
@@ -117,11 +118,11 @@ impl QueryEngine {
         Ok(QueryStream { named: schema.clone(), schema, epoch, partial: None, rows })
     }
 
-    pub(super) async fn management(&self, statement: ViewStatement, waits: &Waits) -> Result<RecordBatch, QueryError> {
+    pub(super) async fn carry_out(&self, command: Command, waits: &Waits) -> Result<RecordBatch, QueryError> {
         let engine = self.clone();
         let work = async move {
             let Inner { engine, readings, backfills, .. } = &*engine.inner;
-            Management { engine, readings, backfills }.run(statement).await
+            command.run(Management { engine, readings, backfills }).await
         };
         self.compute(waits, work).await
     }

@@ -27,18 +27,18 @@ impl Management<'_> {
             ViewStatement::Create { name, or_replace, if_not_exists, options, select } => {
                 let (definition, there) = self.plan(&name, &select, &options)?;
                 match there {
-                    true if if_not_exists => Ok(said("is there already, and was left as it is", &name)),
+                    true if if_not_exists => Ok(said("view", "is there already, and was left as it is", &name)),
                     true if !or_replace => Err(EngineError::NameTaken(name).into()),
                     _ => {
                         let view = self.engine.create_view(definition, or_replace).await?;
                         let backfill = view.definition.options.backfill;
-                        Ok(said(if backfill { "was made; its back-fill has begun" } else { "was made" }, &name))
+                        Ok(said("view", if backfill { "was made; its back-fill has begun" } else { "was made" }, &name))
                     }
                 }
             }
             ViewStatement::Drop { name, if_exists } => match self.engine.drop_view(&name).await {
-                Ok(()) => Ok(said("was dropped", &name)),
-                Err(EngineError::UnknownView(_)) if if_exists => Ok(said("is not there", &name)),
+                Ok(()) => Ok(said("view", "was dropped", &name)),
+                Err(EngineError::UnknownView(_)) if if_exists => Ok(said("view", "is not there", &name)),
                 Err(error) => Err(error.into()),
             },
             ViewStatement::Show => {
@@ -175,9 +175,9 @@ fn describe(definition: &ViewDefinition) -> RecordBatch {
     ])
 }
 
-/// What was done, in a row.
-fn said(what: &str, view: &str) -> RecordBatch {
-    table(vec![("view", texts([view.to_owned()])), ("result", texts([what.to_owned()]))])
+/// What was done with a view or stream, in a row.
+pub(crate) fn said(kind: &str, what: &str, name: &str) -> RecordBatch {
+    table(vec![(kind, texts([name.to_owned()])), ("result", texts([what.to_owned()]))])
 }
 
 fn texts(texts: impl IntoIterator<Item = String>) -> ArrayRef {

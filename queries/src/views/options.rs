@@ -51,7 +51,7 @@ impl GivenOptions {
     }
 
     fn set(&mut self, name: &str, value: &Expr) -> Result<(), ViewError> {
-        let text = text(value);
+        let text = text_of(value);
         let refuse = |reason: &str| option(name, &text, reason);
         let twice = match name {
             "flush_interval" => self.flush_interval.replace(duration(name, &text, FLUSH)?).is_some(),
@@ -99,7 +99,7 @@ fn option(name: &str, value: &str, reason: &str) -> ViewError {
 }
 
 /// A value as it was meant, with quotes or without.
-fn text(value: &Expr) -> String {
+pub(crate) fn text_of(value: &Expr) -> String {
     match value {
         Expr::Value(literal) => match &literal.value {
             Value::SingleQuotedString(text) | Value::DoubleQuotedString(text) => text.clone(),

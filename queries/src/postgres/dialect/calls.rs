@@ -7,6 +7,7 @@ use datafusion::sql::sqlparser::ast::{
 
 use super::super::catalog::PG_CATALOG;
 use super::super::functions;
+use super::patterns;
 use super::trees::{array, call, items_of, list, taken, text_of};
 use super::unqualified;
 
@@ -29,6 +30,15 @@ pub(super) fn of_function(function: &mut Function) -> Option<Expr> {
             let [FunctionArg::Unnamed(FunctionArgExpr::Expr(name))] = &arguments.args[..] else { return None };
             let parts = text_of(name)?.split('.').map(|part| part.trim_matches('"').to_owned()).collect();
             Some(array(parts))
+        }
+        "to_timestamp" | "to_date" | "to_char" => {
+            let FunctionArguments::List(arguments) = &mut function.args else { return None };
+            let [_, FunctionArg::Unnamed(FunctionArgExpr::Expr(pattern))] = &mut arguments.args[..] else {
+                return None;
+            };
+            *pattern =
+                Expr::value(Value::SingleQuotedString(patterns::translated(&text_of(pattern)?, lower != "to_char")?));
+            None
         }
         "array_lower" => Some(Expr::value(Value::Number("1".to_owned(), false))),
         "array_upper" => {

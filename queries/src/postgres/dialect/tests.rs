@@ -95,6 +95,10 @@ fn forms_of_postgres_become_datafusions() {
             "SELECT k, bool_and(i) FROM (SELECT k, i FROM pg_index) x GROUP BY k ORDER BY z",
             "SELECT CAST(NULL AS TEXT) AS \"k\", CAST(NULL AS TEXT) AS \"bool_and\" WHERE false",
         ),
+        (
+            "SELECT TO_TIMESTAMP('2024-01-01', 'YYYY-MM-DD'), to_char(t, '%H'), to_date(a, b), to_timestamp(1)",
+            "SELECT TO_TIMESTAMP('2024-01-01', '%Y-%m-%d'), to_char(t, '%H'), to_date(a, b), to_timestamp(1)",
+        ),
         ("SELECT sum(value) FROM metrics WHERE name = 'x'", "SELECT sum(value) FROM metrics WHERE name = 'x'"),
     ] {
         let mut statement = DFParser::parse_sql(sql).expect(sql).pop_front().expect(sql);
