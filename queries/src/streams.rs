@@ -8,14 +8,14 @@
 //! A stream whose only time is one of its columns need not name it.
 
 use arrow::array::RecordBatch;
-use datafusion::sql::sqlparser::ast::{DataType as SqlType, Ident, ObjectNamePart, SqlOption};
+use datafusion::sql::sqlparser::ast::{DataType as SqlType, Expr, Ident, ObjectNamePart, SqlOption};
 use datafusion::sql::sqlparser::dialect::GenericDialect;
 use datafusion::sql::sqlparser::keywords::Keyword;
 use datafusion::sql::sqlparser::parser::{Parser, ParserError};
 use datafusion::sql::sqlparser::tokenizer::Token;
 use streamgauge_engine::{Engine, EngineError};
 use streamgauge_schemas::stream::METRICS;
-use streamgauge_schemas::{Column, ColumnType, StreamDefinition};
+use streamgauge_schemas::{Column, ColumnType, Duration, StreamDefinition};
 
 use crate::error::QueryError;
 use crate::views::{said, text_of};
@@ -81,10 +81,10 @@ impl StreamStatement {
             }
             StreamStatement::Drop { name, if_exists } => {
                 let is_built_in = name == METRICS || engine.stream(&name).is_some_and(|stream| stream.id.is_built_in());
+                if is_built_in {
+                    return Err(invalid(format!("the stream {name} is part of the program and cannot be dropped")));
+                }
                 match engine.drop_stream(&name).await {
-                    _ if is_built_in => {
-                        Err(invalid(format!("the stream {name} is part of the program and cannot be dropped")))
-                    }
                     Ok(()) => answer("was dropped", &name),
                     Err(EngineError::UnknownStream(_)) if if_exists => answer("is not there", &name),
                     Err(error) => Err(error.into()),
@@ -113,32 +113,55 @@ fn create(parser: &mut Parser<'_>) -> Result<StreamStatement, QueryError> {
         }
     }
     parser.expect_token(&Token::RParen).map_err(unread)?;
-    let (mut time_column, mut order_by, mut retention) = (None, Vec::new(), None);
-    for option in parser.parse_options(Keyword::WITH).map_err(unread)? {
-        let SqlOption::KeyValue { key, value } = &option else {
-            return Err(invalid(format!("{option} is not an option; write name = value: {OPTIONS}")));
-        };
-        let text = text_of(value);
-        match key.value.to_lowercase().as_str() {
-            "time_column" => time_column = Some(text),
-            "order_by" => order_by = text.split(',').map(|column| column.trim().to_owned()).collect(),
-            "retention" => {
-                let refused = |_| invalid(format!("retention = {value} is no duration; write one such as '90d'"));
-                retention = Some(text.parse().map_err(refused)?);
-            }
-            other => return Err(invalid(format!("the option {other} is not known; {OPTIONS}"))),
-        }
-    }
+    let Options { time_column, order_by, retention } = options(parser)?;
     let time_column = match time_column {
-        Some(name) => name,
         None => only_time(&columns)?,
+        Some(name) if columns.iter().any(|column| column.name == name) => name,
+        Some(name) => return Err(invalid(format!("time_column names {name}, which is not a column"))),
     };
     if let Some(column) = never_null.iter().find(|column| **column != time_column) {
         let reason = "leave NOT NULL out: every column but the time may be null, so that no event is refused for it";
         return Err(invalid(format!("column {column}: {reason}")));
     }
-    let definition = StreamDefinition { name, time_column, columns, order_by, retention };
+    let definition = StreamDefinition { name, time_column, columns, order_by: order_by.unwrap_or_default(), retention };
     Ok(StreamStatement::Create { definition, if_not_exists })
+}
+
+/// What `WITH (…)` says.
+#[derive(Default)]
+struct Options {
+    time_column: Option<String>,
+    order_by: Option<Vec<String>>,
+    retention: Option<Duration>,
+}
+
+fn options(parser: &mut Parser<'_>) -> Result<Options, QueryError> {
+    let mut given = Options::default();
+    for option in parser.parse_options(Keyword::WITH).map_err(unread)? {
+        let SqlOption::KeyValue { key, value } = &option else {
+            return Err(invalid(format!("{option} is not an option; write name = value: {OPTIONS}")));
+        };
+        let text = match value {
+            Expr::Identifier(ident) => folded(ident),
+            other => text_of(other),
+        };
+        let is_twice = match key.value.to_lowercase().as_str() {
+            "time_column" => given.time_column.replace(text).is_some(),
+            "order_by" => {
+                let columns = text.split(',').map(|column| column.trim().to_owned()).collect();
+                given.order_by.replace(columns).is_some()
+            }
+            "retention" => {
+                let refused = |_| invalid(format!("retention = {value} is no duration; write one such as '90d'"));
+                given.retention.replace(text.parse().map_err(refused)?).is_some()
+            }
+            other => return Err(invalid(format!("the option {other} is not known; {OPTIONS}"))),
+        };
+        if is_twice {
+            return Err(invalid(format!("the option {key} is there twice")));
+        }
+    }
+    Ok(given)
 }
 
 fn drop_stream(parser: &mut Parser<'_>) -> Result<StreamStatement, ParserError> {
@@ -181,7 +204,8 @@ fn only_time(columns: &[Column]) -> Result<String, QueryError> {
 }
 
 fn column_type(column: &str, kind: &SqlType) -> Result<ColumnType, QueryError> {
-    match kind.to_string().to_uppercase().split(['(', '<']).next().unwrap_or_default().trim() {
+    let text = if matches!(kind, SqlType::Array(_)) { String::new() } else { kind.to_string().to_uppercase() };
+    match text.split(['(', '<']).next().unwrap_or_default().trim() {
         "TEXT" | "STRING" | "VARCHAR" | "CHARACTER VARYING" | "CHAR VARYING" | "CHAR" | "CHARACTER" | "UUID" => {
             Ok(ColumnType::Text)
         }
@@ -227,7 +251,7 @@ mod tests {
     fn streams_are_defined_in_sql() {
         let all = "-- a stream\ncreate Stream IF NOT EXISTS public.Orders (At timestamp with time zone not null, customer VARCHAR(20), \
                    amount double precision, lines INTEGER NULL, paid boolean, \"details\" jsonb) \
-                   WITH (retention = '90d', order_by = 'customer, at', time_column = at);";
+                   WITH (retention = '90d', order_by = 'customer, at', time_column = AT);";
         let definition = StreamDefinition {
             name: "orders".into(),
             time_column: "at".into(),
@@ -290,6 +314,9 @@ mod tests {
             ("CREATE STREAM s (at timestamp) WITH (ttl = '1d')", "the option ttl is not known; there are time_column"),
             ("CREATE STREAM s (at timestamp) WITH (retention = 'long')", "retention = 'long' is no duration"),
             ("CREATE STREAM s (at timestamp) WITH (retention)", "Expected: =, found: )"),
+            ("CREATE STREAM s (at timestamp) WITH (time_column = ts)", "time_column names ts, which is not a column"),
+            ("CREATE STREAM s (at timestamp) WITH (retention = '1d', retention = '2d')", "retention is there twice"),
+            ("CREATE STREAM s (at timestamp, x varchar(20)[])", "column x cannot be of type"),
             ("CREATE STREAM s (at timestamp) AS SELECT 1", "goes on with AS"),
             ("DROP STREAM", "DROP STREAM name"),
             ("DROP STREAM a, b", "goes on with ,"),

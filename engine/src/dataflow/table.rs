@@ -190,7 +190,9 @@ impl Table {
                     }
                 }
                 if let Applied::Began(slot) = self.apply(epoch, key, states, at) {
-                    self.set_last(number, &key, slot);
+                    if self.loaded.is_empty() {
+                        self.set_last(number, &key, slot); // else there may be a newer one
+                    }
                     began(key, slot);
                 }
             }
