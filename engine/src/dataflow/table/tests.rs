@@ -200,3 +200,41 @@ fn slots_are_used_again_and_empty_chunks_are_let_go() {
     assert_eq!((table.len(), table.chunks.len(), table.open.len(), table.held), (0, 0, 0, 0));
     assert!(table.bytes() < 64 * CHUNK, "{}", table.bytes());
 }
+
+/// Many groups, in several blocks and chunks, with numbers and without: read ahead, found again after rows have gone.
+#[test]
+fn many_rows_are_those_of_a_table_without_numbers() {
+    let layout = layout();
+    let mut families = Families::default();
+    families.set([FAMILY].into_iter());
+    let (mut numbered, mut plain) = (Table::new(layout.clone(), IDLE_US), Table::new(layout.clone(), IDLE_US));
+    let series = 2 * NEAR_ROWS as u64;
+    let event = states(&layout, 1);
+    // All series, then some of them in another order while the rest goes, then all again in another bucket and in this one.
+    let rounds = [(100, 1, 0), (105, 3, 0), (107, 1, 1), (109, 1, 0)];
+    for (epoch, step, bucket) in rounds {
+        let of_round: Vec<u64> = (0..series).step_by(step).map(|number| number * 7 % series).collect();
+        let key = |number: &u64| GroupKey {
+            series: SeriesId::from_u128(u128::from(*number) << 64),
+            bucket: EventTime(bucket),
+        };
+        let mut of_batch = States::new(&layout);
+        of_round.iter().for_each(|_| of_batch.push(&event, 0));
+        let groups = Groups {
+            keys: of_round.iter().map(key).collect(),
+            places: (0..of_round.len() as u32).collect(),
+            batch: Arc::new(Places::shared(of_round.len(), FAMILY, 1)),
+            states: Arc::new(of_batch),
+        };
+        let alone = Groups { batch: Arc::new(Places::alone(of_round.len())), ..groups.clone() };
+        for (table, groups) in [(&mut numbered, &groups), (&mut plain, &alone)] {
+            let hints = families.hints(groups, 0);
+            table.apply_all(Epoch(epoch), &groups.keys, &groups.states, hints, |_, _| {});
+            if epoch == 105 {
+                table.flush(Epoch(105), Epoch(100), |_, _| {}, |_, _| {});
+            }
+        }
+        assert_eq!(rows_of(&mut numbered), rows_of(&mut plain), "epoch {epoch}");
+    }
+    assert_eq!(numbered.len(), 2 * series as usize);
+}
