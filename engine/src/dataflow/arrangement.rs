@@ -12,6 +12,7 @@ use streamgauge_schemas::{Epoch, EventTime, GroupKey, Row, Rows, SeriesId};
 use timely::progress::Antichain;
 
 use super::table::{Slot, Table};
+use super::young::Young;
 
 type Layout = Vector<((GroupKey, Slot), u64, isize)>;
 pub(super) type RowBatch = Rc<OrdValBatch<Layout>>;
@@ -23,6 +24,7 @@ pub(crate) struct Arrangement {
     reader: TraceAgent<RowSpine>,
     table: Rc<RefCell<Table>>,
     inbox: Rc<RefCell<Inbox>>,
+    young: Rc<RefCell<Young>>,
 }
 
 /// What reaches `accumulate` from outside the flow of events.
@@ -55,8 +57,13 @@ const INDEX_BYTES: usize = 2 * size_of::<(GroupKey, Slot, u64, isize)>();
 type RowCursor = CursorList<BatchCursor<TraceAgent<RowSpine>>>;
 
 impl Arrangement {
-    pub(super) fn new(reader: TraceAgent<RowSpine>, table: Rc<RefCell<Table>>, inbox: Rc<RefCell<Inbox>>) -> Self {
-        Arrangement { reader, table, inbox }
+    pub(super) fn new(
+        reader: TraceAgent<RowSpine>,
+        table: Rc<RefCell<Table>>,
+        inbox: Rc<RefCell<Inbox>>,
+        young: Rc<RefCell<Young>>,
+    ) -> Self {
+        Arrangement { reader, table, inbox, young }
     }
 
     /// Lets the arrangement forget distinctions between epochs before `frontier`, and merge its batches.
@@ -74,7 +81,7 @@ impl Arrangement {
     /// About how many bytes they and their index take.
     pub(crate) fn bytes(&self) -> usize {
         let table = self.table.borrow();
-        table.bytes() + table.len() * INDEX_BYTES
+        table.bytes() + table.len() * INDEX_BYTES + self.young.borrow().bytes()
     }
 
     /// Reads rows as of now, those of a group by generation. Cost: the rows of the series asked for, or all rows held.
@@ -134,6 +141,7 @@ impl Arrangement {
     }
 
     fn cursor(&mut self) -> (RowCursor, Vec<RowBatch>) {
+        self.young.borrow_mut().settle();
         cursor_list(self.reader.batches_through(Antichain::new().borrow()).expect("all batches can be read"))
     }
 }

@@ -26,7 +26,8 @@
 //! - [`accumulate`]: partial states into rows.
 //! - [`family`]: what views that are fed from one another know of their rows in common.
 //! - [`table`]: the rows, changed in place by the rules of generations.
-//! - [`arrangement`]: their index, and reading them: filtered, or what a flush needs.
+//! - [`young`]: which rows are not in their index yet.
+//! - [`arrangement`]: the index, and reading them: filtered, or what a flush needs.
 //!
 //! # Time
 //!
@@ -45,6 +46,7 @@ mod parcel;
 mod plan;
 mod table;
 mod tap;
+mod young;
 
 use std::cell::RefCell;
 use std::rc::Rc;

@@ -47,7 +47,7 @@ pub(super) struct Table {
     layout: Arc<Layout>,
     idle_us: u64,
     /// Of each group the slot of its newest row.
-    newest: HashTable<Slot>,
+    newest: HashTable<Newest>,
     chunks: Vec<Chunk>,
     /// Chunks with a free slot.
     open: BTreeSet<u32>,
@@ -65,6 +65,14 @@ pub(super) struct Table {
     last: Vec<(Slot, u32)>,
     /// The numbering that these numbers are of.
     numbering: u64,
+}
+
+/// Where a group's newest row lies; its hash is beside it, so that most groups that are not there, and all when the index
+/// grows, need no look at a row.
+#[derive(Clone, Copy)]
+struct Newest {
+    hash: u32,
+    slot: Slot,
 }
 
 /// Some slots.
@@ -92,6 +100,13 @@ enum Applied {
     Merged,
     /// It is a row of its own.
     Began(Slot),
+}
+
+impl Newest {
+    #[inline]
+    fn is_of(&self, hash: u32, key: GroupKey, chunks: &[Chunk]) -> bool {
+        self.hash == hash && key_of(chunks, self.slot) == key
+    }
 }
 
 impl Chunk {
@@ -147,7 +162,7 @@ impl Table {
     pub(super) fn bytes(&self) -> usize {
         let chunk = CHUNK * (size_of::<Header>() + States::new(&self.layout).bytes_each());
         // Of a hash table's slots no more than 7/8 are taken, and each has a byte more.
-        let index = self.newest.capacity() * 8 / 7 * (size_of::<Slot>() + 1);
+        let index = self.newest.capacity() * 8 / 7 * (size_of::<Newest>() + 1);
         self.held * chunk + index + self.heap_bytes + self.last.capacity() * size_of::<(Slot, u32)>()
     }
 
@@ -307,13 +322,17 @@ impl Table {
         self.give_back();
     }
 
-    fn find(&self, hash: u64, key: GroupKey) -> Slot {
-        self.newest.find(hash, |slot| key_of(&self.chunks, *slot) == key).copied().unwrap_or(NONE)
+    fn find(&self, hash: u32, key: GroupKey) -> Slot {
+        let newest = self.newest.find(spread(hash), |newest| newest.is_of(hash, key, &self.chunks));
+        newest.map_or(NONE, |newest| newest.slot)
     }
 
     /// Forgets what is known by numbers of another numbering, and makes room for more of this one.
     fn take_numbering(&mut self, hints: &Hints<'_>) {
-        let Some((numbering, end)) = hints.numbering() else { return };
+        let Some((numbering, end)) = hints.numbering() else {
+            self.last = Vec::new(); // of a view that is in no family any more
+            return;
+        };
         if numbering != self.numbering {
             (self.numbering, self.last) = (numbering, Vec::new());
         }
@@ -365,7 +384,7 @@ impl Table {
     }
 
     /// Makes `slot` known, as the group's newest row or as the one before `newer`.
-    fn link(&mut self, hash: u64, newer: Slot, slot: Slot) {
+    fn link(&mut self, hash: u32, newer: Slot, slot: Slot) {
         if newer != NONE {
             let (chunk, at) = place(newer);
             self.chunks[chunk].headers[at].older = slot;
@@ -374,9 +393,9 @@ impl Table {
         let (key, older) = (self.header(slot).key, self.header(slot).older);
         let chunks = &self.chunks;
         if older == NONE {
-            self.newest.insert_unique(hash, slot, |slot| hash_of(key_of(chunks, *slot)));
-        } else if let Some(known) = self.newest.find_mut(hash, |slot| key_of(chunks, *slot) == key) {
-            *known = slot;
+            self.newest.insert_unique(spread(hash), Newest { hash, slot }, |newest| spread(newest.hash));
+        } else if let Some(known) = self.newest.find_mut(spread(hash), |newest| newest.is_of(hash, key, chunks)) {
+            known.slot = slot;
         }
     }
 
@@ -423,10 +442,10 @@ impl Table {
             self.chunks[chunk].headers[at].older = older;
         } else {
             let chunks = &self.chunks;
-            if let Ok(mut entry) = self.newest.find_entry(hash, |slot| key_of(chunks, *slot) == key) {
+            if let Ok(mut entry) = self.newest.find_entry(spread(hash), |newest| newest.is_of(hash, key, chunks)) {
                 match older {
                     NONE => drop(entry.remove()),
-                    older => *entry.get_mut() = older,
+                    older => entry.get_mut().slot = older,
                 }
             }
         }
@@ -452,18 +471,22 @@ impl Table {
             self.open.remove(&(self.chunks.len() as u32));
         }
         if self.newest.capacity() > 8 * self.newest.len().max(CHUNK) {
-            let chunks = &self.chunks;
-            self.newest.shrink_to(2 * self.newest.len(), |slot| hash_of(key_of(chunks, *slot)));
+            self.newest.shrink_to(2 * self.newest.len(), |newest| spread(newest.hash));
         }
     }
 }
 
 /// Mixes a series, which is a hash already, with a bucket; the lower half of the hash says who owns the series, and is much
 /// the same for all in a table. The constants are odd, and have about as many ones as zeros.
-fn hash_of(key: GroupKey) -> u64 {
+fn hash_of(key: GroupKey) -> u32 {
     let bucket = (key.bucket.0 as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    let mixed = (key.series.high ^ bucket).wrapping_mul(0xd6e8_feb8_6659_fd93);
-    mixed ^ mixed >> 32
+    ((key.series.high ^ bucket).wrapping_mul(0xd6e8_feb8_6659_fd93) >> 32) as u32
+}
+
+/// A hash as the index takes it: it looks at the highest and at the lowest bits.
+#[inline]
+fn spread(hash: u32) -> u64 {
+    u64::from(hash) << 32 | u64::from(hash)
 }
 
 /// Tells the buckets of a series apart, mostly.

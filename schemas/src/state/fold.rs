@@ -129,7 +129,12 @@ pub struct Layout {
     pub(super) slots: Vec<Slot>,
     pub(super) cells: usize,
     pub(super) parts: usize,
+    /// Whether it is [`SUMMARY`] and nothing else.
+    pub(super) is_summary: bool,
 }
+
+/// Count, sum, minimum and maximum of floats, as the rollups have them: they merge in one step.
+const SUMMARY: [Slot; 4] = [Slot::Count(0), Slot::SumF64(1), Slot::MinF64(2), Slot::MaxF64(3)];
 
 impl Layout {
     /// Lays out folds.
@@ -137,13 +142,20 @@ impl Layout {
     /// # Errors
     /// [`SchemaError::Fold`] for a function that is not kept of the argument's type.
     pub fn new(folds: &[Fold]) -> Result<Self, SchemaError> {
-        let mut layout = Layout { folds: folds.to_vec(), slots: Vec::with_capacity(folds.len()), cells: 0, parts: 0 };
+        let mut layout = Layout {
+            folds: folds.to_vec(),
+            slots: Vec::with_capacity(folds.len()),
+            cells: 0,
+            parts: 0,
+            is_summary: false,
+        };
         for fold in folds {
             let slot = layout.slot(fold)?;
             layout.cells += slot.cells();
             layout.parts += slot.parts();
             layout.slots.push(slot);
         }
+        layout.is_summary = layout.slots == SUMMARY;
         Ok(layout)
     }
 

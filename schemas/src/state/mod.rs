@@ -181,6 +181,9 @@ impl Layout {
     #[inline]
     fn merge_cells(&self, cells: &mut [u64], others: &[u64]) {
         debug_assert_eq!((cells.len(), others.len()), (self.cells, self.cells), "invariant 2");
+        if self.is_summary {
+            return merge_summary(cells, others);
+        }
         for slot in &self.slots {
             match *slot {
                 Slot::Count(at) | Slot::SumI64(at) => cells[at] = cells[at].wrapping_add(others[at]),
@@ -235,6 +238,19 @@ impl Layout {
         picked.parts = (!parts.is_empty()).then(|| parts.into());
         picked
     }
+}
+
+/// What the slots of a summary do, one after the other.
+#[inline]
+fn merge_summary(cells: &mut [u64], others: &[u64]) {
+    let (Some([count, sum, min, max]), [other_count, other_sum, other_min, other_max]) = (cells.as_mut_array(), others)
+    else {
+        return; // invariant 2
+    };
+    *count = count.wrapping_add(*other_count);
+    *sum = (f64::from_bits(*sum) + f64::from_bits(*other_sum)).to_bits();
+    *min = min_f64(f64::from_bits(*min), f64::from_bits(*other_min)).to_bits();
+    *max = max_f64(f64::from_bits(*max), f64::from_bits(*other_max)).to_bits();
 }
 
 /// Merges counts, means and sums of squared differences; Chan, Golub, LeVeque: *Updating Formulae and a Pairwise
