@@ -297,7 +297,8 @@ impl Engine {
     /// Makes a stream. A stream of the same definition that is there already is answered as it is.
     ///
     /// # Errors
-    /// [`EngineError::Schema`] for a definition that does not make sense, [`EngineError::StreamExists`] for another one.
+    /// [`EngineError::Schema`] for a definition that does not make sense, [`EngineError::StreamExists`] for another one,
+    /// [`EngineError::NameTaken`] by a view.
     pub async fn create_stream(&self, definition: StreamDefinition) -> Result<(Arc<Stream>, bool), EngineError> {
         let definition = definition.validate()?;
         if let Some(stream) = self.catalog().by_name(&definition.name) {
@@ -308,7 +309,8 @@ impl Engine {
         match self.catalog().by_name(&definition.name) {
             Some(stream) if stream.id == StreamId(epoch.0) => Ok((stream.clone(), true)),
             Some(stream) if stream.definition == definition => Ok((stream.clone(), false)),
-            _ => Err(EngineError::StreamExists(definition.name)),
+            Some(_) => Err(EngineError::StreamExists(definition.name)),
+            None => Err(EngineError::NameTaken(definition.name)),
         }
     }
 

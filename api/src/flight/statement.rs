@@ -115,7 +115,7 @@ async fn read_values(first: FlightData, rest: Streaming<FlightData>) -> Result<O
     Ok(row)
 }
 
-/// Carries out a statement about views.
+/// Carries out a statement about views or streams.
 ///
 /// # Errors
 /// Those of the statement; one that answers rows is refused.

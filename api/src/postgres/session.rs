@@ -452,8 +452,9 @@ pub(super) fn tag(sql: &str, rows: usize) -> String {
     let first = found.iter().find(|word| !word.is("(")).map(|word| word.text().to_uppercase()).unwrap_or_default();
     match first.as_str() {
         "CREATE" | "DROP" | "ALTER" => {
-            let what = if (1..4).any(|place| is(place, "MATERIALIZED")) { "MATERIALIZED VIEW" } else { "STREAM" };
-            format!("{first} {what}")
+            // CREATE [OR REPLACE] MATERIALIZED VIEW …; a stream may be called so, too.
+            let is_view = (1..4).any(|place| is(place, "MATERIALIZED") && is(place + 1, "VIEW")) && !is(1, "STREAM");
+            format!("{first} {}", if is_view { "MATERIALIZED VIEW" } else { "STREAM" })
         }
         "SHOW" | "EXPLAIN" | "DESCRIBE" => first,
         _ => format!("SELECT {rows}"),
@@ -481,6 +482,9 @@ mod tests {
             ("SHOW TABLES", "SHOW"),
             ("create or replace materialized view v as select 1", "CREATE MATERIALIZED VIEW"),
             ("DROP MATERIALIZED VIEW v", "DROP MATERIALIZED VIEW"),
+            ("CREATE STREAM IF NOT EXISTS s (a int)", "CREATE STREAM"),
+            ("create stream materialized (view int)", "CREATE STREAM"),
+            ("DROP STREAM materialized", "DROP STREAM"),
         ] {
             assert_eq!(tag(sql, 3), expected);
         }

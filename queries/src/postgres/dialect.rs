@@ -42,7 +42,7 @@ use datafusion::sql::sqlparser::ast::{
 
 use super::absent;
 use super::catalog::{PG_CATALOG, table_names};
-use calls::{escape_with_backslash, of_cast, of_function};
+use calls::{escape_with_backslash, of_cast, of_function, translate_pattern};
 use names::name_once;
 pub(crate) use names::names;
 use trees::{array, call, items_of, no_items, no_query, taken, text_of};
@@ -55,6 +55,24 @@ pub(crate) fn adapt(statement: &mut SqlStatement) {
         }
         SqlStatement::Explain(explain) => adapt(&mut explain.statement),
         _ => {}
+    }
+}
+
+/// Rewrites the patterns of times in the query of a view, and nothing else of it: views are DataFusion's SQL.
+pub(crate) fn adapt_patterns(query: &mut Query) {
+    let _ = query.visit(&mut Patterns);
+}
+
+struct Patterns;
+
+impl VisitorMut for Patterns {
+    type Break = ();
+
+    fn pre_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
+        if let Expr::Function(function) = expr {
+            translate_pattern(function);
+        }
+        ControlFlow::Continue(())
     }
 }
 

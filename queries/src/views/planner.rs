@@ -13,6 +13,7 @@ use streamgauge_schemas::stream::Catalog;
 use streamgauge_schemas::{View, ViewId};
 
 use super::aggregates::sketches::top_k;
+use super::shape;
 use super::{GivenOptions, Planned, Reading, Tables, ViewError, plan_view, program_of};
 use crate::{combine, timeseries};
 
@@ -37,7 +38,7 @@ impl ViewPlanner {
         ViewPlanner { state }
     }
 
-    /// Plans a view.
+    /// Plans a new view.
     ///
     /// # Errors
     /// [`ViewError`] with what cannot be planned or maintained, and why.
@@ -48,7 +49,9 @@ impl ViewPlanner {
         options: &GivenOptions,
         tables: &dyn Tables,
     ) -> Result<Planned, ViewError> {
-        plan_view(name, select, options, tables, &self.state)
+        let recursion_limit: usize = self.state.config_options().sql_parser.recursion_limit.into();
+        let select = shape::written(select, recursion_limit)?;
+        plan_view(name, &select, options, tables, &self.state)
     }
 
     /// The session that views are planned in: DataFusion's functions, `approx_top_k`, and `combine` to refuse it; times in UTC.

@@ -7,6 +7,7 @@ use datafusion::sql::sqlparser::ast::{
 
 use super::error::ViewError;
 use crate::depth::too_much;
+use crate::postgres::dialect::adapt_patterns;
 
 /// A statement that is one query, written out in one way.
 pub(super) fn parse(select: &str, recursion_limit: usize) -> Result<Query, ViewError> {
@@ -22,6 +23,13 @@ pub(super) fn parse(select: &str, recursion_limit: usize) -> Result<Query, ViewE
         },
         _ => Err(ViewError::not_maintained(select, "a view is one SELECT")),
     }
+}
+
+/// A new view's `SELECT` as it is stored: patterns of times that PostgreSQL knows are DataFusion's from then on.
+pub(super) fn written(select: &str, recursion_limit: usize) -> Result<String, ViewError> {
+    let mut query = parse(select, recursion_limit)?;
+    adapt_patterns(&mut query);
+    Ok(query.to_string())
 }
 
 /// The name of the stream that a query is over.

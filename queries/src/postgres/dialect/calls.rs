@@ -11,6 +11,20 @@ use super::patterns;
 use super::trees::{array, call, items_of, list, taken, text_of};
 use super::unqualified;
 
+/// Writes PostgreSQL's pattern in a call of `to_timestamp`, `to_date` or `to_char` as DataFusion takes it.
+pub(super) fn translate_pattern(function: &mut Function) -> Option<()> {
+    let [ObjectNamePart::Identifier(name)] = &function.name.0[..] else { return None };
+    let reads = match name.value.to_lowercase().as_str() {
+        "to_timestamp" | "to_date" => true,
+        "to_char" => false,
+        _ => return None,
+    };
+    let FunctionArguments::List(arguments) = &mut function.args else { return None };
+    let [_, FunctionArg::Unnamed(FunctionArgExpr::Expr(pattern))] = &mut arguments.args[..] else { return None };
+    *pattern = Expr::value(Value::SingleQuotedString(patterns::translated(&text_of(pattern)?, reads)?));
+    Some(())
+}
+
 /// What stands for a call; the call itself may be changed as well.
 pub(super) fn of_function(function: &mut Function) -> Option<Expr> {
     unqualified(&mut function.name);
@@ -32,12 +46,7 @@ pub(super) fn of_function(function: &mut Function) -> Option<Expr> {
             Some(array(parts))
         }
         "to_timestamp" | "to_date" | "to_char" => {
-            let FunctionArguments::List(arguments) = &mut function.args else { return None };
-            let [_, FunctionArg::Unnamed(FunctionArgExpr::Expr(pattern))] = &mut arguments.args[..] else {
-                return None;
-            };
-            *pattern =
-                Expr::value(Value::SingleQuotedString(patterns::translated(&text_of(pattern)?, lower != "to_char")?));
+            translate_pattern(function);
             None
         }
         "array_lower" => Some(Expr::value(Value::Number("1".to_owned(), false))),

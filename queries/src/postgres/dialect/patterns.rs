@@ -44,7 +44,8 @@ pub(super) fn translated(pattern: &str, reads: bool) -> Option<String> {
             false => rest.get(..name.len()).is_some_and(|start| start.eq_ignore_ascii_case(name)),
         });
         if let Some((name, here)) = field {
-            made.push_str(here);
+            // Of the halves of the day the case of the field is that of the text.
+            made.push_str(if *here == "%p" && first.is_lowercase() { "%P" } else { here });
             rest = &rest[name.len()..];
             fields += 1;
         } else if first == '"' {
@@ -59,7 +60,7 @@ pub(super) fn translated(pattern: &str, reads: bool) -> Option<String> {
         }
     }
     let has = |field: &str| made.contains(field);
-    let is_whole = !reads || ((!has("%I") || has("%p")) && (!(has("%H") || has("%I")) || has("%M")));
+    let is_whole = !reads || ((!has("%I") || has("%p") || has("%P")) && (!(has("%H") || has("%I")) || has("%M")));
     (fields > 0 && is_whole).then_some(made)
 }
 
@@ -74,6 +75,7 @@ mod tests {
             ("yyyy-mm-dd\"T\"hh24:mi:ss.ms", Some("%Y-%m-%dT%H:%M:%S.%3f")),
             ("YYYY-MM-DDTHH24:MI:SSZ", Some("%Y-%m-%dT%H:%M:%SZ")),
             ("DD Mon YYYY, HH12:MI AM", Some("%d %b %Y, %I:%M %p")),
+            ("hh12:mi am", Some("%I:%M %P")),
             ("IYYY-IW-ID DDD \"100%\"", Some("%G-%V-%u %j 100%%")),
             ("%Y-%m-%d", None),
             ("MON", None),
