@@ -7,12 +7,16 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result};
 use serde::Serialize;
+use tokio::runtime::{Builder, Runtime};
+use tokio::task::JoinHandle;
 
 use crate::client::Client;
 
 const SERIES: usize = 1_000;
 const EVENTS_A_SECOND: usize = 50_000;
 const QUESTIONS_A_SECOND: u32 = 200;
+/// Dashboards that ask by turns, each over a connection of its own.
+const ASKERS: u32 = 4;
 const SPAN: Duration = Duration::from_secs(20);
 const DAY_S: u64 = 86_400;
 /// How long events arrive before the first question.
@@ -50,20 +54,7 @@ pub(super) async fn measure(client: &Client, events_a_request: usize) -> Result<
     let is_over = Arc::new(AtomicBool::new(false));
     let posting = {
         let (client, over) = (client.apart()?, is_over.clone());
-        tokio::spawn(async move {
-            let mut tick =
-                tokio::time::interval(Duration::from_secs_f64(events_a_request as f64 / EVENTS_A_SECOND as f64));
-            let mut sent = 0;
-            while !over.load(Ordering::Relaxed) {
-                tick.tick().await;
-                let second = SystemTime::now().duration_since(UNIX_EPOCH).map_or(now, |now| now.as_secs());
-                let body: Vec<String> =
-                    (sent..sent + events_a_request).map(|number| event(number % SERIES, second)).collect();
-                client.post_to("metrics", body.join("\n")).await?;
-                sent += events_a_request;
-            }
-            anyhow::Ok(sent)
-        })
+        apart(move |runtime| post(&client, runtime, events_a_request, &over))
     };
     tokio::time::sleep(STEADY).await;
     let times = ask(client).await?;
@@ -102,32 +93,52 @@ pub(super) async fn measure(client: &Client, events_a_request: usize) -> Result<
     Ok(hot)
 }
 
+/// Runs `work` on a thread of its own, with a runtime for it alone: what one of the clients does delays no other, but for the
+/// processors that they share.
+fn apart<T: Send + 'static>(work: impl FnOnce(&Runtime) -> Result<T> + Send + 'static) -> JoinHandle<Result<T>> {
+    tokio::task::spawn_blocking(move || work(&Builder::new_current_thread().enable_all().build()?))
+}
+
+/// Posts at the pace until it is over; answers how many events.
+fn post(client: &Client, runtime: &Runtime, events_a_request: usize, is_over: &AtomicBool) -> Result<usize> {
+    let every = Duration::from_secs_f64(events_a_request as f64 / EVENTS_A_SECOND as f64);
+    let (mut due, mut sent) = (Instant::now(), 0);
+    while !is_over.load(Ordering::Relaxed) {
+        let second = SystemTime::now().duration_since(UNIX_EPOCH).context("the clock is before 1970")?.as_secs();
+        let body: Vec<String> = (sent..sent + events_a_request).map(|number| event(number % SERIES, second)).collect();
+        let body = body.join("\n"); // before it is due
+        std::thread::sleep(due.saturating_duration_since(Instant::now()));
+        runtime.block_on(client.post_to("metrics", body))?;
+        (due, sent) = (due + every, sent + events_a_request);
+    }
+    Ok(sent)
+}
+
 /// Asks for the span, and answers how long each question took, in rising order: from the moment that it was due, so a
 /// program that falls behind is late with all that waits.
 async fn ask(client: &Client) -> Result<Vec<f64>> {
-    let (client, tokio) = (client.clone(), tokio::runtime::Handle::current());
-    // A thread of its own, since the timers of the runtime are late by up to a millisecond.
-    let asking = tokio::task::spawn_blocking(move || {
-        let (began, every) = (Instant::now(), Duration::from_secs(1) / QUESTIONS_A_SECOND);
-        let question = |number: u32| {
-            let due = began + every * number;
-            std::thread::sleep(due.saturating_duration_since(Instant::now()));
-            let (client, host) = (client.clone(), number as usize * 7 % SERIES);
-            tokio.spawn(async move {
-                client
-                    .sql_arrow(&format!(
-                        "SELECT bucket, count, sum, min, max FROM metrics_1m WHERE name = 'load' AND dimensions['host'] = 'h{host}' AND \
-                         bucket >= now() - interval '1 hour' ORDER BY bucket"
-                    ))
-                    .await?;
-                anyhow::Ok(due.elapsed().as_secs_f64() * 1e3)
-            })
-        };
-        (0..SPAN.as_secs() as u32 * QUESTIONS_A_SECOND).map(question).collect::<Vec<_>>()
-    });
+    let (began, every) = (Instant::now(), Duration::from_secs(1) / QUESTIONS_A_SECOND);
+    let questions = SPAN.as_secs() as u32 * QUESTIONS_A_SECOND;
+    let asker = |first: u32| {
+        let client = client.apart()?;
+        anyhow::Ok(apart(move |runtime| {
+            let mut times = Vec::new();
+            for number in (first..questions).step_by(ASKERS as usize) {
+                let due = began + every * number;
+                std::thread::sleep(due.saturating_duration_since(Instant::now()));
+                let host = number as usize * 7 % SERIES;
+                runtime.block_on(client.sql_arrow(&format!(
+                    "SELECT bucket, count, sum, min, max FROM metrics_1m WHERE name = 'load' AND dimensions['host'] = 'h{host}' AND \
+                     bucket >= now() - interval '1 hour' ORDER BY bucket"
+                )))?;
+                times.push(due.elapsed().as_secs_f64() * 1e3);
+            }
+            Ok(times)
+        }))
+    };
     let mut times = Vec::new();
-    for question in asking.await? {
-        times.push(question.await??);
+    for asker in (0..ASKERS).map(asker).collect::<Result<Vec<_>>>()? {
+        times.extend(asker.await??);
     }
     times.sort_by(f64::total_cmp);
     Ok(times)

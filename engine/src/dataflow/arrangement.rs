@@ -121,7 +121,7 @@ impl Arrangement {
     /// Reads every row changed after `flushed`, and removes every row at or below `horizon`; returns the newest bucket of
     /// those.
     ///
-    /// One pass over the versions of the rows held.
+    /// One pass over the chunks of the table, and over the versions of those in which something is to be done.
     pub(crate) fn flush(&mut self, flushed: Epoch, horizon: Epoch, out: &mut Rows) -> Option<EventTime> {
         let inbox = &mut *self.inbox.borrow_mut();
         let mut newest = None;

@@ -80,6 +80,10 @@ struct Chunk {
     headers: Vec<Header>,
     states: States,
     free: Vec<u16>,
+    /// No row of it was changed after this,
+    newest: Epoch,
+    /// or has not been changed since before this.
+    oldest: Epoch,
 }
 
 /// What a row is besides its state.
@@ -113,11 +117,17 @@ impl Chunk {
     fn new(layout: &Layout) -> Self {
         let mut states = States::new(layout);
         states.reserve_exact(CHUNK);
-        Chunk { headers: Vec::with_capacity(CHUNK), states, free: Vec::new() }
+        Chunk { headers: Vec::with_capacity(CHUNK), states, ..Chunk::without_memory() }
     }
 
     fn without_memory() -> Self {
-        Chunk { headers: Vec::new(), states: States::default(), free: Vec::new() }
+        let (newest, oldest) = (Epoch::ZERO, Epoch(u64::MAX));
+        Chunk { headers: Vec::new(), states: States::default(), free: Vec::new(), newest, oldest }
+    }
+
+    /// A row came with that version.
+    fn note(&mut self, version: Epoch) {
+        (self.newest, self.oldest) = (self.newest.max(version), self.oldest.min(version));
     }
 
     fn is_full(&self) -> bool {
@@ -199,6 +209,7 @@ impl Table {
                     // A row that may take it is the newest one, though another of this group came since: that would be idle.
                     if epoch.0 - header.version.0 < self.idle_us || epoch == header.version {
                         header.version = epoch;
+                        chunk.newest = chunk.newest.max(epoch);
                         merge(&self.layout, &mut chunk.states, row, states, at, &mut self.heap_bytes);
                         self.set_last(number, &key, slot);
                         continue;
@@ -232,6 +243,7 @@ impl Table {
                 debug_assert!(epoch >= header.version, "invariant 2: epochs come in order");
                 if epoch.0 - header.version.0 < self.idle_us || epoch == header.version {
                     header.version = epoch;
+                    chunk.newest = chunk.newest.max(epoch);
                     merge(&self.layout, &mut chunk.states, at, states, from, &mut self.heap_bytes);
                     return Applied::Merged;
                 }
@@ -294,7 +306,7 @@ impl Table {
     /// Visits every row changed after `flushed`, and removes every row at or below `horizon` (invariant 4); `removed` is
     /// told of these.
     ///
-    /// Cost: a look at every version, and the rows that changed.
+    /// Cost: a look at every chunk, and at each version of those in which a row changed or is to be removed.
     pub(super) fn flush(
         &mut self,
         flushed: Epoch,
@@ -303,6 +315,11 @@ impl Table {
         mut removed: impl FnMut(GroupKey, Slot),
     ) {
         for number in 0..self.chunks.len() {
+            let Chunk { newest, oldest, .. } = self.chunks[number];
+            if newest <= flushed && oldest > horizon {
+                continue; // so it is with most, where rows stay after they are flushed
+            }
+            let mut oldest = Epoch(u64::MAX);
             for at in 0..self.chunks[number].headers.len() {
                 let chunk = &self.chunks[number];
                 let Header { key, generation, version, .. } = chunk.headers[at];
@@ -316,8 +333,11 @@ impl Table {
                     let slot = (number << CHUNK_BITS | at) as Slot;
                     self.remove(slot);
                     removed(key, slot);
+                } else {
+                    oldest = oldest.min(version);
                 }
             }
+            self.chunks[number].oldest = oldest;
         }
         self.give_back();
     }
@@ -423,6 +443,7 @@ impl Table {
                 chunk.headers.len() - 1
             }
         };
+        chunk.note(header.version);
         if chunk.is_full() {
             self.open.remove(&(number as u32));
         }

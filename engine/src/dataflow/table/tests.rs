@@ -238,3 +238,36 @@ fn many_rows_are_those_of_a_table_without_numbers() {
     }
     assert_eq!(numbered.len(), 2 * series as usize);
 }
+
+/// Most chunks are passed over by a flush, and none in which there is something to do.
+#[test]
+fn a_flush_finds_what_changed_and_what_is_due_in_any_chunk() {
+    let layout = layout();
+    let (mut table, event) = (Table::new(layout.clone(), IDLE_US), states(&layout, 1));
+    let key = |number: usize| GroupKey { series: SeriesId::from_u128((number as u128) << 64), bucket: EventTime(0) };
+    let add = |table: &mut Table, epoch, numbers: std::ops::Range<usize>| {
+        for number in numbers {
+            table.apply(Epoch(epoch), key(number), &event, 0);
+        }
+    };
+    let flush = |table: &mut Table, flushed, horizon| {
+        let (mut changed, mut removed) = (Vec::new(), Vec::new());
+        table.flush(Epoch(flushed), Epoch(horizon), |key, _| changed.push(key), |key, _| removed.push(key));
+        changed.sort_unstable();
+        removed.sort_unstable();
+        (changed, removed)
+    };
+    let keys = |numbers: std::ops::Range<usize>| numbers.map(key).collect::<Vec<_>>();
+    for chunk in 0..4 {
+        add(&mut table, 100 + chunk as u64, chunk * CHUNK..(chunk + 1) * CHUNK);
+    }
+    assert_eq!(flush(&mut table, 102, 100), (keys(3 * CHUNK..4 * CHUNK), keys(0..CHUNK)));
+    assert_eq!(flush(&mut table, 103, 100), (Vec::new(), Vec::new()));
+    let last_of_one = 2 * CHUNK - 1;
+    add(&mut table, 108, last_of_one..last_of_one + 1);
+    assert_eq!(flush(&mut table, 103, 101), (keys(last_of_one..last_of_one + 1), keys(CHUNK..last_of_one)));
+    add(&mut table, 109, 5 * CHUNK..5 * CHUNK + 7); // where rows are gone
+    assert_eq!(flush(&mut table, 108, 103), (keys(5 * CHUNK..5 * CHUNK + 7), keys(2 * CHUNK..4 * CHUNK)));
+    assert_eq!(flush(&mut table, 109, 108), (Vec::new(), keys(last_of_one..last_of_one + 1)));
+    assert_eq!((flush(&mut table, 0, 0).0, table.len()), (keys(5 * CHUNK..5 * CHUNK + 7), 7));
+}
