@@ -305,12 +305,16 @@ impl Engine {
             let same = stream.definition == definition;
             return if same { Ok((stream.clone(), false)) } else { Err(EngineError::StreamExists(definition.name)) };
         }
+        if self.view(&definition.name).is_some() {
+            return Err(EngineError::NameTaken(definition.name));
+        }
         let epoch = self.submit(Submission::Catalog(CatalogChange::CreateStream(definition.clone()))).await?;
         match self.catalog().by_name(&definition.name) {
             Some(stream) if stream.id == StreamId(epoch.0) => Ok((stream.clone(), true)),
             Some(stream) if stream.definition == definition => Ok((stream.clone(), false)),
             Some(_) => Err(EngineError::StreamExists(definition.name)),
-            None => Err(EngineError::NameTaken(definition.name)),
+            None if self.view(&definition.name).is_some() => Err(EngineError::NameTaken(definition.name)),
+            None => Ok((Arc::new(Stream { id: StreamId(epoch.0), definition }), true)), // it was dropped since
         }
     }
 

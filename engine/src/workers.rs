@@ -17,7 +17,7 @@ use parking_lot::Mutex;
 use streamgauge_schemas::{Epoch, EventTime, Key, Rows, SeriesId, View, ViewId};
 use timely::worker::Worker;
 
-use crate::dataflow::{Families, Feeding, Groups, Plan, Scan, ViewFlow};
+use crate::dataflow::{Family, Feeding, Groups, Held, Plan, Scan, ViewFlow, feeders};
 use crate::keys::ViewKeys;
 use crate::pending::Ticket;
 use crate::program::{Failed, Prepared, Program};
@@ -181,7 +181,6 @@ fn run(worker: &mut Worker, commands: &Receiver<Command>, state_bytes: &Arc<Atom
         workers: worker.peers(),
         views: BTreeMap::new(),
         plan: Plan::default(),
-        families: Rc::default(),
         tickets: Vec::new(),
         groups_given: 0,
         all_bytes: state_bytes.clone(),
@@ -226,7 +225,6 @@ struct WorkerState {
     /// In the order in which they were made.
     views: BTreeMap<ViewId, Maintained>,
     plan: Plan,
-    families: Rc<RefCell<Families>>,
     /// Tickets of epochs that the dataflow has not finished.
     tickets: Vec<Arc<Ticket>>,
     /// Partial states given to the dataflow since it ran last.
@@ -284,8 +282,9 @@ impl Drop for Counted {
 }
 
 impl Maintained {
-    fn count(&mut self, worker: usize, families: &Families) {
-        let others = self.feeding.keys.bytes(worker) + families.bytes(self.feeding.view.id);
+    fn count(&mut self, worker: usize) {
+        let waiting = self.flow.family().as_ref().map_or(0, Family::bytes);
+        let others = self.feeding.keys.bytes(worker) + waiting;
         self.counted.set(self.flow.arrangement.rows(), self.flow.arrangement.bytes() + others);
     }
 
@@ -313,10 +312,8 @@ impl WorkerState {
     fn step(&mut self, worker: &mut Worker) {
         worker.step_or_park(Some(std::time::Duration::from_micros(500)));
         if self.caught_up() {
-            for view in self.views.values_mut() {
-                view.flow.compact();
-                view.count(self.index, &self.families.borrow());
-            }
+            self.views.values_mut().for_each(|view| view.flow.arrangement.compact());
+            self.count();
             self.tickets.clear();
         }
     }
@@ -337,11 +334,16 @@ impl WorkerState {
                 // All views, on all workers: a frontier is that of the slowest, and only some may have rows to put in.
                 self.views.values_mut().for_each(|view| view.flow.advance(epoch));
             }
-            Command::AddView(add) => self.add_view(worker, add),
+            Command::AddView(add) => {
+                self.catch_up(worker); // no partial state is on its way to a view that will be fed
+                self.bring_all();
+                self.add_view(worker, add);
+            }
             Command::DropView { view } => {
                 self.catch_up(worker);
+                self.bring_all();
                 if let Some(gone) = self.views.remove(&view) {
-                    gone.flow.followers.borrow_mut().end(); // at once; its input closes, and the dataflow ends by itself
+                    gone.flow.arrangement.held().borrow_mut().followers.end(); // at once; its input closes, and the dataflow ends by itself
                 }
                 self.plan_anew();
             }
@@ -368,6 +370,7 @@ impl WorkerState {
             }
             Command::Settle { reply } => {
                 self.catch_up(worker);
+                self.bring_all();
                 let _ = reply.unbounded_send(());
             }
         }
@@ -406,9 +409,10 @@ impl WorkerState {
     fn add_view(&mut self, worker: &mut Worker, add: AddView) {
         let AddView { view, program, keys, counters, rows, flushed, history } = add;
         let layout = Arc::new(view.layout());
-        let mut flow = ViewFlow::build(worker, &view, layout.clone(), self.families.clone());
+        let mut flow = ViewFlow::build(worker, &view, layout.clone());
         let mine = rows.iter().filter(|(key, _)| key.series.owner(self.workers) == self.index);
-        flow.arrangement.load(flushed, mine);
+        let known = rows.version.iter().max().copied().unwrap_or(flushed);
+        flow.arrangement.load(flushed, known, mine);
         let id = view.id;
         let feeding = Feeding { view, layout, program, keys, skip: flushed };
         let counted = Counted { bytes: 0, rows: 0, view: counters, all_bytes: self.all_bytes.clone() };
@@ -428,14 +432,42 @@ impl WorkerState {
         self.plan_anew();
     }
 
+    /// Plans all views anew; nothing is on its way to any, and nothing waits for one.
     fn plan_anew(&mut self) {
-        let views: Vec<Feeding> = self.views.values().map(|view| view.feeding.clone()).collect();
-        self.plan = Plan::new(&views, self.workers);
-        self.families.borrow_mut().set(self.plan.families().map(|family| family[0]));
+        let views: Vec<&Feeding> = self.views.values().map(|view| &view.feeding).collect();
+        let feeders = feeders(views.iter().map(|feeding| &*feeding.view));
+        self.plan = Plan::new(&views, &feeders);
+        let held = |view: ViewId| -> Rc<RefCell<Held>> { self.views[&view].flow.arrangement.held().clone() };
+        for view in self.views.values() {
+            let is_fed = feeders.contains_key(&view.feeding.view.id);
+            view.flow.arrangement.held().borrow_mut().is_fed = is_fed;
+            *view.flow.family() = if is_fed { None } else { Family::new(&view.feeding, &views, &feeders, &held) };
+        }
+    }
+
+    /// Brings what waits for a view to it: of these series, or of all.
+    fn bring(&mut self, view: ViewId, series: Option<&[SeriesId]>) {
+        let Some(root) = self.plan.root_of(view).and_then(|root| self.views.get(&root)) else { return };
+        let brought = root.flow.family().as_mut().is_some_and(|family| family.bring(view, series));
+        if brought {
+            self.count();
+        }
+    }
+
+    /// Brings what waits for any view.
+    fn bring_all(&mut self) {
+        let families = self.views.values().filter_map(|view| Some(view.flow.family().as_mut()?.bring_all()));
+        if families.fold(false, |brought, family| brought | family) {
+            self.count();
+        }
+    }
+
+    fn count(&mut self) {
+        self.views.values_mut().for_each(|view| view.count(self.index));
     }
 
     fn read(&mut self, read: &ViewRead) -> Part {
-        let Some(view) = self.views.get_mut(&read.view) else { return Part::default() };
+        let Some(view) = self.views.get(&read.view) else { return Part::default() };
         let horizon = view.horizon;
         let (index, workers) = (self.index, self.workers);
         let mine =
@@ -464,16 +496,21 @@ impl WorkerState {
             upper: read.filter.upper.unwrap_or(EventTime(i64::MAX)),
             above: horizon,
         };
+        // Who follows gets what comes from now on, so that nothing may wait.
+        self.bring(read.view, scan.series.filter(|_| read.follow.is_none()));
+        let Some(view) = self.views.get_mut(&read.view) else { return Part::default() };
         let mut rows = Rows::default();
         view.flow.arrangement.scan(&scan, &mut rows);
         if let Some(sender) = &read.follow {
-            view.flow.followers.borrow_mut().add(read.filter.clone(), sender.clone(), view.feeding.keys.clone());
+            let held = &mut view.flow.arrangement.held().borrow_mut();
+            held.followers.add(read.filter.clone(), sender.clone(), view.feeding.keys.clone());
         }
         let keys = view.keys(&rows);
         Part { horizon, newest: view.newest_before.max(view.newest_removed), rows, keys, failed: Failed::default() }
     }
 
     fn flush(&mut self, view: ViewId) -> Part {
+        self.bring(view, None);
         let Some(view) = self.views.get_mut(&view) else { return Part::default() };
         let horizon = view.next_horizon;
         let mut rows = Rows::default();
@@ -489,9 +526,11 @@ impl WorkerState {
 
     /// A flush has taken rows out: series without any need no number.
     fn trim_family(&mut self, view: ViewId) {
-        for family in self.plan.families().filter(|family| family.contains(&view)) {
-            let rows = family.iter().filter_map(|view| Some(self.views.get(view)?.flow.arrangement.rows()));
-            self.families.borrow_mut().trim(family[0], rows.max().unwrap_or(0));
+        let rows = self.plan.family_of(view).filter_map(|view| Some(self.views.get(&view)?.flow.arrangement.rows()));
+        let (rows, root) = (rows.max().unwrap_or(0), self.plan.root_of(view).unwrap_or(view));
+        let Some(root) = self.views.get(&root) else { return };
+        if let Some(family) = root.flow.family().as_mut() {
+            family.trim(rows);
         }
     }
 }

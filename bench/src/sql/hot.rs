@@ -57,19 +57,11 @@ pub(super) async fn measure(client: &Client, events_a_request: usize) -> Result<
         apart(move |runtime| post(&client, runtime, events_a_request, &over))
     };
     tokio::time::sleep(STEADY).await;
-    let times = ask(client).await?;
-    let mut month = Vec::new();
-    for host in 0..30 {
-        let (start, began) = (now - 30 * DAY_S, Instant::now());
-        client.sql_arrow(&format!(
-            "SELECT bucket, sum / count FROM metrics_1h WHERE name = 'load' AND dimensions['host'] = 'h{host}' AND bucket >= \
-             to_timestamp_seconds({start}) ORDER BY bucket"
-        )).await?;
-        month.push(began.elapsed().as_secs_f64() * 1e3);
-    }
-    is_over.store(true, Ordering::Relaxed);
+    let asked =
+        async { Ok::<_, anyhow::Error>((ask(client).await?, ask_month(client, now - 30 * DAY_S).await?)) }.await;
+    is_over.store(true, Ordering::Relaxed); // also when a question failed
+    let (times, month) = asked?;
     let events = posting.await??;
-    month.sort_by(f64::total_cmp);
     let at = |level: f64| times[((times.len() - 1) as f64 * level) as usize];
     let hot = Hot {
         questions: times.len(),
@@ -91,6 +83,21 @@ pub(super) async fn measure(client: &Client, events_a_request: usize) -> Result<
     );
     println!("30 days by the hour: p50 {:.1} ms, worst {:.1} ms", hot.month_p50_ms, hot.month_worst_ms);
     Ok(hot)
+}
+
+/// Asks for 30 days of some series by the hour, and answers how long each question took, in rising order.
+async fn ask_month(client: &Client, start: u64) -> Result<Vec<f64>> {
+    let mut times = Vec::new();
+    for host in 0..30 {
+        let began = Instant::now();
+        client.sql_arrow(&format!(
+            "SELECT bucket, sum / count FROM metrics_1h WHERE name = 'load' AND dimensions['host'] = 'h{host}' AND bucket >= \
+             to_timestamp_seconds({start}) ORDER BY bucket"
+        )).await?;
+        times.push(began.elapsed().as_secs_f64() * 1e3);
+    }
+    times.sort_by(f64::total_cmp);
+    Ok(times)
 }
 
 /// Runs `work` on a thread of its own, with a runtime for it alone: what one of the clients does delays no other, but for the
@@ -117,11 +124,11 @@ fn post(client: &Client, runtime: &Runtime, events_a_request: usize, is_over: &A
 /// Asks for the span, and answers how long each question took, in rising order: from the moment that it was due, so a
 /// program that falls behind is late with all that waits.
 async fn ask(client: &Client) -> Result<Vec<f64>> {
-    let (began, every) = (Instant::now(), Duration::from_secs(1) / QUESTIONS_A_SECOND);
     let questions = SPAN.as_secs() as u32 * QUESTIONS_A_SECOND;
-    let asker = |first: u32| {
-        let client = client.apart()?;
-        anyhow::Ok(apart(move |runtime| {
+    let clients = (0..ASKERS).map(|_| client.apart()).collect::<Result<Vec<_>>>()?;
+    let (began, every) = (Instant::now(), Duration::from_secs(1) / QUESTIONS_A_SECOND);
+    let asker = |(first, client): (u32, Client)| {
+        apart(move |runtime| {
             let mut times = Vec::new();
             for number in (first..questions).step_by(ASKERS as usize) {
                 let due = began + every * number;
@@ -134,10 +141,10 @@ async fn ask(client: &Client) -> Result<Vec<f64>> {
                 times.push(due.elapsed().as_secs_f64() * 1e3);
             }
             Ok(times)
-        }))
+        })
     };
     let mut times = Vec::new();
-    for asker in (0..ASKERS).map(asker).collect::<Result<Vec<_>>>()? {
+    for asker in (0..ASKERS).zip(clients).map(asker).collect::<Vec<_>>() {
         times.extend(asker.await??);
     }
     times.sort_by(f64::total_cmp);

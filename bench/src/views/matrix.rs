@@ -50,15 +50,10 @@ pub(super) async fn run(options: &Options) -> Result<Vec<Cell>> {
     let mut cells = Vec::new();
     for groups in &options.groups {
         let rows: Batches = Rows::new(*groups, options.pace, options.batch_events).take(options.events).into();
-        let mut firsts = Vec::new();
-        for _ in 0..FIRSTS {
-            firsts.push(measure(options, &rows, 1).await?.dataflow_cpu_seconds);
-        }
-        firsts.sort_by(f64::total_cmp);
-        let first = firsts[FIRSTS / 2];
+        let first = median(options, &rows, 1).await?.dataflow_cpu_seconds;
         for views in &options.views {
             let maps = maps::aggregate(&rows, &rollups(*views))?;
-            let ours = measure(options, &rows, *views).await?;
+            let ours = median(options, &rows, *views).await?;
             let further = (ours.dataflow_cpu_seconds - first) / (views.saturating_sub(1).max(1) as f64 * first);
             let cell = Cell {
                 groups: *groups,
@@ -110,6 +105,16 @@ struct Ours {
     bytes: usize,
 }
 
+/// The middle one of some runs, by the processor time of the dataflow.
+async fn median(options: &Options, batches: &Batches, views: usize) -> Result<Ours> {
+    let mut runs = Vec::new();
+    for _ in 0..RUNS {
+        runs.push(measure(options, batches, views).await?);
+    }
+    runs.sort_by(|a, b| a.dataflow_cpu_seconds.total_cmp(&b.dataflow_cpu_seconds));
+    Ok(runs.swap_remove(RUNS / 2))
+}
+
 async fn measure(options: &Options, batches: &Batches, views: usize) -> Result<Ours> {
     let mut run = Run::open(options, None)?;
     for definition in rollups(views) {
@@ -123,7 +128,7 @@ async fn measure(options: &Options, batches: &Batches, views: usize) -> Result<O
     Ok(Ours { engine, dataflow_cpu_seconds, rows, bytes })
 }
 
-/// So often is a single view measured, since further views are compared with it; the median counts.
-const FIRSTS: usize = 3;
+/// So often is a cell measured: the first run finds no memory that the process has used before.
+const RUNS: usize = 3;
 /// The threads that run the dataflow.
 const WORKERS: &str = "timely:work";

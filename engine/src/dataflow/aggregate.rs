@@ -8,9 +8,8 @@
 use std::sync::Arc;
 
 use streamgauge_schemas::state::{Accumulator, States, accumulator::Events};
-use streamgauge_schemas::{Duration, EventTime, GroupKey, Layout, State, View, ViewId};
+use streamgauge_schemas::{Duration, EventTime, GroupKey, Layout, State, View};
 
-use super::family::Places;
 use super::number::Numbers;
 use crate::program::{Computed, Failed, Keys, Prepared, Program};
 
@@ -22,10 +21,10 @@ pub(crate) struct Groups {
     pub(crate) keys: Vec<GroupKey>,
     /// Per group the place of its dimension values among those of the batch.
     pub(super) places: Vec<u32>,
-    /// These, which the groups of all views of a family have in common.
-    pub(super) batch: Arc<Places>,
-    /// Per group its state; views whose buckets do not tell the groups of a batch apart in another way share them.
-    pub(crate) states: Arc<States>,
+    /// How many dimension values the batch has.
+    pub(super) places_len: usize,
+    /// Per group its state.
+    pub(crate) states: States,
 }
 
 impl Groups {
@@ -42,8 +41,6 @@ pub(crate) struct Aggregate {
     width_us: Option<i64>,
     accumulator: Accumulator,
     numbers: Numbers,
-    /// Its family, if others are fed by it, and how many workers own groups.
-    family: Option<(ViewId, usize)>,
 }
 
 impl Aggregate {
@@ -51,13 +48,7 @@ impl Aggregate {
     pub(crate) fn of(view: &View, program: Arc<dyn Program>, layout: Arc<Layout>) -> Self {
         let width = view.definition.bucket.as_ref().and_then(|bucket| bucket.width);
         let accumulator = Accumulator::new(layout);
-        let (width_us, numbers) = (width.map(Duration::as_micros), Numbers::default());
-        Aggregate { program, width_us, accumulator, numbers, family: None }
-    }
-
-    /// The same for a view that feeds others, named after it, for so many workers.
-    pub(super) fn of_family(self, first: ViewId, workers: usize) -> Self {
-        Aggregate { family: Some((first, workers)), ..self }
+        Aggregate { program, width_us: width.map(Duration::as_micros), accumulator, numbers: Numbers::default() }
     }
 
     /// Aggregates a batch; its keys and failures come along.
@@ -70,15 +61,11 @@ impl Aggregate {
         self.accumulator.add(groups.len(), &Events { groups: &of_row, times: &times, arguments: &arguments });
         let key =
             |(place, bucket): &(u32, i64)| GroupKey { series: keys.ids[*place as usize], bucket: EventTime(*bucket) };
-        let batch = match self.family {
-            None => Places::alone(keys.ids.len()),
-            Some((first, workers)) => Places::shared(keys.ids.len(), first, workers),
-        };
         let groups = Groups {
             keys: groups.iter().map(key).collect(),
             places: groups.iter().map(|(place, _)| *place).collect(),
-            batch: Arc::new(batch),
-            states: Arc::new(self.accumulator.take()),
+            places_len: keys.ids.len(),
+            states: self.accumulator.take(),
         };
         (groups, keys, failed)
     }

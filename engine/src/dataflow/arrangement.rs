@@ -11,8 +11,8 @@ use differential_dataflow::trace::{BatchCursor, Cursor, TraceReader, cursor::Cur
 use streamgauge_schemas::{Epoch, EventTime, GroupKey, Row, Rows, SeriesId};
 use timely::progress::Antichain;
 
-use super::table::{Slot, Table};
-use super::young::Young;
+use super::held::Held;
+use super::table::Slot;
 
 type Layout = Vector<((GroupKey, Slot), u64, isize)>;
 pub(super) type RowBatch = Rc<OrdValBatch<Layout>>;
@@ -22,20 +22,7 @@ pub(super) type RowBuilder = OrdValBuilder<Layout, Vec<((GroupKey, Slot), u64, i
 /// The rows of one view that one worker holds in memory, and their index by group.
 pub(crate) struct Arrangement {
     reader: TraceAgent<RowSpine>,
-    table: Rc<RefCell<Table>>,
-    inbox: Rc<RefCell<Inbox>>,
-    young: Rc<RefCell<Young>>,
-}
-
-/// What reaches `accumulate` from outside the flow of events.
-#[derive(Default)]
-pub(super) struct Inbox {
-    /// Rows to put in with the next epoch.
-    pub(super) loaded: Vec<(GroupKey, Row)>,
-    /// Rows that are not in the table any more, to be taken out of the arrangement with the next epoch.
-    pub(super) removed: Vec<(GroupKey, Slot)>,
-    /// ClickHouse had every event up to this epoch at start; a replay of them changes nothing.
-    pub(super) flushed_at_start: Epoch,
+    held: Rc<RefCell<Held>>,
 }
 
 /// Which rows a read wants.
@@ -57,37 +44,37 @@ const INDEX_BYTES: usize = 2 * size_of::<(GroupKey, Slot, u64, isize)>();
 type RowCursor = CursorList<BatchCursor<TraceAgent<RowSpine>>>;
 
 impl Arrangement {
-    pub(super) fn new(
-        reader: TraceAgent<RowSpine>,
-        table: Rc<RefCell<Table>>,
-        inbox: Rc<RefCell<Inbox>>,
-        young: Rc<RefCell<Young>>,
-    ) -> Self {
-        Arrangement { reader, table, inbox, young }
+    pub(super) fn new(reader: TraceAgent<RowSpine>, held: Rc<RefCell<Held>>) -> Self {
+        Arrangement { reader, held }
     }
 
-    /// Lets the arrangement forget distinctions between epochs before `frontier`, and merge its batches.
-    pub(crate) fn compact(&mut self, frontier: u64) {
-        let frontier = Antichain::from_elem(frontier);
-        self.reader.set_logical_compaction(frontier.borrow());
-        self.reader.set_physical_compaction(frontier.borrow());
+    /// What it has, and its followers.
+    pub(crate) fn held(&self) -> &Rc<RefCell<Held>> {
+        &self.held
+    }
+
+    /// Lets the index forget distinctions between its steps, and merge its batches.
+    pub(crate) fn compact(&mut self) {
+        let step = Antichain::from_elem(self.held.borrow().young.step());
+        self.reader.set_logical_compaction(step.borrow());
+        self.reader.set_physical_compaction(step.borrow());
     }
 
     /// How many rows there are.
     pub(crate) fn rows(&self) -> usize {
-        self.table.borrow().len()
+        self.held.borrow().table.len()
     }
 
     /// About how many bytes they and their index take.
     pub(crate) fn bytes(&self) -> usize {
-        let table = self.table.borrow();
-        table.bytes() + table.len() * INDEX_BYTES + self.young.borrow().bytes()
+        let Held { table, young, .. } = &*self.held.borrow();
+        table.bytes() + table.len() * INDEX_BYTES + young.bytes()
     }
 
     /// Reads rows as of now, those of a group by generation. Cost: the rows of the series asked for, or all rows held.
     pub(crate) fn scan(&mut self, scan: &Scan<'_>, out: &mut Rows) {
         let (mut cursor, storage) = self.cursor();
-        let table = self.table.borrow();
+        let table = &self.held.borrow().table;
         let mut rows: Vec<Row> = Vec::new();
         let mut take = |cursor: &mut RowCursor, key: GroupKey| {
             each_slot(cursor, &storage, |slot| rows.extend(table.get(slot, scan.above)));
@@ -123,25 +110,16 @@ impl Arrangement {
     ///
     /// One pass over the chunks of the table, and over the versions of those in which something is to be done.
     pub(crate) fn flush(&mut self, flushed: Epoch, horizon: Epoch, out: &mut Rows) -> Option<EventTime> {
-        let inbox = &mut *self.inbox.borrow_mut();
-        let mut newest = None;
-        let removed = |key: GroupKey, slot| {
-            newest = newest.max(Some(key.bucket));
-            inbox.removed.push((key, slot));
-        };
-        self.table.borrow_mut().flush(flushed, horizon, |key, row| out.push(key, row), removed);
-        newest
+        self.held.borrow_mut().flush(flushed, horizon, out)
     }
 
-    /// Puts rows in, with the next epoch; used at start, with what ClickHouse has above the horizon of `flushed`.
-    pub(crate) fn load(&mut self, flushed: Epoch, rows: impl Iterator<Item = (GroupKey, Row)>) {
-        let mut inbox = self.inbox.borrow_mut();
-        inbox.flushed_at_start = flushed;
-        inbox.loaded.extend(rows);
+    /// Puts in what ClickHouse has above the horizon of `flushed`, in rows up to the version `known`; used at start.
+    pub(crate) fn load(&mut self, flushed: Epoch, known: Epoch, rows: impl Iterator<Item = (GroupKey, Row)>) {
+        self.held.borrow_mut().load(flushed, known, rows);
     }
 
     fn cursor(&mut self) -> (RowCursor, Vec<RowBatch>) {
-        self.young.borrow_mut().settle();
+        self.held.borrow_mut().young.settle();
         cursor_list(self.reader.batches_through(Antichain::new().borrow()).expect("all batches can be read"))
     }
 }

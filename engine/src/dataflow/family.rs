@@ -1,242 +1,206 @@
-//! Families: views that are fed from one another have the same dimension values, so these are looked up once for all.
+//! A family: a view, and those that are fed from it, as the owner of their groups knows them.
 //!
 //! ```text
-//!  dimension values of a batch ──hash──▶ number of the series      once a batch, by the worker that owns the series
-//!  number ──▶ slot of the row that took an event of it last        in the table of each view
+//!  view ─┬─▶ feed ─▶ view fed from it ─┬─▶ coarsen ─▶ view fed from that
+//!        │                             └─▶ coarsen ─▶ …
+//!        └─▶ feed ─▶ …
 //! ```
 //!
-//! A number is a hint and nothing else: the row in that slot may be of another bucket, or gone. A table looks whether it is the
-//! group's, and finds the row by hash if not.
+//! What waits in a feed goes on to all views below it at once: when one of them is read or flushed, when it has become much,
+//! and with every batch as long as one of them is followed or replays what ClickHouse may have.
 //!
 //! # Invariants
 //!
-//! 1. All views of a family have the same places among the dimension values of a batch.
-//! 2. A series keeps its number as long as the numbering lasts; another numbering has another name.
+//! 1. Who looks at the rows of a fed view has had its family bring what waits for it.
 
+use std::cell::RefCell;
 use std::collections::HashMap;
-use std::sync::OnceLock;
+use std::rc::Rc;
 
-use hashbrown::HashTable;
-use streamgauge_schemas::{GroupKey, SeriesId, ViewId};
+use streamgauge_schemas::{Epoch, SeriesId, ViewId};
 
-use super::aggregate::Groups;
+use super::coarsen::Coarsen;
+use super::feed::Feed;
+use super::held::Held;
+use super::parcel::Parcel;
+use super::partials::{Merged, Partials, Spans};
+use super::plan::Feeding;
+use super::series::{Numbers, Series};
 
-/// No number: of groups that are looked up by themselves.
-pub(super) const NONE: u32 = u32::MAX;
 /// So many series have numbers before it is asked whether they still have rows.
 const SERIES_MIN: usize = 1_024;
 
-/// The dimension values of a batch, which the groups of several views refer to by place.
-#[derive(Debug)]
-pub(super) struct Places {
-    /// How many.
-    pub(super) len: usize,
-    /// Of which family the views are; `None` of a view by itself.
-    family: Option<ViewId>,
-    /// What each worker found out about those that it owns.
-    numbered: Box<[OnceLock<Numbered>]>,
-}
-
-/// The numbers of a batch's dimension values that one worker owns.
-#[derive(Debug)]
-struct Numbered {
-    /// Of which numbering they are.
-    numbering: u64,
-    /// All are below.
-    end: usize,
-    of_place: Box<[u32]>,
-}
-
-/// Where a table may have the rows of the groups of a batch.
-#[derive(Clone, Copy)]
-pub(super) struct Hints<'a> {
-    numbered: Option<&'a Numbered>,
-    places: &'a [u32],
-}
-
-/// The families whose series one worker numbers.
-#[derive(Default)]
-pub(crate) struct Families {
-    of_first: HashMap<ViewId, Family>,
-    /// Numberings made so far.
-    made: u64,
-}
-
 /// See the module.
-struct Family {
-    numbering: u64,
-    series: HashTable<(SeriesId, u32)>,
+pub(crate) struct Family {
+    series: Series,
+    branches: Vec<Branch>,
+    /// The numbers of a batch's groups, kept for its room.
+    numbers: Vec<u32>,
 }
 
-impl Places {
-    /// Those of a view by itself.
-    pub(super) fn alone(len: usize) -> Self {
-        Places { len, family: None, numbered: Box::default() }
-    }
-
-    /// Those of the family of the view that is fed by no other, for so many workers.
-    pub(super) fn shared(len: usize, family: ViewId, workers: usize) -> Self {
-        Places { len, family: Some(family), numbered: (0..workers).map(|_| OnceLock::new()).collect() }
-    }
+/// The views that one feed is for.
+struct Branch {
+    feed: Feed,
+    first: Fed,
 }
 
-impl Hints<'_> {
-    /// Which numbering the numbers are of, and what they are below; `None` without numbers.
-    pub(super) fn numbering(&self) -> Option<(u64, usize)> {
-        self.numbered.map(|numbered| (numbered.numbering, numbered.end))
-    }
-
-    /// The number of the series of the group at `index`.
-    #[inline]
-    pub(super) fn number(&self, index: usize) -> u32 {
-        self.numbered.map_or(NONE, |numbered| numbered.of_place[self.places[index] as usize])
-    }
+/// A view that is fed, and those that are fed from it.
+struct Fed {
+    view: ViewId,
+    held: Rc<RefCell<Held>>,
+    fed: Vec<(Coarsen, Fed)>,
 }
 
-impl Families {
-    /// Keeps these families, each named after the view that is fed by no other, and forgets all others.
-    pub(crate) fn set(&mut self, families: impl Iterator<Item = ViewId>) {
-        let mut before = std::mem::take(&mut self.of_first);
-        for first in families {
-            let family = before.remove(&first).unwrap_or_else(|| self.make());
-            self.of_first.insert(first, family);
+/// A batch, by its epoch and its place in that.
+type Batch = (Epoch, u32);
+
+impl Family {
+    /// That of the view `first`, which is fed by no other, when views are fed from it. `feeders` says from which each one is.
+    pub(crate) fn new(
+        first: &Feeding,
+        all: &[&Feeding],
+        feeders: &HashMap<ViewId, ViewId>,
+        held: &impl Fn(ViewId) -> Rc<RefCell<Held>>,
+    ) -> Option<Self> {
+        let branches: Vec<Branch> = fed_by(first, all, feeders, held)
+            .into_iter()
+            .map(|(coarsen, first)| {
+                let idle_us = first.each().map(|fed| fed.held.borrow().table.idle_us()).min().unwrap_or_default();
+                Branch { feed: Feed::new(coarsen, first.each().count(), idle_us), first }
+            })
+            .collect();
+        (!branches.is_empty()).then(|| Family { series: Series::new(), branches, numbers: Vec::new() })
+    }
+
+    /// Numbers the series of a batch.
+    pub(super) fn number(&mut self, parcel: &Parcel) -> Numbers<'_> {
+        let groups = &parcel.groups;
+        self.series.number(&groups.keys, &groups.places, groups.places_len, &mut self.numbers);
+        self.series.numbers(&self.numbers)
+    }
+
+    /// Takes the groups of the view that is fed by no other, of a batch whose series were numbered just now.
+    pub(super) fn feed(&mut self, parcel: &Parcel) {
+        let Parcel { epoch, batch, groups, .. } = parcel;
+        for branch in &mut self.branches {
+            let alone = branch.wants_batches(*epoch);
+            if alone || branch.feed.is_due(*epoch) {
+                branch.bring(&self.series, None);
+            }
+            branch.feed.add(*epoch, &groups.keys, &groups.states, &self.numbers, self.series.len());
+            if alone {
+                branch.bring(&self.series, Some((*epoch, *batch)));
+            } else if let Some(excess) = branch.feed.take_excess(&self.series) {
+                branch.first.take(&excess, &self.series, None);
+            }
         }
     }
 
-    /// What is known of the groups of a batch that worker `owner` owns, whichever view of the family asks first.
-    ///
-    /// Cost: a look-up for each dimension value of the batch, once.
-    pub(super) fn hints<'a>(&mut self, groups: &'a Groups, owner: usize) -> Hints<'a> {
-        let known = groups.batch.family.and_then(|family| {
-            let family = self.of_first.get_mut(&family)?;
-            let numbered = groups.batch.numbered[owner].get_or_init(|| family.number(groups));
-            (numbered.numbering == family.numbering).then_some(numbered)
-        });
-        Hints { numbered: known, places: &groups.places }
+    /// No epoch at or below this one comes any more.
+    pub(super) fn passed(&mut self, epoch: Epoch) {
+        let all = self.branches.iter().flat_map(|branch| branch.first.each());
+        all.for_each(|fed| fed.held.borrow_mut().table.passed(epoch));
+    }
+
+    /// Brings what waits for a view, of these series or of all; answers whether anything did.
+    pub(crate) fn bring(&mut self, view: ViewId, series: Option<&[SeriesId]>) -> bool {
+        let mut brought = false;
+        for branch in self.branches.iter_mut().filter(|branch| branch.first.each().any(|fed| fed.view == view)) {
+            brought |= match series {
+                None => branch.bring(&self.series, None),
+                Some(ids) => {
+                    let numbers = ids.iter().filter_map(|id| self.series.find(*id));
+                    let merged = branch.feed.take_of(numbers, &self.series);
+                    branch.first.take(&merged, &self.series, None)
+                }
+            };
+        }
+        brought
+    }
+
+    /// Brings all that waits; answers whether anything did.
+    pub(crate) fn bring_all(&mut self) -> bool {
+        self.branches.iter_mut().fold(false, |brought, branch| brought | branch.bring(&self.series, None))
     }
 
     /// Begins to number anew when most of the series that have a number have no row, where no view of the family has more
     /// than `rows` rows.
-    pub(crate) fn trim(&mut self, first: ViewId, rows: usize) {
-        let fresh = self.of_first.get(&first).is_some_and(|family| family.series.len() > 2 * rows.max(SERIES_MIN));
-        if fresh {
-            let family = self.make();
-            self.of_first.insert(first, family);
+    pub(crate) fn trim(&mut self, rows: usize) {
+        if self.series.len() > 2 * rows.max(SERIES_MIN) {
+            self.bring_all();
+            self.series = Series::new();
+            self.branches.iter_mut().for_each(|branch| branch.feed.let_go());
         }
     }
 
-    /// About how many bytes the numbers of a family take.
-    pub(crate) fn bytes(&self, first: ViewId) -> usize {
-        // Of a hash table's slots no more than 7/8 are taken, and each has a byte more.
-        let each = size_of::<(SeriesId, u32)>() + 1;
-        self.of_first.get(&first).map_or(0, |family| family.series.capacity() * 8 / 7 * each)
-    }
-
-    fn make(&mut self) -> Family {
-        self.made += 1;
-        Family { numbering: self.made, series: HashTable::new() }
+    /// About how many bytes it takes, besides the rows.
+    pub(crate) fn bytes(&self) -> usize {
+        self.series.bytes() + self.branches.iter().map(|branch| branch.feed.bytes()).sum::<usize>()
     }
 }
 
-impl Family {
-    fn number(&mut self, groups: &Groups) -> Numbered {
-        let mut of_place = vec![NONE; groups.batch.len].into_boxed_slice();
-        for (GroupKey { series, .. }, place) in groups.keys.iter().zip(&groups.places) {
-            let number = &mut of_place[*place as usize];
-            if *number == NONE {
-                *number = self.number_of(*series);
-            }
+impl Branch {
+    /// Whether the views want every batch by itself: the same on all workers.
+    fn wants_batches(&self, epoch: Epoch) -> bool {
+        self.first.each().any(|fed| {
+            let held = fed.held.borrow();
+            epoch <= held.known || !held.followers.is_empty()
+        })
+    }
+
+    /// Brings all that waits, which is of one batch if one is given; answers whether anything did.
+    fn bring(&mut self, series: &Series, batch: Option<Batch>) -> bool {
+        if self.feed.is_empty() {
+            return false;
         }
-        Numbered { numbering: self.numbering, end: self.series.len(), of_place }
-    }
-
-    fn number_of(&mut self, series: SeriesId) -> u32 {
-        let next = self.series.len() as u32;
-        let entry = self.series.entry(hash_of(series), |(known, _)| *known == series, |(known, _)| hash_of(*known));
-        entry.or_insert((series, next)).get().1
+        let merged = self.feed.take(series);
+        self.first.take(&merged, series, batch)
     }
 }
 
-/// An identity is a hash already; its lower half says who owns the series, and is much the same for all of a worker.
-fn hash_of(series: SeriesId) -> u64 {
-    series.high
+impl Fed {
+    /// This view and all below.
+    fn each(&self) -> Box<dyn Iterator<Item = &Fed> + '_> {
+        Box::new(std::iter::once(self).chain(self.fed.iter().flat_map(|(_, fed)| fed.each())))
+    }
+
+    /// Takes what was merged for this view, and for those below, if anything was; it is of one batch if one is given.
+    fn take(&self, merged: &Merged, series: &Series, batch: Option<Batch>) -> bool {
+        if merged.keys.is_empty() {
+            return false;
+        }
+        self.held.borrow_mut().take(
+            &Partials {
+                keys: &merged.keys,
+                spans: Spans::Each(&merged.spans),
+                states: &merged.states,
+                numbers: Some(series.numbers(&merged.numbers)),
+            },
+            batch,
+        );
+        for (coarsen, fed) in &self.fed {
+            fed.take(&coarsen.run(merged), series, batch);
+        }
+        true
+    }
+}
+
+/// The views that are fed from `finer`, with those below them.
+fn fed_by(
+    finer: &Feeding,
+    all: &[&Feeding],
+    feeders: &HashMap<ViewId, ViewId>,
+    held: &impl Fn(ViewId) -> Rc<RefCell<Held>>,
+) -> Vec<(Coarsen, Fed)> {
+    let is_fed = |view: &&&Feeding| feeders.get(&view.view.id) == Some(&finer.view.id);
+    let fed = |view: &&Feeding| {
+        let (definition, layout) = (&view.view.definition, view.layout.clone());
+        let coarsen = Coarsen::new(definition, layout, &finer.view.definition, finer.layout.clone());
+        let id = view.view.id;
+        (coarsen, Fed { view: id, held: held(id), fed: fed_by(view, all, feeders, held) })
+    };
+    all.iter().filter(is_fed).map(fed).collect()
 }
 
 #[cfg(test)]
-mod tests {
-    use std::sync::Arc;
-
-    use streamgauge_schemas::state::States;
-    use streamgauge_schemas::{EventTime, Layout};
-
-    use super::*;
-
-    const FIRST: ViewId = ViewId(7);
-
-    fn families() -> Families {
-        let mut families = Families::default();
-        families.set([FIRST].into_iter());
-        families
-    }
-
-    /// A group of each of these series, as two workers see them.
-    fn groups(series: impl Iterator<Item = u64>) -> Groups {
-        let key = |number| GroupKey { series: SeriesId { high: number, low: 0 }, bucket: EventTime(0) };
-        let keys: Vec<GroupKey> = series.map(key).collect();
-        let states = Arc::new(States::new(&Layout::new(&[]).unwrap()));
-        let batch = Arc::new(Places::shared(keys.len(), FIRST, 2));
-        Groups { places: (0..keys.len() as u32).collect(), keys, batch, states }
-    }
-
-    fn numbers(families: &mut Families, groups: &Groups) -> Option<Vec<u32>> {
-        let hints = families.hints(groups, 0);
-        hints.numbering().map(|_| (0..groups.keys.len()).map(|at| hints.number(at)).collect())
-    }
-
-    #[test]
-    fn a_series_keeps_its_number_until_all_are_numbered_anew() {
-        let (mut families, many) = (families(), 2 * SERIES_MIN as u64 + 1);
-        assert_eq!(numbers(&mut families, &groups([3, 5].into_iter())), Some(vec![0, 1]));
-        assert_eq!(numbers(&mut families, &groups([9, 5, 3].into_iter())), Some(vec![2, 1, 0]));
-        families.set([FIRST, ViewId(8)].into_iter());
-        let before = groups([5].into_iter());
-        assert_eq!(numbers(&mut families, &before), Some(vec![1]), "other families come and go");
-        let all = numbers(&mut families, &groups(0..many)).unwrap();
-        assert_eq!(all.iter().collect::<std::collections::HashSet<_>>().len(), all.len());
-        families.trim(FIRST, all.len() / 2 + 1);
-        assert_eq!(numbers(&mut families, &groups([5].into_iter())), Some(vec![1]), "about half of them have rows");
-        families.trim(FIRST, 0);
-        assert_eq!(families.bytes(FIRST), 0);
-        assert_eq!(numbers(&mut families, &before), None, "what was found out before is not used");
-        assert_eq!(numbers(&mut families, &groups([5].into_iter())), Some(vec![0]));
-    }
-
-    #[test]
-    fn views_of_no_family_have_no_numbers() {
-        let mut families = Families::default();
-        assert_eq!(numbers(&mut families, &groups([3].into_iter())), None, "the owner knows of no such family yet");
-        let alone = Groups { batch: Arc::new(Places::alone(1)), ..groups([3].into_iter()) };
-        assert_eq!(numbers(&mut families, &alone), None);
-        assert_eq!(families.hints(&alone, 0).number(0), NONE);
-    }
-
-    #[test]
-    fn each_worker_numbers_what_it_owns() {
-        let (mut one, mut other, groups) = (families(), families(), groups(0..3));
-        let part = |keep: fn(&u32) -> bool| Groups {
-            keys: groups
-                .keys
-                .iter()
-                .zip(&groups.places)
-                .filter(|(_, place)| keep(place))
-                .map(|(key, _)| *key)
-                .collect(),
-            places: groups.places.iter().copied().filter(keep).collect(),
-            ..groups.clone()
-        };
-        let (first, rest) = (part(|place| *place == 1), part(|place| *place != 1));
-        let (hints, others) = (one.hints(&first, 0), other.hints(&rest, 1));
-        assert_eq!((hints.number(0), others.number(0), others.number(1)), (0, 0, 1));
-        assert_eq!((hints.numbering(), others.numbering()), (Some((1, 1)), Some((1, 2))));
-    }
-}
+mod tests;

@@ -1,31 +1,30 @@
 //! The dataflow: from batches of events to maintained group states, on timely workers.
 //!
 //! ```text
-//!  batch ─▶ program ─▶ aggregate ─┬───────────────────────▶ input of a view ┐
-//!           (once per event)      └▶ coarsen ─┬───────────▶ input of a view │
-//!                                             └▶ coarsen ─▶ …               │
-//!    on one of the workers, batch by batch: the plan                        ▼
-//!                                            exchange ─▶ tap ─▶ accumulate ─▶ arrangement
-//!                                             by group    └▶ live followers
-//!                                            on all workers: one timely dataflow a view
+//!  batch ─▶ program ─▶ aggregate ─▶ exchange ─▶ accumulate ─┬─▶ rows and their arrangement
+//!           (once per event)        by group                ├─▶ live followers
+//!                                                           └─▶ feed ─┬────────────▶ rows of a coarser view
+//!                                                                     └▶ coarsen ──▶ rows of a still coarser one
 //! ```
 //!
-//! A batch is aggregated by one worker, for all views over its stream, and views are fed from finer ones where they can
-//! be. Partial states then go to the worker that owns their group ([`SeriesId::owner`]), which merges them in the order of
-//! the log: epoch by epoch, and batch by batch in it. So any number of workers gives the same states, bit for bit.
+//! A batch is aggregated by one worker. Partial states then go to the worker that owns their group ([`SeriesId::owner`]), which
+//! merges them in the order of the log: epoch by epoch, and batch by batch in it. So any number of workers gives the same
+//! states. Views are fed from finer ones where they can be, by the owner of their groups: partial states wait in a feed, merged, until somebody
+//! wants to see such a view.
 //!
 //! Nothing here reads a clock, does I/O or spawns. Only this folder and `workers.rs` name timely or differential.
 //!
 //! # Layout
 //!
 //! - [`plan`]: which view is fed from which.
-//! - [`aggregate`]: a batch of events to partial states.
-//! - [`coarsen`]: partial states of fine buckets to those of coarse ones; `number`: which are of one group, for both.
+//! - [`aggregate`]: a batch of events to partial states; `number`: which of its events are of one group.
 //! - [`parcel`]: partial states on their way to their owner.
-//! - [`tap`]: partial states to those who follow a view live.
 //! - [`accumulate`]: partial states into rows.
-//! - [`family`]: what views that are fed from one another know of their rows in common.
-//! - [`table`]: the rows, changed in place by the rules of generations.
+//! - [`followers`]: partial states to those who follow a view live.
+//! - [`family`]: views that are fed from one another; [`series`]: the dimension values that they have in common.
+//! - [`feed`]: what waits for a view that is fed; [`coarsen`]: partial states of fine buckets to those of coarse ones;
+//!   [`partials`]: such as are of several epochs.
+//! - [`held`]: what a worker has of a view; [`table`]: the rows, changed in place by the rules of generations.
 //! - [`young`]: which rows are not in their index yet.
 //! - [`arrangement`]: the index, and reading them: filtered, or what a flush needs.
 //!
@@ -41,14 +40,18 @@ mod aggregate;
 mod arrangement;
 mod coarsen;
 mod family;
+mod feed;
+mod followers;
+mod held;
 mod number;
 mod parcel;
+mod partials;
 mod plan;
+mod series;
 mod table;
-mod tap;
 mod young;
 
-use std::cell::RefCell;
+use std::cell::{RefCell, RefMut};
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -61,9 +64,9 @@ use timely::worker::Worker;
 
 pub(crate) use aggregate::{Aggregate, Groups};
 pub(crate) use arrangement::{Arrangement, Scan};
-pub(crate) use family::Families;
+pub(crate) use family::Family;
+pub(crate) use held::Held;
 pub(crate) use plan::{Feeding, Plan, feeders};
-pub(crate) use tap::Followers;
 
 use parcel::Parcel;
 use table::Table;
@@ -74,31 +77,30 @@ pub(crate) struct ViewFlow {
     probe: ProbeHandle<u64>,
     /// Its rows in memory.
     pub(crate) arrangement: Arrangement,
-    /// Who follows its partial states.
-    pub(crate) followers: Rc<RefCell<Followers>>,
+    /// What waits for views that are fed from this one.
+    family: Rc<RefCell<Option<Family>>>,
 }
 
 impl ViewFlow {
     /// Builds the dataflow of a view; every worker must build those of all views in the same order.
-    pub(crate) fn build(
-        worker: &mut Worker,
-        view: &View,
-        layout: Arc<Layout>,
-        families: Rc<RefCell<Families>>,
-    ) -> Self {
+    pub(crate) fn build(worker: &mut Worker, view: &View, layout: Arc<Layout>) -> Self {
         let workers = worker.peers();
         let probe = ProbeHandle::new();
-        let followers = Rc::new(RefCell::new(Followers::default()));
+        let family = Rc::default();
         let (input, arrangement) = worker.dataflow(|scope| {
             let (input, parcels) = scope.new_input::<Vec<Parcel>>();
             let mine = parcel::exchange(parcels, workers);
-            let tapped = tap::tap(mine, followers.clone());
             let table = Table::new(layout, view.definition.options.idle.as_micros() as u64);
-            let (changes, arrangement) = accumulate::accumulate(tapped, table, families);
+            let (changes, arrangement) = accumulate::accumulate(mine, table, Rc::clone(&family));
             changes.probe_with(&probe);
             (input, arrangement)
         });
-        ViewFlow { input, probe, arrangement, followers }
+        ViewFlow { input, probe, arrangement, family }
+    }
+
+    /// What waits for views that are fed from this one, if any are.
+    pub(crate) fn family(&self) -> RefMut<'_, Option<Family>> {
+        self.family.borrow_mut()
     }
 
     /// Puts in the partial states of a batch.
@@ -115,10 +117,5 @@ impl ViewFlow {
     /// Whether all that was put in is in the arrangement.
     pub(crate) fn is_caught_up(&self) -> bool {
         !self.probe.less_than(self.input.time())
-    }
-
-    /// Lets the arrangement merge what no reader tells apart any more.
-    pub(crate) fn compact(&mut self) {
-        self.arrangement.compact(*self.input.time());
     }
 }

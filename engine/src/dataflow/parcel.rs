@@ -1,7 +1,5 @@
 //! Parcels: partial states on their way to the worker that owns their groups.
 
-use std::sync::Arc;
-
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use streamgauge_schemas::Epoch;
 use streamgauge_schemas::state::States;
@@ -32,7 +30,7 @@ pub(super) fn parcels(epoch: Epoch, batch: u32, groups: Groups, workers: usize) 
         places.iter().for_each(|at| states.push(&groups.states, *at));
         let keys = places.iter().map(|at| groups.keys[*at]).collect();
         let of_keys = places.iter().map(|at| groups.places[*at]).collect();
-        Groups { keys, places: of_keys, batch: groups.batch.clone(), states: Arc::new(states) }
+        Groups { keys, places: of_keys, places_len: groups.places_len, states }
     };
     let parcels = owned.into_iter().enumerate().filter(|(_, places)| !places.is_empty());
     parcels.map(|(owner, places)| Parcel { owner, epoch, batch, groups: part(places) }).collect()

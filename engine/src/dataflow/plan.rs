@@ -1,7 +1,7 @@
 //! The plan: how the views over a stream are made of its batches.
 //!
 //! ```text
-//!  metrics ─▶ aggregate metrics_1s ─▶ coarsen metrics_1m ─▶ coarsen metrics_1h ─▶ coarsen metrics_1d
+//!  metrics ─▶ aggregate metrics_1s ─▶ feed metrics_1m ─▶ coarsen metrics_1h ─▶ coarsen metrics_1d
 //!          └▶ aggregate by_host
 //! ```
 //!
@@ -19,7 +19,6 @@ use std::sync::Arc;
 use streamgauge_schemas::{Duration, Epoch, Layout, StreamId, View, ViewId};
 
 use super::aggregate::{Aggregate, Groups};
-use super::coarsen::Coarsen;
 use crate::keys::ViewKeys;
 use crate::program::{Failed, Prepared, Program};
 
@@ -48,53 +47,60 @@ pub(crate) struct Feeding {
     pub(crate) skip: Epoch,
 }
 
-/// The stages of all streams of one worker.
+/// What one worker does with the batches of each stream.
 #[derive(Default)]
 pub(crate) struct Plan {
-    roots: HashMap<StreamId, Vec<Stage>>,
+    roots: HashMap<StreamId, Vec<Root>>,
+    /// Of each view that is fed, the one of its family that is not.
+    root_of: HashMap<ViewId, ViewId>,
 }
 
-/// One view, and those that are fed from it.
-struct Stage {
-    feeding: Feeding,
-    make: Make,
-    fed: Vec<Stage>,
-}
-
-/// How a view's groups are made.
-enum Make {
-    /// From events.
-    Aggregate(Box<Aggregate>),
-    /// From the groups of the stage above.
-    Coarsen(Box<Coarsen>),
+/// A view that is made of events.
+struct Root {
+    aggregate: Aggregate,
+    /// It, and those that are fed from it.
+    family: Vec<Feeding>,
 }
 
 impl Plan {
-    /// Plans views for so many workers; `views` in the order in which they were made.
-    pub(crate) fn new(views: &[Feeding], workers: usize) -> Self {
-        let feeder = feeders(views.iter().map(|feeding| &*feeding.view));
-        let ordered: Vec<&Feeding> = views.iter().collect();
+    /// Plans views; `views` in the order in which they were made, and `feeders` as [`feeders`] has them.
+    pub(crate) fn new(views: &[&Feeding], feeders: &HashMap<ViewId, ViewId>) -> Self {
+        let root = |view: ViewId| {
+            let mut root = view;
+            while let Some(finer) = feeders.get(&root) {
+                root = *finer; // invariant 1
+            }
+            root
+        };
         let mut plan = Plan::default();
-        for feeding in ordered.iter().filter(|feeding| !feeder.contains_key(&feeding.view.id)) {
+        for feeding in views {
+            let id = feeding.view.id;
+            if feeders.contains_key(&id) {
+                plan.root_of.insert(id, root(id));
+                continue;
+            }
             let aggregate = Aggregate::of(&feeding.view, feeding.program.clone(), feeding.layout.clone());
-            let feeds = feeder.values().any(|finer| *finer == feeding.view.id);
-            let aggregate = if feeds { aggregate.of_family(feeding.view.id, workers) } else { aggregate };
-            let stage = Stage::new(feeding, Make::Aggregate(Box::new(aggregate)), &ordered, &feeder);
-            plan.roots.entry(feeding.view.definition.stream).or_default().push(stage);
+            let fed = views.iter().filter(|other| other.view.id != id && root(other.view.id) == id);
+            let family = std::iter::once(feeding).chain(fed).map(|feeding| (*feeding).clone()).collect();
+            plan.roots.entry(feeding.view.definition.stream).or_default().push(Root { aggregate, family });
         }
         plan
     }
 
-    /// The views of each family, in which one is fed by no other, and comes first.
-    pub(crate) fn families(&self) -> impl Iterator<Item = Vec<ViewId>> + '_ {
-        self.roots.values().flatten().filter(|stage| !stage.fed.is_empty()).map(|stage| {
-            let mut views = Vec::new();
-            stage.each(&mut |feeding| views.push(feeding.view.id));
-            views
-        })
+    /// The view that a fed one is made of in the end.
+    pub(crate) fn root_of(&self, view: ViewId) -> Option<ViewId> {
+        self.root_of.get(&view).copied()
     }
 
-    /// Makes the groups of every view over the stream of a batch, but of those that have the epoch already.
+    /// The views of the family of a view, of which the first is fed by no other.
+    pub(crate) fn family_of(&self, view: ViewId) -> impl Iterator<Item = ViewId> + '_ {
+        let root = self.root_of(view).unwrap_or(view);
+        let mine = self.roots.values().flatten().filter(move |other| other.family[0].view.id == root);
+        mine.flat_map(|root| root.family.iter().map(|feeding| feeding.view.id))
+    }
+
+    /// Makes the groups of every view that is made of the events of a batch, unless it and all that are fed from it have the
+    /// epoch already.
     pub(crate) fn run(
         &mut self,
         epoch: Epoch,
@@ -102,54 +108,18 @@ impl Plan {
         give: &mut impl FnMut(ViewId, Groups),
         failed: &mut impl FnMut(ViewId, Failed),
     ) {
-        for stage in self.roots.get_mut(&events.batch().stream()).into_iter().flatten() {
-            if !stage.wants(epoch) {
+        for Root { aggregate, family } in self.roots.get_mut(&events.batch().stream()).into_iter().flatten() {
+            if family.iter().all(|feeding| epoch <= feeding.skip) {
                 continue;
             }
-            let Make::Aggregate(aggregate) = &mut stage.make else { continue };
             let (groups, keys, failure) = aggregate.run(events);
-            stage.each(&mut |feeding| {
-                if epoch > feeding.skip {
-                    feeding.keys.register(&keys, epoch);
-                    if let Some(failure) = &failure {
-                        failed(feeding.view.id, failure.clone());
-                    }
+            for feeding in family.iter().filter(|feeding| epoch > feeding.skip) {
+                feeding.keys.register(&keys, epoch);
+                if let Some(failure) = &failure {
+                    failed(feeding.view.id, failure.clone());
                 }
-            });
-            stage.give(epoch, groups, give);
-        }
-    }
-}
-
-impl Stage {
-    fn new(feeding: &Feeding, make: Make, all: &[&Feeding], feeder: &HashMap<ViewId, ViewId>) -> Self {
-        let fed = all.iter().filter(|other| feeder.get(&other.view.id) == Some(&feeding.view.id)).map(|coarser| {
-            let (finer, finer_layout) = (&feeding.view.definition, feeding.layout.clone());
-            let coarsen = Coarsen::new(&coarser.view.definition, coarser.layout.clone(), finer, finer_layout);
-            Stage::new(coarser, Make::Coarsen(Box::new(coarsen)), all, feeder)
-        });
-        Stage { feeding: feeding.clone(), make, fed: fed.collect() }
-    }
-
-    fn wants(&self, epoch: Epoch) -> bool {
-        epoch > self.feeding.skip || self.fed.iter().any(|stage| stage.wants(epoch))
-    }
-
-    fn each(&self, visit: &mut impl FnMut(&Feeding)) {
-        visit(&self.feeding);
-        self.fed.iter().for_each(|stage| stage.each(visit));
-    }
-
-    /// Gives this view its groups, and those that are fed from it theirs.
-    fn give(&mut self, epoch: Epoch, groups: Groups, give: &mut impl FnMut(ViewId, Groups)) {
-        for stage in self.fed.iter_mut().filter(|stage| stage.wants(epoch)) {
-            if let Make::Coarsen(coarsen) = &mut stage.make {
-                let coarse = coarsen.run(&groups);
-                stage.give(epoch, coarse, give);
             }
-        }
-        if epoch > self.feeding.skip {
-            give(self.feeding.view.id, groups);
+            give(family[0].view.id, groups);
         }
     }
 }

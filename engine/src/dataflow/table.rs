@@ -8,7 +8,7 @@
 //! Events are merged where a row lies, without a search among others and without a copy. Slots are given out from the lowest
 //! chunk that has a free one, and a chunk without rows holds no memory.
 //!
-//! Where a row of the group lay last is remembered by the number of its series, if it has one ([`Hints`]): most events come
+//! Where a row of the group lay last is remembered by the number of its series, if it has one ([`Numbers`]): most events come
 //! to a row that has just had another, and it need not be found by hash.
 //!
 //! # Invariants
@@ -27,7 +27,8 @@ use hashbrown::{HashMap, HashTable};
 use streamgauge_schemas::state::States;
 use streamgauge_schemas::{Epoch, GroupKey, Layout, Row};
 
-use super::family::Hints;
+use super::partials::{Partials, Span};
+use super::series::Numbers;
 
 /// Where a row lies.
 pub(super) type Slot = u32;
@@ -106,6 +107,14 @@ enum Applied {
     Began(Slot),
 }
 
+impl Header {
+    /// Whether the row may take partial states of these epochs, which come after its own.
+    #[inline]
+    fn takes(&self, span: Span, idle_us: u64) -> bool {
+        span.first.0 - self.version.0 < idle_us || span.first == self.version
+    }
+}
+
 impl Newest {
     #[inline]
     fn is_of(&self, hash: u32, key: GroupKey, chunks: &[Chunk]) -> bool {
@@ -159,8 +168,13 @@ impl Table {
             heap_bytes: 0,
             found: Vec::new(),
             last: Vec::new(),
-            numbering: 0,
+            numbering: u64::MAX,
         }
+    }
+
+    /// After how many µs a row is final.
+    pub(super) fn idle_us(&self) -> u64 {
+        self.idle_us
     }
 
     /// How many rows.
@@ -176,22 +190,15 @@ impl Table {
         self.held * chunk + index + self.heap_bytes + self.last.capacity() * size_of::<(Slot, u32)>()
     }
 
-    /// Merges partial states of an epoch into the rows of their groups, which may lie where the hints say; `began` is told of
-    /// new rows.
-    pub(super) fn apply_all(
-        &mut self,
-        epoch: Epoch,
-        keys: &[GroupKey],
-        states: &States,
-        hints: Hints<'_>,
-        mut began: impl FnMut(GroupKey, Slot),
-    ) {
-        self.take_numbering(&hints);
+    /// Merges partial states into the rows of their groups, which may lie where their numbers say; `began` is told of new rows.
+    pub(super) fn apply_all(&mut self, partials: &Partials<'_>, mut began: impl FnMut(GroupKey, Slot)) {
+        self.take_numbering(partials.numbers.as_ref());
+        let (keys, states) = (partials.keys, partials.states);
         let mut found = std::mem::take(&mut self.found);
         for begin in (0..keys.len()).step_by(BLOCK) {
             let block = begin..keys.len().min(begin + BLOCK);
             // All are looked up first: the look-ups wait for memory side by side, and not one after the other.
-            found.extend(block.clone().map(|at| self.last_of(hints.number(at), &keys[at])));
+            found.extend(block.clone().map(|at| self.last_of(partials.number(at), &keys[at])));
             if self.rows > NEAR_ROWS {
                 self.touch(&found);
             }
@@ -201,21 +208,21 @@ impl Table {
                 }
             }
             for (at, slot) in block.zip(found.drain(..)) {
-                let (key, number) = (keys[at], hints.number(at));
+                let (key, number, span) = (keys[at], partials.number(at), partials.span(at));
                 if slot != NONE && self.loaded.is_empty() {
                     let (chunk, row) = place(slot);
                     let chunk = &mut self.chunks[chunk];
                     let header = &mut chunk.headers[row];
                     // A row that may take it is the newest one, though another of this group came since: that would be idle.
-                    if epoch.0 - header.version.0 < self.idle_us || epoch == header.version {
-                        header.version = epoch;
-                        chunk.newest = chunk.newest.max(epoch);
+                    if header.takes(span, self.idle_us) {
+                        header.version = span.last;
+                        chunk.newest = chunk.newest.max(span.last);
                         merge(&self.layout, &mut chunk.states, row, states, at, &mut self.heap_bytes);
                         self.set_last(number, &key, slot);
                         continue;
                     }
                 }
-                if let Applied::Began(slot) = self.apply(epoch, key, states, at) {
+                if let Applied::Began(slot) = self.apply(span, key, states, at) {
                     if self.loaded.is_empty() {
                         self.set_last(number, &key, slot); // else there may be a newer one
                     }
@@ -227,7 +234,7 @@ impl Table {
     }
 
     /// Merges a partial state of a group into its rows.
-    fn apply(&mut self, epoch: Epoch, key: GroupKey, states: &States, from: usize) -> Applied {
+    fn apply(&mut self, span: Span, key: GroupKey, states: &States, from: usize) -> Applied {
         let hash = hash_of(key);
         let newest = self.find(hash, key);
         let (mut slot, mut newer) = (newest, NONE);
@@ -235,15 +242,15 @@ impl Table {
             let (chunk, at) = place(slot);
             let chunk = &mut self.chunks[chunk];
             let header = &mut chunk.headers[at];
-            if header.generation <= epoch {
+            if header.generation <= span.first {
                 // The last that began at or before this epoch is the one that may take it.
-                if !self.loaded.is_empty() && self.loaded.get(&slot).is_some_and(|known| epoch <= *known) {
+                if !self.loaded.is_empty() && self.loaded.get(&slot).is_some_and(|known| span.last <= *known) {
                     return Applied::Merged; // invariant 2
                 }
-                debug_assert!(epoch >= header.version, "invariant 2: epochs come in order");
-                if epoch.0 - header.version.0 < self.idle_us || epoch == header.version {
-                    header.version = epoch;
-                    chunk.newest = chunk.newest.max(epoch);
+                debug_assert!(span.first >= header.version, "invariant 2: epochs come in order");
+                if header.takes(span, self.idle_us) {
+                    header.version = span.last;
+                    chunk.newest = chunk.newest.max(span.last);
                     merge(&self.layout, &mut chunk.states, at, states, from, &mut self.heap_bytes);
                     return Applied::Merged;
                 }
@@ -251,7 +258,7 @@ impl Table {
             }
             (newer, slot) = (slot, header.older);
         }
-        let began = self.allocate(Header { key, generation: epoch, version: epoch, older: slot });
+        let began = self.allocate(Header { key, generation: span.first, version: span.last, older: slot });
         let (chunk, at) = place(began);
         let chunk = &mut self.chunks[chunk];
         match at == chunk.states.len() {
@@ -348,16 +355,16 @@ impl Table {
     }
 
     /// Forgets what is known by numbers of another numbering, and makes room for more of this one.
-    fn take_numbering(&mut self, hints: &Hints<'_>) {
-        let Some((numbering, end)) = hints.numbering() else {
+    fn take_numbering(&mut self, numbers: Option<&Numbers<'_>>) {
+        let Some(Numbers { numbering, end, .. }) = numbers else {
             self.last = Vec::new(); // of a view that is in no family any more
             return;
         };
-        if numbering != self.numbering {
-            (self.numbering, self.last) = (numbering, Vec::new());
+        if *numbering != self.numbering {
+            (self.numbering, self.last) = (*numbering, Vec::new());
         }
-        if end > self.last.len() {
-            self.last.resize(end, (NONE, 0));
+        if *end > self.last.len() {
+            self.last.resize(*end, (NONE, 0));
         }
     }
 
@@ -518,7 +525,14 @@ fn mark_of(key: &GroupKey) -> u32 {
 
 /// Merges one of `states` into a row, and keeps count of what its parts hold.
 #[inline]
-fn merge(layout: &Layout, rows: &mut States, at: usize, states: &States, from: usize, heap_bytes: &mut usize) {
+pub(super) fn merge(
+    layout: &Layout,
+    rows: &mut States,
+    at: usize,
+    states: &States,
+    from: usize,
+    heap_bytes: &mut usize,
+) {
     if !layout.has_parts() {
         return layout.merge_at(rows, at, states, from);
     }

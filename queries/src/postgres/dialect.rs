@@ -36,13 +36,13 @@ use std::ops::ControlFlow;
 
 use datafusion::sql::parser::Statement as SqlStatement;
 use datafusion::sql::sqlparser::ast::{
-    BinaryOperator, Expr, FunctionArguments, Ident, ObjectName, ObjectNamePart, Query, Select, SelectItem, SetExpr,
-    TableFactor, TableWithJoins, Value, ValueWithSpan, VisitMut, VisitorMut,
+    BinaryOperator, Expr, Function, FunctionArguments, Ident, ObjectName, ObjectNamePart, Query, Select, SelectItem,
+    SetExpr, TableFactor, TableWithJoins, Value, ValueWithSpan, VisitMut, VisitorMut,
 };
 
 use super::absent;
 use super::catalog::{PG_CATALOG, table_names};
-use calls::{escape_with_backslash, of_cast, of_function, translate_pattern};
+use calls::{escape_with_backslash, has_no_field, of_cast, of_function, translate_pattern};
 use names::name_once;
 pub(crate) use names::names;
 use trees::{array, call, items_of, no_items, no_query, taken, text_of};
@@ -58,19 +58,23 @@ pub(crate) fn adapt(statement: &mut SqlStatement) {
     }
 }
 
-/// Rewrites the patterns of times in the query of a view, and nothing else of it: views are DataFusion's SQL.
-pub(crate) fn adapt_patterns(query: &mut Query) {
-    let _ = query.visit(&mut Patterns);
+/// Rewrites the patterns of times in the query of a view, and nothing else of it: views are DataFusion's SQL. Answers a call whose
+/// pattern has fields that are not known.
+pub(crate) fn adapt_patterns(query: &mut Query) -> Option<Function> {
+    query.visit(&mut Patterns).break_value()
 }
 
 struct Patterns;
 
 impl VisitorMut for Patterns {
-    type Break = ();
+    type Break = Function;
 
-    fn pre_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
+    fn pre_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<Function> {
         if let Expr::Function(function) = expr {
             translate_pattern(function);
+            if has_no_field(function) {
+                return ControlFlow::Break(function.clone());
+            }
         }
         ControlFlow::Continue(())
     }

@@ -9,6 +9,10 @@ use super::error::ViewError;
 use crate::depth::too_much;
 use crate::postgres::dialect::adapt_patterns;
 
+/// Why a pattern of times is refused: of every time it would say the same.
+const UNKNOWN_FIELDS: &str = "its pattern has no field that is known; those of PostgreSQL that are known are listed in docs/sql.md, and fields such as \
+                              %Y-%m-%d are taken as they are";
+
 /// A statement that is one query, written out in one way.
 pub(super) fn parse(select: &str, recursion_limit: usize) -> Result<Query, ViewError> {
     if let Some(reason) = too_much(select) {
@@ -28,8 +32,10 @@ pub(super) fn parse(select: &str, recursion_limit: usize) -> Result<Query, ViewE
 /// A new view's `SELECT` as it is stored: patterns of times that PostgreSQL knows are DataFusion's from then on.
 pub(super) fn written(select: &str, recursion_limit: usize) -> Result<String, ViewError> {
     let mut query = parse(select, recursion_limit)?;
-    adapt_patterns(&mut query);
-    Ok(query.to_string())
+    match adapt_patterns(&mut query) {
+        Some(call) => Err(ViewError::not_maintained(call, UNKNOWN_FIELDS)),
+        None => Ok(query.to_string()),
+    }
 }
 
 /// The name of the stream that a query is over.

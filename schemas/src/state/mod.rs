@@ -245,7 +245,7 @@ impl Layout {
 fn merge_summary(cells: &mut [u64], others: &[u64]) {
     let (Some([count, sum, min, max]), [other_count, other_sum, other_min, other_max]) = (cells.as_mut_array(), others)
     else {
-        return; // invariant 2
+        unreachable!("states: invariant 2")
     };
     *count = count.wrapping_add(*other_count);
     *sum = (f64::from_bits(*sum) + f64::from_bits(*other_sum)).to_bits();

@@ -70,6 +70,21 @@ impl States {
         self.len += 1;
     }
 
+    /// Appends one of `other`, which has the same layout and lets go of it: it is not to be read there before it is set.
+    pub fn push_taken(&mut self, other: &mut States, at: usize) {
+        self.cells.extend_from_slice(other.cells(at));
+        let parts = &mut other.parts[at * other.parts_each..(at + 1) * other.parts_each];
+        self.parts.extend(parts.iter_mut().map(|part| std::mem::replace(part, Part::Extreme(None))));
+        self.len += 1;
+    }
+
+    /// Makes it as long as that, if it is shorter; what is added is not to be read before it is set.
+    pub fn grow(&mut self, len: usize) {
+        self.len = self.len.max(len);
+        self.cells.resize(self.len * self.width, 0);
+        self.parts.resize(self.len * self.parts_each, Part::Extreme(None));
+    }
+
     /// Puts one of `other` in place of what is there.
     pub fn set(&mut self, at: usize, other: &States, from: usize) {
         self.cells[at * self.width..(at + 1) * self.width].copy_from_slice(other.cells(from));

@@ -233,6 +233,29 @@ proptest! {
     }
 }
 
+/// The folds of a rollup merge in one step, and by another fold beside them one after the other.
+#[test]
+fn a_summary_merges_as_its_folds_do() {
+    let of = |function| Fold::of(function, 0, ValueType::F64);
+    let four = vec![Fold::ROWS, of(Function::Sum), of(Function::Min), of(Function::Max)];
+    let five: Vec<Fold> = four.iter().cloned().chain([of(Function::Count)]).collect();
+    let (summary, general) = (Layout::new(&four).unwrap(), Layout::new(&five).unwrap());
+    assert!(summary.is_summary && !general.is_summary);
+    let blank = summary.blank().cells().to_vec();
+    let of_value = |value: f64| [vec![1], vec![value.to_bits(); 3]].concat();
+    let values = [0.0, -0.0, 1.5, -7.25, f64::MAX, f64::INFINITY, f64::NEG_INFINITY, f64::NAN, -f64::NAN];
+    let states: Vec<Vec<u64>> = values.map(of_value).into_iter().chain([blank, vec![u64::MAX; 4]]).collect();
+    for one in &states {
+        for other in &states {
+            let mut merged = one.clone();
+            summary.merge_cells(&mut merged, other);
+            let mut same = [one.as_slice(), &[0]].concat();
+            general.merge_cells(&mut same, &[other.as_slice(), &[0]].concat());
+            assert_eq!(merged, same[..4], "{one:x?} and {other:x?}");
+        }
+    }
+}
+
 #[test]
 fn a_nan_is_greater_than_all_numbers() {
     let fold = |function| Fold::of(function, 0, ValueType::F64);

@@ -5,14 +5,13 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 use streamgauge_schemas::state::{Accumulator, accumulator::Events};
 use streamgauge_schemas::view::rollup;
-use streamgauge_schemas::{EventTime, SeriesId, State, Summary, ViewId};
+use streamgauge_schemas::{EventTime, SeriesId, State, Summary};
 
-use super::super::aggregate::Groups;
-use super::super::family::{Families, Places};
+use super::super::partials::Spans;
+use super::super::series::Series;
 use super::*;
 
 const IDLE_US: u64 = 10;
-const FAMILY: ViewId = ViewId(1);
 
 fn layout() -> Arc<Layout> {
     Arc::new(rollup("by_second", "1 second", 1).layout().unwrap())
@@ -78,13 +77,14 @@ impl Model {
     }
 }
 
-fn rows_of(table: &mut Table) -> BTreeMap<(GroupKey, u64), (u64, u64)> {
+/// All rows, read without a flush: that would look at chunks anew.
+fn rows_of(table: &Table) -> BTreeMap<(GroupKey, u64), (u64, u64)> {
     let mut rows = BTreeMap::new();
-    let visit = |key, row: Row| {
-        let was = rows.insert((key, row.generation.0), (row.version.0, count(&row.state)));
+    for slot in 0..(table.chunks.len() * CHUNK) as Slot {
+        let Some(row) = table.get(slot, Epoch::ZERO) else { continue };
+        let was = rows.insert((table.header(slot).key, row.generation.0), (row.version.0, count(&row.state)));
         assert_eq!(was, None, "invariant 1");
-    };
-    table.flush(Epoch::ZERO, Epoch::ZERO, visit, |_, _| panic!("nothing is at or below zero"));
+    }
     rows
 }
 
@@ -93,8 +93,7 @@ proptest! {
     fn rows_are_those_of_the_rules(steps in prop::collection::vec(step(), 1..80)) {
         let layout = layout();
         let (mut table, mut model, mut epoch) = (Table::new(layout.clone(), IDLE_US), Model::default(), 100u64);
-        let mut families = Families::default();
-        families.set([FAMILY].into_iter());
+        let (mut series, mut numbers) = (Series::new(), Vec::new());
         for step in steps {
             match step {
                 Step::Events { batches, numbered } => {
@@ -103,16 +102,15 @@ proptest! {
                     let keys: Vec<GroupKey> = batches.iter().map(|(number, _)| key(*number)).collect();
                     let mut of_batch = States::new(&layout);
                     batches.iter().for_each(|(_, events)| of_batch.push(&states(&layout, *events), 0));
-                    let places = if numbered { Places::shared(4, FAMILY, 1) } else { Places::alone(4) };
-                    let groups = Groups {
-                        places: batches.iter().map(|(number, _)| u32::from(number % 4)).collect(),
-                        keys,
-                        batch: Arc::new(places),
-                        states: Arc::new(of_batch),
+                    let places: Vec<u32> = batches.iter().map(|(number, _)| u32::from(number % 4)).collect();
+                    series.number(&keys, &places, 4, &mut numbers);
+                    let partials = Partials {
+                        keys: &keys,
+                        spans: Spans::One(Epoch(epoch)),
+                        states: &of_batch,
+                        numbers: numbered.then(|| series.numbers(&numbers)),
                     };
-                    let hints = families.hints(&groups, 0);
-                    let begin = |key, slot| began.push((key, slot));
-                    table.apply_all(Epoch(epoch), &groups.keys, &groups.states, hints, begin);
+                    table.apply_all(&partials, |key, slot| began.push((key, slot)));
                     prop_assert_eq!(table.len() - before, began.len());
                     for (_, slot) in &began {
                         prop_assert_eq!(table.get(*slot, Epoch::ZERO).unwrap().generation, Epoch(epoch));
@@ -120,10 +118,7 @@ proptest! {
                     batches.iter().for_each(|(number, events)| model.apply(epoch, key(*number), u64::from(*events)));
                 }
                 Step::Pass(epochs) => epoch += epochs,
-                Step::Renumber => {
-                    families.set([].into_iter());
-                    families.set([FAMILY].into_iter());
-                }
+                Step::Renumber => series = Series::new(),
                 Step::Flush { unflushed } => {
                     let flushed = epoch - unflushed;
                     let horizon = flushed.saturating_sub(IDLE_US);
@@ -139,7 +134,7 @@ proptest! {
                     model.0.retain(|_, (version, _)| *version > horizon);
                 }
             }
-            prop_assert_eq!(&rows_of(&mut table), &model.0);
+            prop_assert_eq!(&rows_of(&table), &model.0);
             prop_assert_eq!(table.len(), model.0.len());
         }
     }
@@ -154,20 +149,20 @@ fn a_loaded_row_skips_what_it_has() {
     table.load(one, &row(&layout, 130, 135, 5));
     table.load(one, &row(&layout, 100, 105, 7));
     for epoch in [104, 105, 108, 133, 135, 136] {
-        assert_eq!(table.apply(Epoch(epoch), one, &events, 0), Applied::Merged);
+        assert_eq!(table.apply(Span::of(Epoch(epoch)), one, &events, 0), Applied::Merged);
     }
-    assert_eq!(rows_of(&mut table), BTreeMap::from([((one, 100), (108, 8)), ((one, 130), (136, 6))]));
+    assert_eq!(rows_of(&table), BTreeMap::from([((one, 100), (108, 8)), ((one, 130), (136, 6))]));
     // A generation between the two, which that flush did not bring.
     let mut table = Table::new(layout.clone(), IDLE_US);
     table.load(one, &row(&layout, 100, 105, 7));
     table.load(one, &row(&layout, 150, 155, 5));
-    assert!(matches!(table.apply(Epoch(120), one, &events, 0), Applied::Began(_)));
-    assert_eq!(table.apply(Epoch(121), one, &events, 0), Applied::Merged);
-    assert_eq!(table.apply(Epoch(152), one, &events, 0), Applied::Merged);
+    assert!(matches!(table.apply(Span::of(Epoch(120)), one, &events, 0), Applied::Began(_)));
+    assert_eq!(table.apply(Span::of(Epoch(121)), one, &events, 0), Applied::Merged);
+    assert_eq!(table.apply(Span::of(Epoch(152)), one, &events, 0), Applied::Merged);
     table.passed(Epoch(160));
-    assert_eq!(table.apply(Epoch(161), one, &events, 0), Applied::Merged);
+    assert_eq!(table.apply(Span::of(Epoch(161)), one, &events, 0), Applied::Merged);
     let wanted = [((one, 100), (105, 7)), ((one, 120), (121, 2)), ((one, 150), (161, 6))];
-    assert_eq!(rows_of(&mut table), BTreeMap::from(wanted));
+    assert_eq!(rows_of(&table), BTreeMap::from(wanted));
     // The one in the middle leaves first, then the others.
     for (horizon, left) in [(121, 1), (200, 0)] {
         table.flush(Epoch(200), Epoch(horizon), |_, _| panic!("nothing changed"), |_, _| {});
@@ -183,13 +178,13 @@ fn slots_are_used_again_and_empty_chunks_are_let_go() {
     let of = |number: usize| GroupKey { series: SeriesId::from_u128(1 << 64), bucket: EventTime(number as i64) };
     let fill = |table: &mut Table, epoch: u64| {
         for number in 0..10 * CHUNK {
-            table.apply(Epoch(epoch), of(number), &events, 0);
+            table.apply(Span::of(Epoch(epoch)), of(number), &events, 0);
         }
     };
     fill(&mut table, 100);
     assert_eq!((table.len(), table.chunks.len()), (10 * CHUNK, 10));
     for number in 9 * CHUNK..10 * CHUNK {
-        table.apply(Epoch(105), of(number), &events, 0);
+        table.apply(Span::of(Epoch(105)), of(number), &events, 0);
     }
     let mut removed = 0;
     table.flush(Epoch(105), Epoch(100), |_, _| {}, |_, _| removed += 1);
@@ -205,8 +200,7 @@ fn slots_are_used_again_and_empty_chunks_are_let_go() {
 #[test]
 fn many_rows_are_those_of_a_table_without_numbers() {
     let layout = layout();
-    let mut families = Families::default();
-    families.set([FAMILY].into_iter());
+    let (mut known, mut numbers) = (Series::new(), Vec::new());
     let (mut numbered, mut plain) = (Table::new(layout.clone(), IDLE_US), Table::new(layout.clone(), IDLE_US));
     let series = 2 * NEAR_ROWS as u64;
     let event = states(&layout, 1);
@@ -220,21 +214,17 @@ fn many_rows_are_those_of_a_table_without_numbers() {
         };
         let mut of_batch = States::new(&layout);
         of_round.iter().for_each(|_| of_batch.push(&event, 0));
-        let groups = Groups {
-            keys: of_round.iter().map(key).collect(),
-            places: (0..of_round.len() as u32).collect(),
-            batch: Arc::new(Places::shared(of_round.len(), FAMILY, 1)),
-            states: Arc::new(of_batch),
-        };
-        let alone = Groups { batch: Arc::new(Places::alone(of_round.len())), ..groups.clone() };
-        for (table, groups) in [(&mut numbered, &groups), (&mut plain, &alone)] {
-            let hints = families.hints(groups, 0);
-            table.apply_all(Epoch(epoch), &groups.keys, &groups.states, hints, |_, _| {});
+        let keys: Vec<GroupKey> = of_round.iter().map(key).collect();
+        let places: Vec<u32> = (0..of_round.len() as u32).collect();
+        known.number(&keys, &places, places.len(), &mut numbers);
+        let partials = |numbers| Partials { keys: &keys, spans: Spans::One(Epoch(epoch)), states: &of_batch, numbers };
+        for (table, of) in [(&mut numbered, Some(known.numbers(&numbers))), (&mut plain, None)] {
+            table.apply_all(&partials(of), |_, _| {});
             if epoch == 105 {
                 table.flush(Epoch(105), Epoch(100), |_, _| {}, |_, _| {});
             }
         }
-        assert_eq!(rows_of(&mut numbered), rows_of(&mut plain), "epoch {epoch}");
+        assert_eq!(rows_of(&numbered), rows_of(&plain), "epoch {epoch}");
     }
     assert_eq!(numbered.len(), 2 * series as usize);
 }
@@ -247,7 +237,7 @@ fn a_flush_finds_what_changed_and_what_is_due_in_any_chunk() {
     let key = |number: usize| GroupKey { series: SeriesId::from_u128((number as u128) << 64), bucket: EventTime(0) };
     let add = |table: &mut Table, epoch, numbers: std::ops::Range<usize>| {
         for number in numbers {
-            table.apply(Epoch(epoch), key(number), &event, 0);
+            table.apply(Span::of(Epoch(epoch)), key(number), &event, 0);
         }
     };
     let flush = |table: &mut Table, flushed, horizon| {

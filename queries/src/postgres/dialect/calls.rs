@@ -13,6 +13,18 @@ use super::unqualified;
 
 /// Writes PostgreSQL's pattern in a call of `to_timestamp`, `to_date` or `to_char` as DataFusion takes it.
 pub(super) fn translate_pattern(function: &mut Function) -> Option<()> {
+    let (pattern, reads) = pattern_of(function)?;
+    *pattern = Expr::value(Value::SingleQuotedString(patterns::translated(&text_of(pattern)?, reads)?));
+    Some(())
+}
+
+/// Whether it is such a call with a pattern without any field that DataFusion knows: it would say that text of every time.
+pub(super) fn has_no_field(function: &mut Function) -> bool {
+    pattern_of(function).and_then(|(pattern, _)| text_of(pattern)).is_some_and(|pattern| !pattern.contains('%'))
+}
+
+/// The pattern in a call of a function that takes one, and whether it reads times.
+fn pattern_of(function: &mut Function) -> Option<(&mut Expr, bool)> {
     let [ObjectNamePart::Identifier(name)] = &function.name.0[..] else { return None };
     let reads = match name.value.to_lowercase().as_str() {
         "to_timestamp" | "to_date" => true,
@@ -21,8 +33,7 @@ pub(super) fn translate_pattern(function: &mut Function) -> Option<()> {
     };
     let FunctionArguments::List(arguments) = &mut function.args else { return None };
     let [_, FunctionArg::Unnamed(FunctionArgExpr::Expr(pattern))] = &mut arguments.args[..] else { return None };
-    *pattern = Expr::value(Value::SingleQuotedString(patterns::translated(&text_of(pattern)?, reads)?));
-    Some(())
+    Some((pattern, reads))
 }
 
 /// What stands for a call; the call itself may be changed as well.

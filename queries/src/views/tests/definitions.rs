@@ -200,6 +200,10 @@ fn a_pattern_of_postgres_is_stored_as_it_is_computed() {
     assert_eq!(planned.definition.select, select.replace("YYYY-MM", "%Y-%m"));
     let stored = "SELECT to_char(at, 'YYYY') AS year, count(*) AS c FROM flights GROUP BY to_char(at, 'YYYY')";
     assert_eq!(plan(stored).unwrap().select, stored, "what is stored keeps its meaning");
+    let named = "SELECT count(*) AS c FROM flights GROUP BY to_char(at, 'YYYY-MM Day')";
+    let refused = ViewPlanner::new().plan("v", named, &GivenOptions::default(), &catalog());
+    let error = refused.err().unwrap().to_string();
+    assert!(error.starts_with("to_char(at, 'YYYY-MM Day') cannot be maintained: its pattern has no field"), "{error}");
 }
 
 #[test]

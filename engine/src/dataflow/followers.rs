@@ -1,4 +1,4 @@
-//! `tap`: partial states to those who follow a view live.
+//! Followers: partial states to those who follow a view live.
 //!
 //! A follower gets *partial* states, not group totals: they merge into what it already has, also when the group's
 //! older pieces have long left memory for ClickHouse.
@@ -10,17 +10,12 @@
 //! 2. What waits for a follower is bounded: in deltas by its channel, and in bytes by the worker that sends them.
 //! 3. What is kept of keys for a follower is bounded by the series that there are: only a view by series is tested by key.
 
-use std::cell::RefCell;
-use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use streamgauge_schemas::{EventTime, Key, SeriesId, State};
-use timely::dataflow::Stream;
-use timely::dataflow::channels::pact::Pipeline;
-use timely::dataflow::operators::generic::Operator;
+use streamgauge_schemas::state::States;
+use streamgauge_schemas::{Epoch, EventTime, GroupKey, Key, SeriesId, State};
 
-use super::Parcel;
 use crate::keys::ViewKeys;
 use crate::snapshot::{Delta, DeltaSender, KeyFilter, RowFilter, Waiting};
 
@@ -60,16 +55,22 @@ impl Followers {
         self.all.drain(..).for_each(|mut follower| follower.sender.close_channel());
     }
 
-    fn send(&mut self, parcel: &Parcel) {
+    /// Whether there are none.
+    pub(super) fn is_empty(&self) -> bool {
+        self.all.is_empty()
+    }
+
+    /// Sends them the partial states of a batch, by its place in the epoch, as far as they want them.
+    pub(super) fn send(&mut self, (epoch, batch): (Epoch, u32), keys: &[GroupKey], states: &States) {
         let waiting_bytes_max = self.waiting_bytes_max;
         self.all.retain_mut(|follower| {
-            let changes = follower.select(parcel);
+            let changes = follower.select(keys, states);
             if changes.is_empty() {
                 return !follower.sender.is_closed();
             }
             let before = follower.waiting.load(Ordering::Relaxed);
             let waiting = Waiting::new(bytes(&changes), &follower.waiting);
-            let delta = Delta { epoch: parcel.epoch, batch: parcel.batch, changes, _waiting: waiting };
+            let delta = Delta { epoch, batch, changes, _waiting: waiting };
             let has_room = before == 0 || follower.waiting.load(Ordering::Relaxed) <= waiting_bytes_max; // invariant 2
             let sent = has_room && follower.sender.try_send(delta).is_ok();
             if !sent {
@@ -81,10 +82,10 @@ impl Followers {
 }
 
 impl Follower {
-    fn select(&mut self, parcel: &Parcel) -> Vec<(Key, EventTime, State)> {
+    fn select(&mut self, groups: &[GroupKey], states: &States) -> Vec<(Key, EventTime, State)> {
         let Follower { filter, keys, passes, .. } = self;
         let mut selected = Vec::new();
-        for (at, group) in parcel.groups.keys.iter().enumerate() {
+        for (at, group) in groups.iter().enumerate() {
             if !filter.holds_bucket(group.bucket) {
                 continue;
             }
@@ -94,7 +95,7 @@ impl Follower {
                     .or_insert_with(|| keys.get(group.series).filter(|key| filter.keys.matches(key)))
                     .clone(),
             };
-            selected.extend(key.map(|key| (key, group.bucket, parcel.groups.states.get(at))));
+            selected.extend(key.map(|key| (key, group.bucket, states.get(at))));
         }
         selected
     }
@@ -104,33 +105,12 @@ fn bytes(changes: &[(Key, EventTime, State)]) -> usize {
     changes.iter().map(|change| size_of_val(change) + change.2.heap_bytes()).sum()
 }
 
-/// Passes partial states on unchanged, and hands each batch's to the followers.
-pub(super) fn tap<'scope>(
-    parcels: Stream<'scope, u64, Vec<Parcel>>,
-    followers: Rc<RefCell<Followers>>,
-) -> Stream<'scope, u64, Vec<Parcel>> {
-    parcels.unary(Pipeline, "tap", move |_capability, _info| {
-        move |input, output| {
-            input.for_each(|capability, data| {
-                let mut followers = followers.borrow_mut();
-                if !followers.all.is_empty() {
-                    data.iter().for_each(|parcel| followers.send(parcel));
-                }
-                output.session(&capability).give_container(data);
-            });
-        }
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use futures_channel::mpsc::{self, TryRecvError};
-    use streamgauge_schemas::state::States;
+    use streamgauge_schemas::Layout;
     use streamgauge_schemas::value::key_id;
-    use streamgauge_schemas::{Epoch, GroupKey, Layout};
 
-    use super::super::Groups;
-    use super::super::family::Places;
     use super::*;
     use crate::keys::KeyRegistry;
 
@@ -138,32 +118,25 @@ mod tests {
     fn what_waits_for_a_follower_is_bounded_in_bytes() {
         let keys = ViewKeys::Values(Arc::new(KeyRegistry::new(1)));
         keys.restore(key_id(b"a"), &Key::Values(b"a"[..].into()), Epoch(1));
-        let parcel = |epoch, groups| {
+        let send = |followers: &mut Followers, epoch, groups| {
             let key = |bucket| GroupKey { series: key_id(b"a"), bucket: EventTime(bucket) };
             let mut states = States::new(&Layout::new(&[]).unwrap());
             (0..groups).for_each(|_| states.push_state(&State::empty()));
-            let states = Arc::new(states);
-            let groups = Groups {
-                keys: (0..groups).map(key).collect(),
-                places: vec![0; groups as usize],
-                batch: Arc::new(Places::alone(1)),
-                states,
-            };
-            Parcel { owner: 0, epoch: Epoch(epoch), batch: 0, groups }
+            followers.send((Epoch(epoch), 0), &(0..groups).map(key).collect::<Vec<_>>(), &states);
         };
         let change = size_of::<(Key, EventTime, State)>();
         let mut followers = Followers { all: Vec::new(), waiting_bytes_max: 10 * change };
         let (sender, mut deltas) = mpsc::channel(100);
         followers.add(RowFilter::default(), sender, keys);
-        followers.send(&parcel(1, 20)); // a single one passes, however large
+        send(&mut followers, 1, 20); // a single one passes, however large
         let first = deltas.try_recv().unwrap();
         assert_eq!(first.changes.len(), 20);
         drop(first); // let go
-        followers.send(&parcel(2, 4));
-        followers.send(&parcel(3, 6));
+        send(&mut followers, 2, 4);
+        send(&mut followers, 3, 6);
         assert_eq!(followers.all.len(), 1, "as much as may wait");
         let second = deltas.try_recv().unwrap(); // received, and held
-        followers.send(&parcel(4, 1));
+        send(&mut followers, 4, 1);
         assert!(followers.all.is_empty(), "more than may wait");
         assert_eq!((second.epoch, deltas.try_recv().unwrap().epoch), (Epoch(2), Epoch(3)), "what was sent arrives");
         assert_eq!(deltas.try_recv().err(), Some(TryRecvError::Closed), "and then the end");
