@@ -173,6 +173,8 @@ async fn views_are_shown_replaced_and_dropped() {
     assert_eq!(fed, expected);
     let explained = client.sql("EXPLAIN MATERIALIZED VIEW by_page_hourly").await;
     assert_eq!(explained[0], json!(["coarsen", "merges the groups of by_page"]));
+    let operators: Vec<&str> = explained.as_array().unwrap().iter().map(|row| row[0].as_str().unwrap()).collect();
+    assert_eq!(operators[..5], ["coarsen", "feed", "bucket", "folds", "accumulate"], "it is sent nothing");
     let text = client.sql("SHOW CREATE MATERIALIZED VIEW by_page_hourly").await[0][1].as_str().unwrap().to_owned();
     assert!(
         text.starts_with("CREATE MATERIALIZED VIEW by_page_hourly WITH (flush_interval = '200ms', idle = '1s'"),

@@ -126,9 +126,13 @@ impl Management<'_> {
         let (definition, status) = (&view.definition, self.engine.view_status(view.id));
         let list = |items: Vec<String>| if items.is_empty() { "none".to_owned() } else { items.join(", ") };
         let mut rows: Vec<(&str, String)> = Vec::new();
-        match self.engine.fed_from(view.id) {
-            Some(_) => rows.push(("coarsen", format!("merges the groups of {}", self.fed_from(view)))),
-            None => {
+        let is_fed = self.engine.fed_from(view.id).is_some();
+        match is_fed {
+            true => {
+                rows.push(("coarsen", format!("merges the groups of {}", self.fed_from(view))));
+                rows.push(("feed", "of many batches at once, when the view is read, flushed or followed".to_owned()));
+            }
+            false => {
                 rows.push(("read", format!("the events of {}, decoded once for all its views", self.fed_from(view))));
                 rows.push(("filter", definition.filter.clone().unwrap_or_else(|| "none".to_owned())));
                 let dimensions = definition.dimensions.iter();
@@ -146,7 +150,9 @@ impl Management<'_> {
         let folds =
             definition.folds.iter().map(|fold| format!("{:?} of {:?}", fold.function, fold.kind).to_lowercase());
         rows.push(("folds", list(folds.collect())));
-        rows.push(("exchange", "by group, to the worker that owns it".to_owned()));
+        if !is_fed {
+            rows.push(("exchange", "by group, to the worker that owns it".to_owned()));
+        }
         let options = &definition.options;
         rows.push(("accumulate", format!("a row that is idle for {} is final", options.idle)));
         rows.push(("flush", format!("every {} to {}", options.flush_interval, view.states_table())));
