@@ -343,7 +343,9 @@ impl WorkerState {
                 self.catch_up(worker);
                 self.bring_all();
                 if let Some(gone) = self.views.remove(&view) {
-                    gone.flow.arrangement.held().borrow_mut().followers.end(); // at once; its input closes, and the dataflow ends by itself
+                    // At once. Its input closes, and the dataflow ends by itself: not as the end of views that it fed.
+                    gone.flow.arrangement.held().borrow_mut().followers.end();
+                    *gone.flow.family() = None;
                 }
                 self.plan_anew();
             }
