@@ -133,7 +133,8 @@ impl Feed {
     /// Takes out what is closed, and the oldest of what is open, if that is much.
     pub(super) fn take_excess(&mut self, series: &Series) -> Option<Merged> {
         if self.opened.len() * self.views > ROWS_MAX {
-            let oldest = self.opened.len().min(CLOSED_MAX);
+            let excess = self.opened.len() - ROWS_MAX / self.views;
+            let oldest = excess.max(CLOSED_MAX).min(self.opened.len());
             let opened = std::mem::take(&mut self.opened);
             opened.iter().take(oldest).for_each(|number| self.close_open(*number, series));
             self.opened = opened;
@@ -149,8 +150,8 @@ impl Feed {
 
     /// About how many bytes it takes.
     pub(super) fn bytes(&self) -> usize {
-        let each = size_of::<Open>() + self.states.bytes_each() + size_of::<u32>();
-        self.open.capacity() * each + self.heap_bytes
+        let each = size_of::<Open>() + self.states.bytes_each();
+        self.open.capacity() * each + self.opened.capacity() * size_of::<u32>() + self.heap_bytes
     }
 
     /// Takes the finer view's partial states of an epoch, whose series have numbers below `end`.
@@ -178,7 +179,7 @@ impl Feed {
                     self.open[place] = Open { bucket, span: Span { first: Epoch::ZERO, last: epoch } };
                     self.closed.push(GroupKey { series: keys[at].series, bucket }, Span::of(epoch), number);
                     self.closed.states.push(states, at);
-                    self.heap_bytes += states.heap_bytes(at);
+                    self.heap_bytes += self.closed.states.heap_bytes(self.closed.states.len() - 1);
                 } else if open.waits() {
                     open.span.last = epoch;
                     merge(self.coarsen.layout(), &mut self.states, place, states, at, &mut self.heap_bytes);
@@ -229,7 +230,7 @@ impl Feed {
 
     /// Lets go of all memory, when nothing waits: the series are numbered anew.
     pub(super) fn let_go(&mut self) {
-        debug_assert!(self.is_empty(), "what waits would be lost");
+        debug_assert!(self.is_empty() && self.heap_bytes == 0, "what waits would be lost");
         (self.open, self.opened) = (Vec::new(), VecDeque::new());
         self.states = States::new(self.coarsen.layout());
     }
@@ -238,5 +239,46 @@ impl Feed {
     fn touch(&self, numbers: &[u32]) {
         let touch = |number: &u32| self.open[*number as usize].bucket.0 as u64 ^ self.states.touch(*number as usize);
         std::hint::black_box(numbers.iter().fold(0, |read, number| read ^ touch(number)));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow::array::Float64Array;
+    use streamgauge_schemas::ValueType;
+    use streamgauge_schemas::state::{Accumulator, Fold, Function, accumulator::Events};
+    use streamgauge_schemas::view::rollup;
+
+    use super::*;
+
+    /// Sketches hold memory of their own, a clone another size than its original: what comes in goes out in the books as well.
+    #[test]
+    fn bytes_of_sketches_are_counted_in_and_out() {
+        let with_sketch = |name: &str, text: &str, seconds| {
+            let mut definition = rollup(name, text, seconds);
+            definition.folds.push(Fold::of(Function::Quantiles, 0, ValueType::F64));
+            definition
+        };
+        let (fine, coarse) = (with_sketch("fine", "1 second", 1), with_sketch("coarse", "1 minute", 60));
+        let layout = Arc::new(Layout::new(&fine.folds).unwrap());
+        let mut feed = Feed::new(Coarsen::new(&coarse, layout.clone(), &fine, layout.clone()), 1, 1_000);
+        let mut series = Series::new();
+        for epoch in 1..20u64 {
+            let mut accumulator = Accumulator::new(layout.clone());
+            let values: Vec<f64> = (0..70 * epoch).map(|value| 1.01f64.powi(value as i32 % 90)).chain([-1e9]).collect();
+            let (groups, column) = (vec![0; values.len()], Arc::new(Float64Array::from(values)));
+            accumulator.add(1, &Events { groups: &groups, times: &[], arguments: &[column] });
+            let bucket = EventTime(epoch as i64 / 3 * 60_000_000);
+            let (keys, mut numbers) = ([GroupKey { series: SeriesId { high: 1, low: 0 }, bucket }], Vec::new());
+            series.number(&keys, &[0], 1, &mut numbers);
+            feed.add(Epoch(epoch), &keys, &accumulator.take(), &numbers, series.len());
+            assert!(feed.heap_bytes > 0);
+            if epoch % 5 == 0 {
+                let merged = feed.take(&series);
+                assert_eq!((feed.heap_bytes, merged.keys.is_empty()), (0, false), "epoch {epoch}");
+            }
+        }
+        feed.take(&series);
+        feed.let_go();
     }
 }

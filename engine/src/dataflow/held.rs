@@ -45,6 +45,7 @@ impl Held {
         if !self.is_fed {
             self.table.passed(epoch);
         }
+        self.young.reach(self.table.len()); // also of rows that a start put in, or a flush took out
     }
 
     /// Puts in rows that ClickHouse has, with every event up to `flushed` that they do not have above their versions; `known`
