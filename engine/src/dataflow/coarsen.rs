@@ -73,6 +73,7 @@ impl Coarsen {
     pub(super) fn run(&self, fine: &Merged) -> Merged {
         let states = self.pick(&fine.states).map_or_else(|| fine.states.clone(), Arc::new);
         let coarse = |key: &GroupKey| GroupKey { series: key.series, bucket: self.bucket(key.bucket) };
-        Merged { keys: fine.keys.iter().map(coarse).collect(), states, ..fine.clone() }
+        let (keys, spans, numbers) = (fine.keys.iter().map(coarse).collect(), fine.spans.clone(), fine.numbers.clone());
+        Merged { keys, spans, numbers, states }
     }
 }

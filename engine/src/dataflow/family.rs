@@ -140,7 +140,7 @@ impl Family {
 }
 
 impl Branch {
-    /// Whether the views want every batch by itself: the same on all workers.
+    /// Whether the views want every batch by itself: the same on all workers, but for a while after a follower has gone.
     fn wants_batches(&self, epoch: Epoch) -> bool {
         self.first.each().any(|fed| {
             let held = fed.held.borrow();

@@ -34,7 +34,6 @@ pub(super) enum Spans<'a> {
 }
 
 /// Partial states of a family's series, merged over epochs.
-#[derive(Clone)]
 pub(super) struct Merged {
     pub(super) keys: Vec<GroupKey>,
     pub(super) spans: Arc<Vec<Span>>,
