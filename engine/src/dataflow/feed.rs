@@ -265,7 +265,7 @@ mod tests {
         let mut series = Series::new();
         for epoch in 1..20u64 {
             let mut accumulator = Accumulator::new(layout.clone());
-            let values: Vec<f64> = (0..70 * epoch).map(|value| 1.01f64.powi(value as i32 % 90)).chain([-1e9]).collect();
+            let values: Vec<f64> = (0..70 * epoch).map(|value| 1.03f64.powi(value as i32 % 90)).chain([-1e9]).collect();
             let (groups, column) = (vec![0; values.len()], Arc::new(Float64Array::from(values)));
             accumulator.add(1, &Events { groups: &groups, times: &[], arguments: &[column] });
             let bucket = EventTime(epoch as i64 / 3 * 60_000_000);
