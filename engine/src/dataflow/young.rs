@@ -55,8 +55,8 @@ impl Young {
         self.writer.exert();
     }
 
-    /// Puts all changes into the arrangement; answers the step that comes next.
-    pub(super) fn settle(&mut self) -> u64 {
+    /// Puts all changes into the arrangement.
+    pub(super) fn settle(&mut self) {
         consolidate_updates(&mut self.changes);
         if !self.changes.is_empty() {
             let (lower, upper) = (Antichain::from_elem(self.step), Antichain::from_elem(self.step + 1));
@@ -69,7 +69,6 @@ impl Young {
             let description = Description::new(lower, upper, Antichain::from_elem(0));
             self.writer.insert(Span::new(description, builder.done().map(Into::into)), hint);
         }
-        self.step
     }
 
     /// The step that comes next.
