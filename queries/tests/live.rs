@@ -183,10 +183,12 @@ fn a_change_is_exact_as_of_its_epoch_while_events_come() {
                 let mut random = StdRng::seed_from_u64(producer);
                 while let Ok(turn) = turns.acquire().await {
                     turn.forget();
-                    // Each request moves a sum from one country to the others, so that half of one is found out.
+                    // Each request moves a sum from one country to the others, so that half of one is found out, and adds to
+                    // one more: several that undo each other are a change as well, and the next turns come.
                     let mut events: Vec<Event> =
                         COUNTRIES.iter().map(|country| order(country, EventTime(0), 1.0)).collect();
                     events[random.random_range(0..COUNTRIES.len())].value = -4.0;
+                    events.push(order("mark", EventTime(0), 1.0));
                     let epoch = world.append(&events).await;
                     appended.lock().entry(epoch).or_default().extend(events);
                 }
