@@ -442,8 +442,10 @@ impl WorkerState {
         let held = |view: ViewId| -> Rc<RefCell<Held>> { self.views[&view].flow.arrangement.held().clone() };
         for view in self.views.values() {
             let is_fed = feeders.contains_key(&view.feeding.view.id);
-            view.flow.arrangement.held().borrow_mut().is_fed = is_fed;
-            *view.flow.family() = if is_fed { None } else { Family::new(&view.feeding, &views, &feeders, &held) };
+            view.flow.arrangement.held().borrow_mut().set_fed(is_fed);
+            let before = view.flow.family().take();
+            *view.flow.family() =
+                if is_fed { None } else { Family::new(before, &view.feeding, &views, &feeders, &held) };
         }
     }
 
@@ -500,9 +502,11 @@ impl WorkerState {
         };
         // Who follows gets what comes from now on, so that nothing may wait.
         self.bring(read.view, scan.series.filter(|_| read.follow.is_none()));
+        let root = self.plan.root_of(read.view).and_then(|root| self.views.get(&root));
+        let family = root.map(|root| root.flow.shared_family()).unwrap_or_default();
         let Some(view) = self.views.get_mut(&read.view) else { return Part::default() };
         let mut rows = Rows::default();
-        view.flow.arrangement.scan(&scan, &mut rows);
+        view.flow.arrangement.scan(&scan, family.borrow().as_ref(), &mut rows);
         if let Some(sender) = &read.follow {
             let held = &mut view.flow.arrangement.held().borrow_mut();
             held.followers.add(read.filter.clone(), sender.clone(), view.feeding.keys.clone());

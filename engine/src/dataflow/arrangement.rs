@@ -11,6 +11,7 @@ use differential_dataflow::trace::{BatchCursor, Cursor, TraceReader, cursor::Cur
 use streamgauge_schemas::{Epoch, EventTime, GroupKey, Row, Rows, SeriesId};
 use timely::progress::Antichain;
 
+use super::family::Family;
 use super::held::Held;
 use super::table::Slot;
 
@@ -35,6 +36,13 @@ pub(crate) struct Scan<'a> {
     pub(crate) upper: EventTime,
     /// Rows with a greater version only.
     pub(crate) above: Epoch,
+}
+
+impl Scan<'_> {
+    /// Whether it wants rows of that bucket.
+    pub(super) fn holds(&self, bucket: EventTime) -> bool {
+        (self.lower..self.upper).contains(&bucket)
+    }
 }
 
 /// About how many bytes a row takes in the arrangement: group, slot, time and difference, in vectors that have room to grow
@@ -68,13 +76,15 @@ impl Arrangement {
     /// About how many bytes they and their index take.
     pub(crate) fn bytes(&self) -> usize {
         let Held { table, young, .. } = &*self.held.borrow();
-        table.bytes() + table.len() * INDEX_BYTES + young.bytes()
+        table.bytes() + table.slots() * INDEX_BYTES + young.bytes()
     }
 
-    /// Reads rows as of now, those of a group by generation. Cost: the rows of the series asked for, or all rows held.
-    pub(crate) fn scan(&mut self, scan: &Scan<'_>, out: &mut Rows) {
+    /// Reads rows as of now, those of a group by generation; `family` is that of the view, if it has one. Cost: the rows of the
+    /// series asked for, or all rows held.
+    pub(crate) fn scan(&mut self, scan: &Scan<'_>, family: Option<&Family>, out: &mut Rows) {
         let (mut cursor, storage) = self.cursor();
         let table = &self.held.borrow().table;
+        table.current(scan, family, |key, row| out.push(key, row));
         let mut rows: Vec<Row> = Vec::new();
         let mut take = |cursor: &mut RowCursor, key: GroupKey| {
             each_slot(cursor, &storage, |slot| rows.extend(table.get(slot, scan.above)));
@@ -84,7 +94,7 @@ impl Arrangement {
         match scan.series {
             None => {
                 while let Some(key) = cursor.get_key(&storage).copied() {
-                    if key.bucket >= scan.lower && key.bucket < scan.upper {
+                    if scan.holds(key.bucket) {
                         take(&mut cursor, key);
                     }
                     cursor.step_key(&storage);

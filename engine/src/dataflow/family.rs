@@ -55,8 +55,10 @@ struct Fed {
 type Batch = (Epoch, u32);
 
 impl Family {
-    /// That of the view `first`, which is fed by no other, when views are fed from it. `feeders` says from which each one is.
+    /// That of the view `first`, which is fed by no other, when views are fed from it. `feeders` says from which each one is;
+    /// `before` is the family of the view until now, for which nothing waits.
     pub(crate) fn new(
+        before: Option<Family>,
         first: &Feeding,
         all: &[&Feeding],
         feeders: &HashMap<ViewId, ViewId>,
@@ -69,7 +71,18 @@ impl Family {
                 Branch { feed: Feed::new(coarsen, first.each().count(), idle_us), first }
             })
             .collect();
-        (!branches.is_empty()).then(|| Family { series: Series::new(), branches, numbers: Vec::new() })
+        let series = before.map_or_else(Series::new, |before| before.series);
+        (!branches.is_empty()).then(|| {
+            let family = Family { series, branches, numbers: Vec::new() };
+            family.renumber_rows();
+            family
+        })
+    }
+
+    /// Rows lie by the numbers that there are now.
+    fn renumber_rows(&self) {
+        let all = self.branches.iter().flat_map(|branch| branch.first.each());
+        all.for_each(|fed| fed.held.borrow_mut().renumber(Some(self.series.numbering())));
     }
 
     /// Numbers the series of a batch.
@@ -130,7 +143,13 @@ impl Family {
             self.bring_all();
             self.series = Series::new();
             self.branches.iter_mut().for_each(|branch| branch.feed.let_go());
+            self.renumber_rows();
         }
+    }
+
+    /// The number of a series, if it has one.
+    pub(super) fn number_of(&self, series: SeriesId) -> Option<u32> {
+        self.series.find(series)
     }
 
     /// About how many bytes it takes, besides the rows.

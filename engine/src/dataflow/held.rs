@@ -4,7 +4,7 @@ use streamgauge_schemas::{Epoch, EventTime, GroupKey, Row, Rows};
 
 use super::followers::Followers;
 use super::partials::Partials;
-use super::table::Table;
+use super::table::{Slot, Table};
 use super::young::Young;
 
 /// See the module.
@@ -18,7 +18,7 @@ pub(crate) struct Held {
     /// Above this one no row, of any worker, has an epoch that is still to come.
     pub(super) known: Epoch,
     /// Whether partial states come from a family, and none through the view's own flow.
-    pub(crate) is_fed: bool,
+    is_fed: bool,
 }
 
 impl Held {
@@ -37,7 +37,22 @@ impl Held {
             followers.send(batch, partials.keys, partials.states);
         }
         table.apply_all(partials, |key, slot| young.push((key, slot), 1));
-        young.reach(table.len());
+        young.reach(table.slots());
+    }
+
+    /// Says whether partial states come from a family, which then says by which numbers rows lie.
+    pub(crate) fn set_fed(&mut self, is_fed: bool) {
+        self.is_fed = is_fed;
+        if !is_fed {
+            self.renumber(None);
+        }
+    }
+
+    /// From now on rows lie by numbers of that numbering, or all have slots.
+    pub(super) fn renumber(&mut self, numbering: Option<u64>) {
+        let Held { table, young, .. } = self;
+        table.renumber(numbering, |key, slot| young.push((key, slot), 1));
+        young.reach(table.slots());
     }
 
     /// No epoch at or below this one comes any more, unless the view is fed: then its family says so.
@@ -45,7 +60,7 @@ impl Held {
         if !self.is_fed {
             self.table.passed(epoch);
         }
-        self.young.reach(self.table.len()); // also of rows that a start put in, or a flush took out
+        self.young.reach(self.table.slots()); // also of rows that a start put in, or a flush took out
     }
 
     /// Puts in rows that ClickHouse has, with every event up to `flushed` that they do not have above their versions; `known`
@@ -63,9 +78,9 @@ impl Held {
     pub(super) fn flush(&mut self, flushed: Epoch, horizon: Epoch, out: &mut Rows) -> Option<EventTime> {
         let Held { table, young, .. } = self;
         let mut newest = None;
-        let removed = |key: GroupKey, slot| {
+        let removed = |key: GroupKey, slot: Option<Slot>| {
             newest = newest.max(Some(key.bucket));
-            young.push((key, slot), -1);
+            slot.into_iter().for_each(|slot| young.push((key, slot), -1));
         };
         table.flush(flushed, horizon, |key, row| out.push(key, row), removed);
         newest

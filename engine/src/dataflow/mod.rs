@@ -103,6 +103,11 @@ impl ViewFlow {
         self.family.borrow_mut()
     }
 
+    /// The same, to be looked at while views change.
+    pub(crate) fn shared_family(&self) -> Rc<RefCell<Option<Family>>> {
+        Rc::clone(&self.family)
+    }
+
     /// Puts in the partial states of a batch.
     pub(crate) fn send(&mut self, epoch: Epoch, batch: u32, groups: Groups, workers: usize) {
         self.input.advance_to(epoch.0.max(*self.input.time()));

@@ -45,6 +45,12 @@ impl Span {
     pub(super) fn of(epoch: Epoch) -> Self {
         Span { first: epoch, last: epoch }
     }
+
+    /// Whether a row of that version may take partial states of these epochs, which come after its own.
+    #[inline]
+    pub(super) fn may_follow(self, version: Epoch, idle_us: u64) -> bool {
+        self.first.0 - version.0 < idle_us || self.first == version
+    }
 }
 
 impl Partials<'_> {

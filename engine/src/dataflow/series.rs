@@ -50,6 +50,11 @@ impl Series {
         }
     }
 
+    /// The name of the numbering.
+    pub(super) fn numbering(&self) -> u64 {
+        self.numbering
+    }
+
     /// How many.
     pub(super) fn len(&self) -> usize {
         self.by_number.len()

@@ -9,7 +9,8 @@
 //! chunk that has a free one, and a chunk without rows holds no memory.
 //!
 //! Where a row of the group lay last is remembered by the number of its series, if it has one ([`Numbers`]): most events come
-//! to a row that has just had another, and it need not be found by hash.
+//! to a row that has just had another, and it need not be found by hash. Of a view that is fed most rows lie by that number
+//! ([`current`]), and have no slot.
 //!
 //! # Invariants
 //!
@@ -29,6 +30,10 @@ use streamgauge_schemas::{Epoch, GroupKey, Layout, Row};
 
 use super::partials::{Partials, Span};
 use super::series::Numbers;
+use current::Current;
+
+mod current;
+mod fed;
 
 /// Where a row lies.
 pub(super) type Slot = u32;
@@ -55,7 +60,10 @@ pub(super) struct Table {
     /// Of loaded rows the version that they came with, as long as such epochs may come; and the smallest of these.
     loaded: HashMap<Slot, Epoch, FixedState>,
     loaded_least: Epoch,
+    /// Those with a slot.
     rows: usize,
+    /// Those by number, of a view that is fed.
+    current: Option<Current>,
     /// Chunks that hold memory.
     held: usize,
     /// Bytes that the parts of all rows hold.
@@ -107,14 +115,6 @@ enum Applied {
     Began(Slot),
 }
 
-impl Header {
-    /// Whether the row may take partial states of these epochs, which come after its own.
-    #[inline]
-    fn takes(&self, span: Span, idle_us: u64) -> bool {
-        span.first.0 - self.version.0 < idle_us || span.first == self.version
-    }
-}
-
 impl Newest {
     #[inline]
     fn is_of(&self, hash: u32, key: GroupKey, chunks: &[Chunk]) -> bool {
@@ -164,6 +164,7 @@ impl Table {
             loaded: HashMap::default(),
             loaded_least: Epoch(u64::MAX),
             rows: 0,
+            current: None,
             held: 0,
             heap_bytes: 0,
             found: Vec::new(),
@@ -179,19 +180,28 @@ impl Table {
 
     /// How many rows.
     pub(super) fn len(&self) -> usize {
+        self.rows + self.current.as_ref().map_or(0, Current::len)
+    }
+
+    /// How many of them have a slot.
+    pub(super) fn slots(&self) -> usize {
         self.rows
     }
 
     /// About how many bytes it takes, whether rows are in them or not.
     pub(super) fn bytes(&self) -> usize {
+        let current = self.current.as_ref().map_or(0, Current::bytes);
         let chunk = CHUNK * (size_of::<Header>() + States::new(&self.layout).bytes_each());
         // Of a hash table's slots no more than 7/8 are taken, and each has a byte more.
         let index = self.newest.capacity() * 8 / 7 * (size_of::<Newest>() + 1);
-        self.held * chunk + index + self.heap_bytes + self.last.capacity() * size_of::<(Slot, u32)>()
+        self.held * chunk + index + self.heap_bytes + self.last.capacity() * size_of::<(Slot, u32)>() + current
     }
 
-    /// Merges partial states into the rows of their groups, which may lie where their numbers say; `began` is told of new rows.
+    /// Merges partial states into the rows of their groups, which may lie where their numbers say; `began` is told of new slots.
     pub(super) fn apply_all(&mut self, partials: &Partials<'_>, mut began: impl FnMut(GroupKey, Slot)) {
+        if self.current.is_some() {
+            return self.apply_fed(partials, began);
+        }
         self.take_numbering(partials.numbers.as_ref());
         let (keys, states) = (partials.keys, partials.states);
         let mut found = std::mem::take(&mut self.found);
@@ -214,7 +224,7 @@ impl Table {
                     let chunk = &mut self.chunks[chunk];
                     let header = &mut chunk.headers[row];
                     // A row that may take it is the newest one, though another of this group came since: that would be idle.
-                    if header.takes(span, self.idle_us) {
+                    if span.may_follow(header.version, self.idle_us) {
                         header.version = span.last;
                         chunk.newest = chunk.newest.max(span.last);
                         merge(&self.layout, &mut chunk.states, row, states, at, &mut self.heap_bytes);
@@ -248,7 +258,7 @@ impl Table {
                     return Applied::Merged; // invariant 2
                 }
                 debug_assert!(span.first >= header.version, "invariant 2: epochs come in order");
-                if header.takes(span, self.idle_us) {
+                if span.may_follow(header.version, self.idle_us) {
                     header.version = span.last;
                     chunk.newest = chunk.newest.max(span.last);
                     merge(&self.layout, &mut chunk.states, at, states, from, &mut self.heap_bytes);
@@ -261,16 +271,12 @@ impl Table {
         let began = self.allocate(Header { key, generation: span.first, version: span.last, older: slot });
         let (chunk, at) = place(began);
         let chunk = &mut self.chunks[chunk];
-        match at == chunk.states.len() {
-            true => chunk.states.push(states, from),
-            false => chunk.states.set(at, states, from),
-        }
-        self.heap_bytes += chunk.states.heap_bytes(at);
+        put(&mut chunk.states, at, states, from, &mut self.heap_bytes);
         self.link(hash, newer, began);
         Applied::Began(began) // invariant 3
     }
 
-    /// Puts in a row that ClickHouse has; epochs up to its version are in it.
+    /// Puts in a row that ClickHouse has, before any event; epochs up to its version are in it.
     pub(super) fn load(&mut self, key: GroupKey, row: &Row) -> Slot {
         let hash = hash_of(key);
         let (mut slot, mut newer) = (self.find(hash, key), NONE);
@@ -283,11 +289,7 @@ impl Table {
         let chunk = &mut self.chunks[chunk];
         let mut states = States::new(&self.layout);
         states.push_state(&row.state);
-        match at == chunk.states.len() {
-            true => chunk.states.push(&states, 0),
-            false => chunk.states.set(at, &states, 0),
-        }
-        self.heap_bytes += chunk.states.heap_bytes(at);
+        put(&mut chunk.states, at, &states, 0, &mut self.heap_bytes);
         self.link(hash, newer, loaded);
         self.loaded.insert(loaded, row.version);
         self.loaded_least = self.loaded_least.min(row.version);
@@ -311,7 +313,7 @@ impl Table {
     }
 
     /// Visits every row changed after `flushed`, and removes every row at or below `horizon` (invariant 4); `removed` is
-    /// told of these.
+    /// told of these, with their slots if they had one.
     ///
     /// Cost: a look at every chunk, and at each version of those in which a row changed or is to be removed.
     pub(super) fn flush(
@@ -319,8 +321,11 @@ impl Table {
         flushed: Epoch,
         horizon: Epoch,
         mut changed: impl FnMut(GroupKey, Row),
-        mut removed: impl FnMut(GroupKey, Slot),
+        mut removed: impl FnMut(GroupKey, Option<Slot>),
     ) {
+        if let Some(current) = &mut self.current {
+            current.flush(flushed, horizon, &mut self.heap_bytes, &mut changed, |key| removed(key, None));
+        }
         for number in 0..self.chunks.len() {
             let Chunk { newest, oldest, .. } = self.chunks[number];
             if newest <= flushed && oldest > horizon {
@@ -339,7 +344,7 @@ impl Table {
                 if version <= horizon {
                     let slot = (number << CHUNK_BITS | at) as Slot;
                     self.remove(slot);
-                    removed(key, slot);
+                    removed(key, Some(slot));
                 } else {
                     oldest = oldest.min(version);
                 }
@@ -539,6 +544,15 @@ pub(super) fn merge(
     let before = rows.heap_bytes(at);
     layout.merge_at(rows, at, states, from);
     *heap_bytes = *heap_bytes - before + rows.heap_bytes(at);
+}
+
+/// Puts one of `states` where a row has none, or behind the last, and keeps count of what its parts hold.
+fn put(rows: &mut States, at: usize, states: &States, from: usize, heap_bytes: &mut usize) {
+    match at == rows.len() {
+        true => rows.push(states, from),
+        false => rows.set(at, states, from),
+    }
+    *heap_bytes += rows.heap_bytes(at);
 }
 
 fn key_of(chunks: &[Chunk], slot: Slot) -> GroupKey {

@@ -121,7 +121,7 @@ mod tests {
 
     fn read(rows: &mut Arrangement) -> Vec<u64> {
         let (lower, upper, mut read) = (EventTime(i64::MIN), EventTime(i64::MAX), Rows::default());
-        rows.scan(&Scan { series: None, lower, upper, above: Epoch::ZERO }, &mut read);
+        rows.scan(&Scan { series: None, lower, upper, above: Epoch::ZERO }, None, &mut read);
         read.series.iter().map(|series| series.high).collect()
     }
 

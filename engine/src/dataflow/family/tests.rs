@@ -73,7 +73,7 @@ impl World {
         );
         let all: Vec<&Feeding> = feedings.iter().collect();
         let held = |view: ViewId| arrangements[view.0 as usize - 1].held().clone();
-        let family = Family::new(all[0], &all, &feeders, &held).unwrap();
+        let family = Family::new(None, all[0], &all, &feeders, &held).unwrap();
         World { layout, family, views: arrangements, plain: vec![Plain::new(); VIEWS.len()], epoch: 100 }
     }
 
@@ -107,12 +107,17 @@ impl World {
         }
     }
 
-    /// The rows of a view, of these series or of all, once its family has brought them.
-    fn rows(&mut self, view: usize, of: Option<&BTreeSet<u64>>) -> Plain {
-        let ids: Option<Vec<SeriesId>> = of.map(|of| of.iter().map(|number| series(*number)).collect());
+    /// All rows of a view.
+    fn all(&mut self, view: usize) -> Plain {
+        self.rows(view, &Question::default())
+    }
+
+    /// The rows of a view, once its family has brought them.
+    fn rows(&mut self, view: usize, question: &Question) -> Plain {
+        let ids: Option<Vec<SeriesId>> = question.of.as_ref().map(|of| of.iter().map(|of| series(*of)).collect());
         self.family.bring(id(view), ids.as_deref());
-        let (lower, upper, mut rows) = (EventTime(i64::MIN), EventTime(i64::MAX), Rows::default());
-        self.views[view].scan(&Scan { series: ids.as_deref(), lower, upper, above: Epoch::ZERO }, &mut rows);
+        let ((lower, upper), above, mut rows) = (question.buckets(), Epoch(question.above), Rows::default());
+        self.views[view].scan(&Scan { series: ids.as_deref(), lower, upper, above }, Some(&self.family), &mut rows);
         let mut read = Plain::new();
         for (key, row) in rows.iter() {
             let was = read.insert((key, row.generation.0), (row.version.0, events_of(&row.state)));
@@ -121,10 +126,19 @@ impl World {
         read
     }
 
-    /// The rows that a view should have, of these series or of all.
-    fn wanted(&self, view: usize, of: Option<&BTreeSet<u64>>) -> Plain {
-        let wants = |((key, _), _): &(&(GroupKey, u64), &(u64, u64))| of.is_none_or(|of| of.contains(&key.series.high));
+    /// The rows that a view should have.
+    fn wanted(&self, view: usize, question: &Question) -> Plain {
+        let (lower, upper) = question.buckets();
+        let wants = |((key, _), (version, _)): &(&(GroupKey, u64), &(u64, u64))| {
+            question.of.as_ref().is_none_or(|of| of.contains(&key.series.high))
+                && (lower..upper).contains(&key.bucket)
+                && *version > question.above
+        };
         self.plain[view].iter().filter(wants).map(|(row, value)| (*row, *value)).collect()
+    }
+
+    fn all_wanted(&self, view: usize) -> Plain {
+        self.wanted(view, &Question::default())
     }
 }
 
@@ -154,21 +168,42 @@ fn events_of(state: &State) -> u64 {
     Summary::of_rollup(state).count
 }
 
+/// A read: of these series or of all, in these seconds or in all, and of rows that changed after an epoch.
+#[derive(Clone, Debug, Default)]
+struct Question {
+    of: Option<BTreeSet<u64>>,
+    seconds: Option<(i64, i64)>,
+    above: u64,
+}
+
+impl Question {
+    fn buckets(&self) -> (EventTime, EventTime) {
+        let of = |second: i64| EventTime(second.saturating_mul(1_000_000));
+        self.seconds.map_or((EventTime(i64::MIN), EventTime(i64::MAX)), |(from, to)| (of(from), of(to)))
+    }
+}
+
 #[derive(Clone, Debug)]
 enum Step {
     Batch(Vec<Event>),
     Pass(u64),
-    Read(usize, Option<BTreeSet<u64>>),
+    Read(usize, Question),
     Flush(usize, u64),
     Renumber,
 }
 
 fn step() -> impl Strategy<Value = Step> {
     let of = prop::option::of(prop::collection::btree_set(0..SERIES + 1, 0..3));
+    let seconds = prop::option::of((0..SECONDS, 0..SECONDS + 12));
+    let question = (of, seconds, prop_oneof![Just(0), 100u64..160]).prop_map(|(of, seconds, above)| Question {
+        of,
+        seconds,
+        above,
+    });
     prop_oneof![
         8 => prop::collection::vec((0..SERIES, 0..SECONDS), 1..8).prop_map(Step::Batch),
         2 => (1u64..15).prop_map(Step::Pass),
-        2 => (1..VIEWS.len(), of).prop_map(|(view, of)| Step::Read(view, of)),
+        2 => (1..VIEWS.len(), question).prop_map(|(view, question)| Step::Read(view, question)),
         1 => (1..VIEWS.len(), 0u64..10).prop_map(|(view, unflushed)| Step::Flush(view, unflushed)),
         1 => Just(Step::Renumber),
     ]
@@ -185,7 +220,9 @@ proptest! {
                     world.batch(&events);
                 }
                 Step::Pass(epochs) => world.epoch += epochs,
-                Step::Read(view, of) => prop_assert_eq!(world.rows(view, of.as_ref()), world.wanted(view, of.as_ref())),
+                Step::Read(view, question) => {
+                    prop_assert_eq!(world.rows(view, &question), world.wanted(view, &question));
+                }
                 Step::Flush(view, unflushed) => {
                     let flushed = world.epoch - unflushed;
                     let horizon = flushed.saturating_sub(VIEWS[view].1);
@@ -203,11 +240,12 @@ proptest! {
                     world.family.bring_all();
                     world.family.series = Series::new();
                     world.family.branches.iter_mut().for_each(|branch| branch.feed.let_go());
+                    world.family.renumber_rows();
                 }
             }
         }
         for view in 1..VIEWS.len() {
-            prop_assert_eq!(world.rows(view, None), world.wanted(view, None));
+            prop_assert_eq!(world.all(view), world.all_wanted(view));
         }
     }
 }
@@ -224,7 +262,7 @@ fn follow(world: &World, view: usize) -> Receiver<Delta> {
 fn who_follows_a_fed_view_gets_every_batch_and_nothing_of_before() {
     let mut world = World::new();
     world.batch(&[(1, 3), (2, 4)]);
-    world.rows(3, None); // as a read that follows does
+    world.all(3); // as a read that follows does
     let mut deltas = follow(&world, 3);
     for epoch in [101, 102] {
         world.epoch = epoch;
@@ -239,7 +277,7 @@ fn who_follows_a_fed_view_gets_every_batch_and_nothing_of_before() {
     world.epoch = 103;
     world.batch(&[(1, 3)]); // nobody is there any more
     for view in 1..VIEWS.len() {
-        assert_eq!(world.rows(view, None), world.wanted(view, None));
+        assert_eq!(world.all(view), world.all_wanted(view));
     }
     world.batch(&[(4, 3)]);
     assert!(world.family.branches.iter().all(|branch| !branch.feed.is_empty()), "it waits again");
@@ -266,11 +304,11 @@ fn a_fed_view_skips_what_its_loaded_rows_have() {
         ((group(2, 4, 4), 95), (105, 5 + 2 * 4)),
         ((group(3, 4, 4), 102), (105, 4)),
     ];
-    assert_eq!(world.rows(3, None), Plain::from(wanted));
-    assert_eq!(world.rows(2, None).values().map(|(_, events)| events).sum::<u64>(), 2 * 4);
+    assert_eq!(world.all(3), Plain::from(wanted));
+    assert_eq!(world.all(2).values().map(|(_, events)| events).sum::<u64>(), 2 * 4);
     // The view above it has every event, and the one below what went through.
-    assert_eq!(world.rows(1, None), world.wanted(1, None));
-    assert_eq!(world.rows(4, None).values().map(|(_, events)| events).sum::<u64>(), 6 * 4);
+    assert_eq!(world.all(1), world.all_wanted(1));
+    assert_eq!(world.all(4).values().map(|(_, events)| events).sum::<u64>(), 6 * 4);
 }
 
 /// Most series rest: their numbers and places are let go, and what waits is not lost.
@@ -288,6 +326,6 @@ fn series_without_rows_lose_their_numbers() {
     assert_eq!(world.family.bytes(), 0);
     world.batch(&[(1, 3)]);
     for view in 1..VIEWS.len() {
-        assert_eq!(world.rows(view, None), world.wanted(view, None));
+        assert_eq!(world.all(view), world.all_wanted(view));
     }
 }

@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 
 use proptest::prelude::*;
-use streamgauge_schemas::state::{Accumulator, accumulator::Events};
+use streamgauge_schemas::state::{Accumulator, Fold, Function, accumulator::Events};
 use streamgauge_schemas::view::rollup;
-use streamgauge_schemas::{EventTime, SeriesId, State, Summary};
+use streamgauge_schemas::{EventTime, SeriesId, State, Summary, ValueType};
 
 use super::super::partials::Spans;
 use super::super::series::Series;
@@ -260,4 +260,53 @@ fn a_flush_finds_what_changed_and_what_is_due_in_any_chunk() {
     assert_eq!(flush(&mut table, 108, 103), (keys(5 * CHUNK..5 * CHUNK + 7), keys(2 * CHUNK..4 * CHUNK)));
     assert_eq!(flush(&mut table, 109, 108), (Vec::new(), keys(last_of_one..last_of_one + 1)));
     assert_eq!((flush(&mut table, 0, 0).0, table.len()), (keys(5 * CHUNK..5 * CHUNK + 7), 7));
+}
+
+/// Rows with sketches lie by number, move, are numbered anew, and go: what comes into the books goes out of them.
+#[test]
+fn bytes_of_sketches_are_counted_where_rows_move() {
+    let mut definition = rollup("by_second", "1 second", 1);
+    definition.folds.push(Fold::of(Function::Quantiles, 0, ValueType::F64));
+    let layout = Arc::new(definition.layout().unwrap());
+    let (mut table, mut series) = (Table::new(layout.clone(), IDLE_US), Series::new());
+    table.renumber(Some(series.numbering()), |_, _| {});
+    let mut numbers = Vec::new();
+    for epoch in 1..60u64 {
+        let keys: Vec<GroupKey> = (0..7u64)
+            .map(|of| GroupKey {
+                series: SeriesId::from_u128(u128::from(of) << 64),
+                bucket: EventTime((epoch * of / 9) as i64 - i64::from(epoch % 5 == 0)),
+            })
+            .collect();
+        let mut of_batch = States::new(&layout);
+        for of in 0..7u32 {
+            let count = (epoch as u32 * (of + 1)) % 90 + 1;
+            let values: Vec<f64> = (0..count).map(|value| 1.1f64.powi(value as i32)).collect();
+            let mut accumulator = Accumulator::new(layout.clone());
+            let groups = vec![0; values.len()];
+            let column = Arc::new(arrow::array::Float64Array::from(values));
+            accumulator.add(1, &Events { groups: &groups, times: &[], arguments: &[column] });
+            of_batch.push(&accumulator.take(), 0);
+        }
+        let places: Vec<u32> = (0..7).collect();
+        series.number(&keys, &places, 7, &mut numbers);
+        let numbers = Some(series.numbers(&numbers));
+        let partials = Partials { keys: &keys, spans: Spans::One(Epoch(epoch)), states: &of_batch, numbers };
+        table.apply_all(&partials, |_, _| {});
+        match epoch % 20 {
+            7 => table.flush(Epoch(epoch - 3), Epoch(epoch - 1), |_, _| {}, |_, _| {}),
+            13 => {
+                series = Series::new();
+                table.renumber(Some(series.numbering()), |_, _| {});
+                assert_eq!(table.current.as_ref().map(Current::len), Some(0));
+            }
+            _ => {}
+        }
+        assert!(table.heap_bytes > 0 && table.len() >= 7);
+    }
+    assert!(table.slots() > 0 && table.current.as_ref().is_some_and(|current| current.len() > 1));
+    table.flush(Epoch(100), Epoch(100), |_, _| {}, |_, _| {});
+    assert_eq!((table.len(), table.heap_bytes), (0, 0));
+    table.flush(Epoch(100), Epoch(100), |_, _| {}, |_, _| {});
+    table.renumber(None, |_, _| {});
 }

@@ -1,0 +1,263 @@
+//! Current rows: of a view that is fed, the row of each series to which its partial states go.
+//!
+//! ```text
+//!  number of the series ─▶ [header: group, generation, version] [state]
+//!                              │
+//!                              └─▶ (the series goes on to another bucket, or rested) ─▶ table
+//! ```
+//!
+//! A coarse bucket stays for long, so most partial states of a series come to one row. That row lies where its series' number
+//! says: it needs no hash and no index, and to begin it is to write behind those of the series before. When the series goes
+//! on, its row moves to the table, where it waits for late events and for its removal.
+//!
+//! # Invariants
+//!
+//! 1. The rows of a group are here, and then there is one, or in the table.
+//! 2. The numbers are those of one numbering: before another one comes, all rows move out.
+
+use std::sync::Arc;
+
+use streamgauge_schemas::state::States;
+use streamgauge_schemas::{Epoch, EventTime, GroupKey, Layout, Row, SeriesId};
+
+use super::super::partials::Span;
+use super::{merge, put};
+
+/// Rows of a chunk, as a power of two; few where a test would not come to several chunks.
+const CHUNK_BITS: u32 = if cfg!(test) { 1 } else { 10 };
+const CHUNK: usize = 1 << CHUNK_BITS;
+
+/// See the module.
+pub(super) struct Current {
+    layout: Arc<Layout>,
+    numbering: u64,
+    /// By number.
+    chunks: Vec<Chunk>,
+    rows: usize,
+}
+
+/// The current rows of some series with numbers next to each other.
+struct Chunk {
+    headers: Vec<Header>,
+    states: States,
+    rows: usize,
+    /// No row of it was changed after this,
+    newest: Epoch,
+    /// or has not been changed since before this.
+    oldest: Epoch,
+}
+
+/// What a row is besides its state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Header {
+    pub(super) key: GroupKey,
+    pub(super) generation: Epoch,
+    /// Zero where there is no row.
+    pub(super) version: Epoch,
+}
+
+impl Header {
+    const NONE: Header = Header {
+        key: GroupKey { series: SeriesId { high: 0, low: 0 }, bucket: EventTime(0) },
+        generation: Epoch::ZERO,
+        version: Epoch::ZERO,
+    };
+
+    fn is_row(&self) -> bool {
+        self.version != Epoch::ZERO
+    }
+
+    /// Reads its beginning and its end, which may lie in two lines of the processor's caches.
+    #[inline]
+    fn touch(&self) -> u64 {
+        self.key.series.low ^ self.version.0
+    }
+}
+
+impl Chunk {
+    fn new() -> Self {
+        let (headers, states) = (Vec::new(), States::default());
+        Chunk { headers, states, rows: 0, newest: Epoch::ZERO, oldest: Epoch(u64::MAX) }
+    }
+
+    /// Has a place `at`.
+    fn reach(&mut self, at: usize, layout: &Layout) {
+        if self.headers.is_empty() {
+            self.headers.reserve_exact(CHUNK);
+            self.states = States::new(layout);
+            self.states.reserve_exact(CHUNK);
+        }
+        if at >= self.headers.len() {
+            self.headers.resize(at + 1, Header::NONE);
+            self.states.grow(at + 1);
+        }
+    }
+
+    /// Its rows, with their places.
+    fn rows(&self) -> impl Iterator<Item = (usize, Header)> + '_ {
+        self.headers.iter().copied().enumerate().filter(|(_, header)| header.is_row())
+    }
+
+    fn remove(&mut self, at: usize) {
+        self.headers[at].version = Epoch::ZERO;
+        self.states.release(at);
+        self.rows -= 1;
+    }
+
+    fn row(&self, at: usize) -> Row {
+        let Header { generation, version, .. } = self.headers[at];
+        Row { generation, version, state: self.states.get(at) }
+    }
+}
+
+fn place(number: u32) -> (usize, usize) {
+    ((number >> CHUNK_BITS) as usize, number as usize & (CHUNK - 1))
+}
+
+impl Current {
+    /// None yet, by the numbers of that numbering.
+    pub(super) fn new(layout: Arc<Layout>, numbering: u64) -> Self {
+        Current { layout, numbering, chunks: Vec::new(), rows: 0 }
+    }
+
+    /// Of which numbering the numbers are.
+    pub(super) fn numbering(&self) -> u64 {
+        self.numbering
+    }
+
+    /// How many rows.
+    pub(super) fn len(&self) -> usize {
+        self.rows
+    }
+
+    /// About how many bytes they take, without what their parts hold.
+    pub(super) fn bytes(&self) -> usize {
+        let each = size_of::<Header>() + States::new(&self.layout).bytes_each();
+        let held = self.chunks.iter().filter(|chunk| !chunk.headers.is_empty()).count();
+        held * CHUNK * each + self.chunks.capacity() * size_of::<Chunk>()
+    }
+
+    /// The row of a series, if it has one.
+    #[inline]
+    pub(super) fn header(&self, number: u32) -> Option<&Header> {
+        let (chunk, at) = place(number);
+        self.chunks.get(chunk)?.headers.get(at).filter(|header| header.is_row())
+    }
+
+    /// All numbers that have a place.
+    pub(super) fn numbers(&self) -> std::ops::Range<u32> {
+        0..(self.chunks.len() * CHUNK) as u32
+    }
+
+    /// Reads something of the rows of these series, so that they are at hand: nothing waits for what is read.
+    pub(super) fn touch(&self, numbers: impl Iterator<Item = u32>) {
+        let read = numbers.fold(0, |read, number| {
+            let (chunk, at) = place(number);
+            let chunk = self.chunks.get(chunk).filter(|chunk| at < chunk.headers.len());
+            read ^ chunk.map_or(0, |chunk| chunk.headers[at].touch() ^ chunk.states.touch(at))
+        });
+        std::hint::black_box(read);
+    }
+
+    /// Merges a partial state into the row of a series, which is there and may take it.
+    #[inline]
+    pub(super) fn merge(&mut self, number: u32, last: Epoch, states: &States, from: usize, heap_bytes: &mut usize) {
+        let (chunk, at) = place(number);
+        let chunk = &mut self.chunks[chunk];
+        chunk.headers[at].version = last;
+        chunk.newest = chunk.newest.max(last);
+        merge(&self.layout, &mut chunk.states, at, states, from, heap_bytes);
+    }
+
+    /// Begins the row of a series that has none.
+    pub(super) fn begin(
+        &mut self,
+        number: u32,
+        key: GroupKey,
+        span: Span,
+        states: &States,
+        from: usize,
+        heap_bytes: &mut usize,
+    ) {
+        let (chunk, at) = place(number);
+        if chunk >= self.chunks.len() {
+            self.chunks.resize_with(chunk + 1, Chunk::new);
+        }
+        let chunk = &mut self.chunks[chunk];
+        chunk.reach(at, &self.layout);
+        debug_assert!(!chunk.headers[at].is_row(), "a row would be lost");
+        chunk.headers[at] = Header { key, generation: span.first, version: span.last };
+        chunk.states.set(at, states, from);
+        *heap_bytes += chunk.states.heap_bytes(at);
+        (chunk.newest, chunk.oldest) = (chunk.newest.max(span.last), chunk.oldest.min(span.last));
+        (chunk.rows, self.rows) = (chunk.rows + 1, self.rows + 1);
+    }
+
+    /// Moves the state of a series' row, which is there, to a place of `out` or behind its last, and takes out the row.
+    pub(super) fn take(&mut self, number: u32, out: &mut States, to: usize, heap_bytes: &mut usize) {
+        let (chunk, at) = place(number);
+        let chunk = &mut self.chunks[chunk];
+        *heap_bytes -= chunk.states.heap_bytes(at);
+        put(out, to, &chunk.states, at, heap_bytes);
+        chunk.remove(at);
+        self.rows -= 1;
+    }
+
+    /// The row of a series, if it is of this one and `wanted` is true of it.
+    pub(super) fn get(
+        &self,
+        number: u32,
+        series: SeriesId,
+        wanted: impl Fn(&Header) -> bool,
+    ) -> Option<(GroupKey, Row)> {
+        let header = self.header(number).filter(|header| header.key.series == series && wanted(header))?;
+        let (chunk, at) = place(number);
+        Some((header.key, self.chunks[chunk].row(at)))
+    }
+
+    /// Visits every row of which `wanted` is true.
+    pub(super) fn each(&self, wanted: impl Fn(&Header) -> bool, mut visit: impl FnMut(GroupKey, Row)) {
+        for chunk in self.chunks.iter().filter(|chunk| chunk.rows > 0) {
+            let rows = chunk.rows().filter(|(_, header)| wanted(header));
+            rows.for_each(|(at, header)| visit(header.key, chunk.row(at)));
+        }
+    }
+
+    /// Visits every row changed after `flushed`, and removes every row at or below `horizon`; `removed` is told of these.
+    pub(super) fn flush(
+        &mut self,
+        flushed: Epoch,
+        horizon: Epoch,
+        heap_bytes: &mut usize,
+        mut changed: impl FnMut(GroupKey, Row),
+        mut removed: impl FnMut(GroupKey),
+    ) {
+        for chunk in &mut self.chunks {
+            if chunk.rows > 0 && chunk.newest <= flushed && chunk.oldest > horizon {
+                continue; // so it is with most, where rows stay after they are flushed
+            }
+            let mut oldest = Epoch(u64::MAX);
+            for at in 0..chunk.headers.len() {
+                let Header { key, version, .. } = chunk.headers[at];
+                if version == Epoch::ZERO {
+                    continue;
+                }
+                if version > flushed {
+                    changed(key, chunk.row(at));
+                }
+                if version <= horizon {
+                    *heap_bytes -= chunk.states.heap_bytes(at);
+                    chunk.remove(at);
+                    self.rows -= 1;
+                    removed(key);
+                } else {
+                    oldest = oldest.min(version);
+                }
+            }
+            chunk.oldest = oldest;
+            if chunk.rows == 0 {
+                *chunk = Chunk::new();
+            }
+        }
+    }
+}
