@@ -20,7 +20,7 @@
 //!
 //! # Invariants
 //!
-//! 1. A row is in the arrangement once, with the slot in which it lies, or is young.
+//! 1. A row is in the arrangement once, with the slot in which it lies, or is young, or lies by the number of its series.
 //! 2. Epochs that ClickHouse had at start are skipped whole. This saves work only: rows built anew from them would lie at
 //!    or below the horizon, and be shown to nobody.
 

@@ -24,7 +24,8 @@
 //! - [`family`]: views that are fed from one another; [`series`]: the dimension values that they have in common.
 //! - [`feed`]: what waits for a view that is fed; [`coarsen`]: partial states of fine buckets to those of coarse ones;
 //!   [`partials`]: such as are of several epochs.
-//! - [`held`]: what a worker has of a view; [`table`]: the rows, changed in place by the rules of generations.
+//! - [`held`]: what a worker has of a view; [`table`]: the rows, changed in place by the rules of generations; of a view that is fed
+//!   those of the buckets that last lie in `table/current.rs`, by series.
 //! - [`young`]: which rows are not in their index yet.
 //! - [`arrangement`]: the index, and reading them: filtered, or what a flush needs.
 //!

@@ -2,7 +2,8 @@
 //!
 //! ```text
 //!  dimension values of a batch ──hash──▶ number of the series      once a batch, by the worker that owns the series
-//!  number ──▶ slot of the row that took an event of it last        in the table of each view
+//!  number ──▶ slot of the row that took an event of it last        in the table of the finest view
+//!         ├─▶ its current row                                      in the table of each other view
 //!         └─▶ what waits to be fed to other views                  in the feeds
 //! ```
 //!

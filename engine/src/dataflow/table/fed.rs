@@ -48,8 +48,7 @@ impl Table {
                 let is_late = header.is_some_and(|header| header.key.bucket > key.bucket);
                 if !is_late {
                     self.move_out(&mut current, number, &mut began);
-                    // Loaded rows may belong together with one that began later.
-                    if self.loaded.is_empty() && self.find(hash_of(key), key) == NONE {
+                    if self.find(hash_of(key), key) == NONE {
                         current.begin(number, key, span, states, at, &mut self.heap_bytes);
                         continue;
                     }
