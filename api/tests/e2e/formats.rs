@@ -222,7 +222,7 @@ async fn a_large_answer_takes_little_memory() {
     let data = DataDir::new();
     let program = Program::start(&data).await;
     let client = program.client();
-    for (format, rows) in [("parquet", 6_000_000), ("csv", 3_000_000), ("xlsx", 300_000)] {
+    for (format, rows) in [("parquet", 12_000_000), ("csv", 6_000_000), ("xlsx", 300_000)] {
         let read = async |rows: u32| {
             let sql = format!("SELECT value, uuid() AS a, uuid() AS b FROM generate_series(1, {rows})");
             let body = json!({"sql": sql, "format": format}).to_string();
