@@ -24,7 +24,7 @@ use super::super::partials::Span;
 use super::{merge, put};
 
 /// Rows of a chunk, as a power of two; few where a test would not come to several chunks.
-const CHUNK_BITS: u32 = if cfg!(test) { 1 } else { 10 };
+const CHUNK_BITS: u32 = if cfg!(test) { 1 } else { 8 };
 const CHUNK: usize = 1 << CHUNK_BITS;
 
 /// See the module.
