@@ -490,6 +490,7 @@ impl WorkerState {
             (KeyFilter::Only(ids), _) => {
                 let mut ids = mine(ids.to_vec());
                 ids.sort_unstable();
+                ids.dedup(); // a question may name a group twice, and its rows are there once
                 Some(ids)
             }
             _ => Some(Vec::new()), // a filter of another kind than the view's keys matches none
