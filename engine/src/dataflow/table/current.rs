@@ -193,7 +193,7 @@ impl Current {
         (chunk.rows, self.rows) = (chunk.rows + 1, self.rows + 1);
     }
 
-    /// Moves the state of a series' row, which is there, to a place of `out` or behind its last, and takes out the row.
+    /// Copies the state of a series' row, which is there, to a place of `out` or behind its last, and takes out the row.
     pub(super) fn take(&mut self, number: u32, out: &mut States, to: usize, heap_bytes: &mut usize) {
         let (chunk, at) = place(number);
         let chunk = &mut self.chunks[chunk];
