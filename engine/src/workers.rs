@@ -442,10 +442,11 @@ impl WorkerState {
         let held = |view: ViewId| -> Rc<RefCell<Held>> { self.views[&view].flow.arrangement.held().clone() };
         for view in self.views.values() {
             let is_fed = feeders.contains_key(&view.feeding.view.id);
-            view.flow.arrangement.held().borrow_mut().set_fed(is_fed);
             let before = view.flow.family().take();
-            *view.flow.family() =
-                if is_fed { None } else { Family::new(before, &view.feeding, &views, &feeders, &held) };
+            if !is_fed {
+                view.flow.arrangement.held().borrow_mut().renumber(None);
+                *view.flow.family() = Family::new(before, &view.feeding, &views, &feeders, &held);
+            }
         }
     }
 

@@ -233,30 +233,6 @@ fn a_change_is_exact_as_of_its_epoch_while_events_come() {
 }
 
 #[test]
-fn a_group_that_a_question_names_twice_is_read_once() {
-    run(async {
-        let world = World::new("live_twice").await;
-        for (name, width) in [("by_minute", "minute"), ("by_hour", "hour")] {
-            let select = format!(
-                "SELECT dimensions['country'] AS country, date_trunc('{width}', ts) AS at, count(*) AS n FROM metrics GROUP BY 1, 2"
-            );
-            create(&world, name, &select).await;
-        }
-        world.append(&COUNTRIES.map(|country| order(country, EventTime(0), 1.0))).await;
-        for view in ["by_minute", "by_hour"] {
-            for condition in [
-                "country IN ('de', 'fr', 'it', 'se', 'de')",
-                "country IN ('de', 'fr', 'it', 'se') OR country IN ('fr', 'de', 'it', 'se', 'mark')",
-                "country = 'de' OR country = 'fr' OR country IN ('it', 'se', 'de', 'pt', 'mark') AND country <> 'pt'",
-            ] {
-                let rows = select(&world, &format!("SELECT country, n FROM {view} WHERE {condition}")).await;
-                assert_eq!(rows, [r#"["de",1]"#, r#"["fr",1]"#, r#"["it",1]"#, r#"["se",1]"#], "{view} {condition}");
-            }
-        }
-    });
-}
-
-#[test]
 fn buckets_leave_the_window() {
     run(async {
         let world = World::new("live_window").await;

@@ -331,3 +331,31 @@ fn flights(stream: &Stream, range: std::ops::Range<i64>) -> EventBatch {
     let rows = RecordBatch::try_new(stream.definition.schema(), columns).unwrap();
     EventBatch::Table(Arc::new(TableBatch { stream: stream.id, rows }))
 }
+
+/// One of the views is fed from the other, so that their rows lie in different ways.
+#[test]
+fn a_group_that_a_question_names_twice_is_read_once() {
+    run(async {
+        let world = World::new("twice").await;
+        for (name, width) in [("by_minute", "minute"), ("by_hour", "hour")] {
+            let sql = format!(
+                "CREATE MATERIALIZED VIEW {name} WITH (backfill = false) AS SELECT dimensions['country'] AS country, \
+                 date_trunc('{width}', ts) AS at, count(*) AS n FROM metrics GROUP BY 1, 2"
+            );
+            world.rows(&sql).await.unwrap();
+        }
+        let order =
+            |country| Event { name: "order", dimensions: vec![("country", country)], ts: EventTime(0), value: 1.0 };
+        world.append(&["de", "fr", "it", "se", "pt"].map(order)).await;
+        for view in ["by_minute", "by_hour"] {
+            for condition in [
+                "country IN ('de', 'fr', 'it', 'se', 'de')",
+                "country IN ('de', 'fr', 'it', 'se') OR country IN ('fr', 'de', 'it', 'se', 'dk')",
+            ] {
+                let asked = format!("SELECT country, n FROM {view} WHERE {condition}");
+                let rows = world.rows(&asked).await.unwrap();
+                assert_eq!(rows, ["de,1", "fr,1", "it,1", "se,1"], "{view} where {condition}");
+            }
+        }
+    });
+}

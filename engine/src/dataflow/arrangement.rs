@@ -84,7 +84,7 @@ impl Arrangement {
     pub(crate) fn scan(&mut self, scan: &Scan<'_>, family: Option<&Family>, out: &mut Rows) {
         let (mut cursor, storage) = self.cursor();
         let table = &self.held.borrow().table;
-        table.current(scan, family, |key, row| out.push(key, row));
+        table.visit_current(scan, family, |key, row| out.push(key, row));
         let mut rows: Vec<Row> = Vec::new();
         let mut take = |cursor: &mut RowCursor, key: GroupKey| {
             each_slot(cursor, &storage, |slot| rows.extend(table.get(slot, scan.above)));

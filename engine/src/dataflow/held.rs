@@ -17,13 +17,11 @@ pub(crate) struct Held {
     pub(super) skip: Epoch,
     /// Above this one no row, of any worker, has an epoch that is still to come.
     pub(super) known: Epoch,
-    /// Whether partial states come from a family, and none through the view's own flow.
-    is_fed: bool,
 }
 
 impl Held {
     pub(super) fn new(table: Table, young: Young) -> Self {
-        Held { table, young, followers: Followers::default(), skip: Epoch::ZERO, known: Epoch::ZERO, is_fed: false }
+        Held { table, young, followers: Followers::default(), skip: Epoch::ZERO, known: Epoch::ZERO }
     }
 
     /// Merges partial states into rows, and hands them to the followers if they are of one batch; those with several epochs
@@ -40,16 +38,9 @@ impl Held {
         young.reach(table.slots());
     }
 
-    /// Says whether partial states come from a family, which then says by which numbers rows lie.
-    pub(crate) fn set_fed(&mut self, is_fed: bool) {
-        self.is_fed = is_fed;
-        if !is_fed {
-            self.renumber(None);
-        }
-    }
-
-    /// From now on rows lie by numbers of that numbering, or all have slots.
-    pub(super) fn renumber(&mut self, numbering: Option<u64>) {
+    /// From now on partial states come from a family, and rows lie by numbers of that numbering; or they come through the
+    /// view's own flow, and all rows have slots.
+    pub(crate) fn renumber(&mut self, numbering: Option<u64>) {
         let Held { table, young, .. } = self;
         table.renumber(numbering, |key, slot| young.push((key, slot), 1));
         young.reach(table.slots());
@@ -57,7 +48,7 @@ impl Held {
 
     /// No epoch at or below this one comes any more, unless the view is fed: then its family says so.
     pub(super) fn passed(&mut self, epoch: Epoch) {
-        if !self.is_fed {
+        if !self.table.is_fed() {
             self.table.passed(epoch);
         }
         self.young.reach(self.table.slots()); // also of rows that a start put in, or a flush took out

@@ -245,8 +245,12 @@ impl Table {
 
     /// Merges a partial state of a group into its rows.
     fn apply(&mut self, span: Span, key: GroupKey, states: &States, from: usize) -> Applied {
-        let hash = hash_of(key);
-        let newest = self.find(hash, key);
+        let newest = self.find(hash_of(key), key);
+        self.apply_from(newest, span, key, states, from)
+    }
+
+    /// As [`Table::apply`], where the group's newest row is known.
+    fn apply_from(&mut self, newest: Slot, span: Span, key: GroupKey, states: &States, from: usize) -> Applied {
         let (mut slot, mut newer) = (newest, NONE);
         while slot != NONE {
             let (chunk, at) = place(slot);
@@ -272,7 +276,7 @@ impl Table {
         let (chunk, at) = place(began);
         let chunk = &mut self.chunks[chunk];
         put(&mut chunk.states, at, states, from, &mut self.heap_bytes);
-        self.link(hash, newer, began);
+        self.link(hash_of(key), newer, began);
         Applied::Began(began) // invariant 3
     }
 

@@ -11,6 +11,11 @@ use super::current::{Current, Header as CurrentHeader};
 use super::{Applied, BLOCK, Header, NEAR_ROWS, NONE, Slot, Table, hash_of, place};
 
 impl Table {
+    /// Whether rows lie by the numbers of a family's series.
+    pub(in super::super) fn is_fed(&self) -> bool {
+        self.current.is_some()
+    }
+
     /// From now on rows lie by numbers of that numbering, or all have slots; `began` is told of new slots.
     pub(in super::super) fn renumber(&mut self, numbering: Option<u64>, mut began: impl FnMut(GroupKey, Slot)) {
         if self.current.as_ref().map(Current::numbering) == numbering {
@@ -48,12 +53,11 @@ impl Table {
                 let is_late = header.is_some_and(|header| header.key.bucket > key.bucket);
                 if !is_late {
                     self.move_out(&mut current, number, &mut began);
-                    if self.find(hash_of(key), key) == NONE {
-                        current.begin(number, key, span, states, at, &mut self.heap_bytes);
-                        continue;
-                    }
                 }
-                if let Applied::Began(slot) = self.apply(span, key, states, at) {
+                let newest = self.find(hash_of(key), key);
+                if newest == NONE && !is_late {
+                    current.begin(number, key, span, states, at, &mut self.heap_bytes);
+                } else if let Applied::Began(slot) = self.apply_from(newest, span, key, states, at) {
                     began(key, slot);
                 }
             }
@@ -62,7 +66,7 @@ impl Table {
     }
 
     /// Visits the current rows that a read wants; `family` is that of the view.
-    pub(in super::super) fn current(
+    pub(in super::super) fn visit_current(
         &self,
         scan: &Scan<'_>,
         family: Option<&Family>,

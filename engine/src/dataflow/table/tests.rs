@@ -85,6 +85,15 @@ fn rows_of(table: &Table) -> BTreeMap<(GroupKey, u64), (u64, u64)> {
         let was = rows.insert((table.header(slot).key, row.generation.0), (row.version.0, count(&row.state)));
         assert_eq!(was, None, "invariant 1");
     }
+    if let Some(current) = &table.current {
+        current.each(
+            |_| true,
+            |key, row| {
+                let was = rows.insert((key, row.generation.0), (row.version.0, count(&row.state)));
+                assert_eq!(was, None, "invariant 1");
+            },
+        );
+    }
     rows
 }
 
@@ -201,7 +210,9 @@ fn slots_are_used_again_and_empty_chunks_are_let_go() {
 fn many_rows_are_those_of_a_table_without_numbers() {
     let layout = layout();
     let (mut known, mut numbers) = (Series::new(), Vec::new());
-    let (mut numbered, mut plain) = (Table::new(layout.clone(), IDLE_US), Table::new(layout.clone(), IDLE_US));
+    let table = || Table::new(layout.clone(), IDLE_US);
+    let (mut numbered, mut plain, mut fed) = (table(), table(), table());
+    fed.renumber(Some(known.numbering()), |_, _| {});
     let series = 2 * NEAR_ROWS as u64;
     let event = states(&layout, 1);
     // All series, then some of them in another order while the rest goes, then all again in another bucket and in this one.
@@ -218,13 +229,17 @@ fn many_rows_are_those_of_a_table_without_numbers() {
         let places: Vec<u32> = (0..of_round.len() as u32).collect();
         known.number(&keys, &places, places.len(), &mut numbers);
         let partials = |numbers| Partials { keys: &keys, spans: Spans::One(Epoch(epoch)), states: &of_batch, numbers };
-        for (table, of) in [(&mut numbered, Some(known.numbers(&numbers))), (&mut plain, None)] {
+        let of = Some(known.numbers(&numbers));
+        for (table, of) in [(&mut numbered, of), (&mut plain, None), (&mut fed, of)] {
             table.apply_all(&partials(of), |_, _| {});
             if epoch == 105 {
                 table.flush(Epoch(105), Epoch(100), |_, _| {}, |_, _| {});
             }
         }
         assert_eq!(rows_of(&numbered), rows_of(&plain), "epoch {epoch}");
+        assert_eq!(rows_of(&fed), rows_of(&plain), "epoch {epoch}");
+        let current = fed.current.as_ref().map_or(0, Current::len);
+        assert_eq!(current > NEAR_ROWS, epoch != 105, "so many are read ahead, and a flush has taken most");
     }
     assert_eq!(numbered.len(), 2 * series as usize);
 }
