@@ -444,7 +444,7 @@ impl WorkerState {
             let is_fed = feeders.contains_key(&view.feeding.view.id);
             let before = view.flow.family().take();
             if !is_fed {
-                view.flow.arrangement.held().borrow_mut().renumber(None);
+                view.flow.arrangement.held().borrow_mut().give_slots();
                 *view.flow.family() = Family::new(before, &view.feeding, &views, &feeders, &held);
             }
         }

@@ -20,7 +20,7 @@
 //! - `flight`: Arrow Flight SQL, and its bounds; `python`: clients of Python, over it and over PostgreSQL's protocol.
 //! - `recent`: what is answered without ClickHouse.
 //! - `restart`: SIGTERM, SIGKILL, and a ClickHouse that dies.
-//! - `views`: views of the user's own.
+//! - `views`: views of the user's own; `full_views`: one at its bound of memory.
 //! - `surface`: health, the program's own metrics, the description of the interface, the page.
 
 #![allow(clippy::unwrap_used, reason = "a test ends where something is not as it must be")]
@@ -36,6 +36,7 @@ mod fixtures;
 mod flight;
 mod formats;
 mod forms;
+mod full_views;
 mod limits;
 mod live;
 mod live_views;

@@ -73,16 +73,16 @@ impl Family {
             .collect();
         let series = before.map_or_else(Series::new, |before| before.series);
         (!branches.is_empty()).then(|| {
-            let family = Family { series, branches, numbers: Vec::new() };
-            family.renumber_rows();
+            let mut family = Family { series, branches, numbers: Vec::new() };
+            family.number_rows();
             family
         })
     }
 
-    /// Rows lie by the numbers that there are now.
-    fn renumber_rows(&self) {
+    /// Rows lie by the numbers that there are now; series that have rows and no number get one.
+    fn number_rows(&mut self) {
         let all = self.branches.iter().flat_map(|branch| branch.first.each());
-        all.for_each(|fed| fed.held.borrow_mut().renumber(Some(self.series.numbering())));
+        all.for_each(|fed| fed.held.borrow_mut().number_rows(&mut self.series));
     }
 
     /// Numbers the series of a batch.
@@ -143,7 +143,7 @@ impl Family {
             self.bring_all();
             self.series = Series::new();
             self.branches.iter_mut().for_each(|branch| branch.feed.let_go());
-            self.renumber_rows();
+            self.number_rows();
         }
     }
 

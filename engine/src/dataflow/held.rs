@@ -4,6 +4,7 @@ use streamgauge_schemas::{Epoch, EventTime, GroupKey, Row, Rows};
 
 use super::followers::Followers;
 use super::partials::Partials;
+use super::series::Series;
 use super::table::{Slot, Table};
 use super::young::Young;
 
@@ -34,15 +35,19 @@ impl Held {
         if let Some(batch) = batch {
             followers.send(batch, partials.keys, partials.states);
         }
-        table.apply_all(partials, |key, slot| young.push((key, slot), 1));
+        table.apply_all(partials, |key, slot, change| young.push((key, slot), change));
         young.reach(table.slots());
     }
 
-    /// From now on partial states come from a family, and rows lie by numbers of that numbering; or they come through the
-    /// view's own flow, and all rows have slots.
-    pub(crate) fn renumber(&mut self, numbering: Option<u64>) {
+    /// From now on partial states come from a family, and rows lie by the numbers of its series.
+    pub(super) fn number_rows(&mut self, series: &mut Series) {
+        self.table.number_rows(series.numbering(), |id| series.number_of(id));
+    }
+
+    /// From now on partial states come through the view's own flow, and all rows have slots.
+    pub(crate) fn give_slots(&mut self) {
         let Held { table, young, .. } = self;
-        table.renumber(numbering, |key, slot| young.push((key, slot), 1));
+        table.give_slots(|key, slot| young.push((key, slot), 1));
         young.reach(table.slots());
     }
 

@@ -101,7 +101,8 @@ impl Series {
         Numbers { numbering: self.numbering, end: self.len(), of }
     }
 
-    fn number_of(&mut self, series: SeriesId) -> u32 {
+    /// The number of a series, which gets one if it has none.
+    pub(super) fn number_of(&mut self, series: SeriesId) -> u32 {
         let next = self.by_number.len() as u32;
         let entry = self.numbers.entry(hash_of(series), |(known, _)| *known == series, |(known, _)| hash_of(*known));
         let (_, number) = *entry.or_insert((series, next)).get();

@@ -30,19 +30,15 @@ use streamgauge_schemas::{Epoch, GroupKey, Layout, Row};
 
 use super::partials::{Partials, Span};
 use super::series::Numbers;
+use chunk::{CHUNK, CHUNK_BITS, Chunk, Header, NONE, key_of, place, put};
 use current::Current;
 
+pub(super) use chunk::{Slot, merge};
+
+mod chunk;
 mod current;
 mod fed;
 
-/// Where a row lies.
-pub(super) type Slot = u32;
-
-/// No slot.
-const NONE: Slot = u32::MAX;
-/// Rows of a chunk, as a power of two.
-const CHUNK_BITS: u32 = 10;
-const CHUNK: usize = 1 << CHUNK_BITS;
 /// So many rows are read ahead of their merging: as many as the processor's nearest caches hold.
 const BLOCK: usize = 128;
 /// Tables of so many rows lie in these caches anyway.
@@ -84,28 +80,6 @@ struct Newest {
     slot: Slot,
 }
 
-/// Some slots.
-struct Chunk {
-    headers: Vec<Header>,
-    states: States,
-    free: Vec<u16>,
-    /// No row of it was changed after this,
-    newest: Epoch,
-    /// or has not been changed since before this.
-    oldest: Epoch,
-}
-
-/// What a row is besides its state.
-#[derive(Clone, Copy)]
-struct Header {
-    key: GroupKey,
-    generation: Epoch,
-    /// Zero of a free slot.
-    version: Epoch,
-    /// The group's row of the generation before.
-    older: Slot,
-}
-
 /// What became of a partial state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Applied {
@@ -120,36 +94,6 @@ impl Newest {
     fn is_of(&self, hash: u32, key: GroupKey, chunks: &[Chunk]) -> bool {
         self.hash == hash && key_of(chunks, self.slot) == key
     }
-}
-
-impl Chunk {
-    fn new(layout: &Layout) -> Self {
-        let mut states = States::new(layout);
-        states.reserve_exact(CHUNK);
-        Chunk { headers: Vec::with_capacity(CHUNK), states, ..Chunk::without_memory() }
-    }
-
-    fn without_memory() -> Self {
-        let (newest, oldest) = (Epoch::ZERO, Epoch(u64::MAX));
-        Chunk { headers: Vec::new(), states: States::default(), free: Vec::new(), newest, oldest }
-    }
-
-    /// A row came with that version.
-    fn note(&mut self, version: Epoch) {
-        (self.newest, self.oldest) = (self.newest.max(version), self.oldest.min(version));
-    }
-
-    fn is_full(&self) -> bool {
-        self.free.is_empty() && self.headers.len() == CHUNK
-    }
-
-    fn is_empty(&self) -> bool {
-        self.free.len() == self.headers.len()
-    }
-}
-
-fn place(slot: Slot) -> (usize, usize) {
-    ((slot >> CHUNK_BITS) as usize, slot as usize & (CHUNK - 1))
 }
 
 impl Table {
@@ -197,10 +141,11 @@ impl Table {
         self.held * chunk + index + self.heap_bytes + self.last.capacity() * size_of::<(Slot, u32)>() + current
     }
 
-    /// Merges partial states into the rows of their groups, which may lie where their numbers say; `began` is told of new slots.
-    pub(super) fn apply_all(&mut self, partials: &Partials<'_>, mut began: impl FnMut(GroupKey, Slot)) {
+    /// Merges partial states into the rows of their groups, which may lie where their numbers say; `changed` is told of slots
+    /// that got a row (1), or lost it (-1).
+    pub(super) fn apply_all(&mut self, partials: &Partials<'_>, mut changed: impl FnMut(GroupKey, Slot, isize)) {
         if self.current.is_some() {
-            return self.apply_fed(partials, began);
+            return self.apply_fed(partials, changed);
         }
         self.take_numbering(partials.numbers.as_ref());
         let (keys, states) = (partials.keys, partials.states);
@@ -236,7 +181,7 @@ impl Table {
                     if self.loaded.is_empty() {
                         self.set_last(number, &key, slot); // else there may be a newer one
                     }
-                    began(key, slot);
+                    changed(key, slot, 1);
                 }
             }
         }
@@ -467,6 +412,7 @@ impl Table {
         (number << CHUNK_BITS | at) as Slot
     }
 
+    /// Frees a slot; what its state holds is taken from the books.
     fn remove(&mut self, slot: Slot) {
         let Header { key, older, .. } = *self.header(slot);
         let hash = hash_of(key);
@@ -530,38 +476,6 @@ fn spread(hash: u32) -> u64 {
 #[inline]
 fn mark_of(key: &GroupKey) -> u32 {
     ((key.bucket.0 as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) as u32
-}
-
-/// Merges one of `states` into a row, and keeps count of what its parts hold.
-#[inline]
-pub(super) fn merge(
-    layout: &Layout,
-    rows: &mut States,
-    at: usize,
-    states: &States,
-    from: usize,
-    heap_bytes: &mut usize,
-) {
-    if !layout.has_parts() {
-        return layout.merge_at(rows, at, states, from);
-    }
-    let before = rows.heap_bytes(at);
-    layout.merge_at(rows, at, states, from);
-    *heap_bytes = *heap_bytes - before + rows.heap_bytes(at);
-}
-
-/// Puts one of `states` where a row has none, or behind the last, and keeps count of what its parts hold.
-fn put(rows: &mut States, at: usize, states: &States, from: usize, heap_bytes: &mut usize) {
-    match at == rows.len() {
-        true => rows.push(states, from),
-        false => rows.set(at, states, from),
-    }
-    *heap_bytes += rows.heap_bytes(at);
-}
-
-fn key_of(chunks: &[Chunk], slot: Slot) -> GroupKey {
-    let (chunk, at) = place(slot);
-    chunks[chunk].headers[at].key
 }
 
 #[cfg(test)]

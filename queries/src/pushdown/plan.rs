@@ -199,7 +199,7 @@ impl Translator {
         }
         let scope = Scope { schema: node.input.schema(), columns: &input.columns };
         let group = |expr: &Expr| match scope.kind(expr) {
-            Some(DataType::Float64) => None, // zeros of either sign are two groups here
+            Some(DataType::Float64) if !scope.has_no_negative_zero(expr) => None, // it is a group of its own here
             Some(_) => scope.scalar(expr),
             None => bin_of_nanoseconds(&scope, &expr.clone().unalias()), // of a type that only what is above has
         };

@@ -43,6 +43,31 @@ impl Scope<'_> {
         self.translated(expr).filter(|sql| sql.len() <= BYTES_MAX) // invariant 4
     }
 
+    /// Whether a float is surely not the negative zero: whole numbers, and seconds since 1970 with what dashboards do to make
+    /// buckets of them.
+    pub(super) fn has_no_negative_zero(&self, expr: &Expr) -> bool {
+        match expr {
+            Expr::Alias(alias) => self.has_no_negative_zero(&alias.expr),
+            Expr::BinaryExpr(BinaryExpr { left, op: Operator::Divide | Operator::Multiply, right }) => {
+                is_scale(right) && self.is_far_from_zero(left)
+            }
+            _ => self.is_far_from_zero(expr),
+        }
+    }
+
+    /// Whether a float is zero, or farther from it than a millionth, and not the negative zero.
+    fn is_far_from_zero(&self, expr: &Expr) -> bool {
+        match expr {
+            Expr::Cast(cast) => matches!(self.kind(&cast.expr), Some(DataType::Int32 | DataType::Int64)),
+            Expr::ScalarFunction(call) => match (call.name(), call.args.as_slice()) {
+                ("date_part", _) => true,
+                ("floor", [arg]) => self.has_no_negative_zero(arg),
+                _ => false,
+            },
+            _ => false,
+        }
+    }
+
     fn translated(&self, expr: &Expr) -> Option<String> {
         let kind = self.kind(expr)?;
         Some(match expr {
@@ -221,6 +246,11 @@ fn divides(divisor: &Expr) -> bool {
 /// Whether something is divided by a float that makes no not-a-number.
 fn is_not_zero(divisor: &Expr) -> bool {
     matches!(divisor, Expr::Literal(ScalarValue::Float64(Some(divisor)), _) if divisor.is_finite() && *divisor != 0.0)
+}
+
+/// Whether something is multiplied or divided by a number by which no whole number, and no part of a second, becomes a zero.
+fn is_scale(expr: &Expr) -> bool {
+    matches!(expr, Expr::Literal(ScalarValue::Float64(Some(scale)), _) if (1e-6..=1e12).contains(scale))
 }
 
 fn literal(value: &ScalarValue) -> Option<String> {

@@ -27,6 +27,9 @@ pub(super) fn function(scope: &Scope<'_>, call: &ScalarFunction, kind: &DataType
             Some(floor(&time(ts)?, micros(width).filter(|width| *width > 0)?, origin_of(origin)?))
         }
         ("date_trunc", [part, ts]) if *kind == timestamp_type() => truncated(&text(part)?, &time(ts)?),
+        ("date_part", [part, ts]) if *kind == DataType::Float64 && text(part)? == "epoch" => {
+            Some(format!("(toFloat64(toUnixTimestamp64Micro({})) / toFloat64({SECOND}))", time(ts)?))
+        }
         ("date_part", [part, ts]) if *kind == DataType::Int32 => part_of(&text(part)?, &time(ts)?),
         _ => None,
     }
@@ -114,9 +117,17 @@ fn truncated(part: &str, time: &str) -> Option<String> {
         "week" => floor(time, 7 * DAY, 4 * DAY), // 1970-01-05 was a Monday
         // ClickHouse's own functions that make dates know the years from 1900 to 2299 only.
         "month" => without_days(format!("toDayOfMonth({time})")),
+        "quarter" => without_days(format!("(toDayOfYear({time}) - {} + 1)", first_of_quarter(time))),
         "year" => without_days(format!("toDayOfYear({time})")),
         _ => return None,
     })
+}
+
+/// Which day of its year is the first of the quarter in which a time lies.
+fn first_of_quarter(time: &str) -> String {
+    let year = format!("toInt32(toYear({time}))");
+    let leaps = format!("({year} % 4 = 0 AND ({year} % 100 != 0 OR {year} % 400 = 0) AND toQuarter({time}) > 1)");
+    format!("([1, 91, 182, 274][toQuarter({time})] + {leaps})")
 }
 
 fn part_of(part: &str, time: &str) -> Option<String> {

@@ -26,14 +26,20 @@ impl Management<'_> {
         match statement {
             ViewStatement::Create { name, or_replace, if_not_exists, options, select } => {
                 let (definition, there) = self.plan(&name, &select, &options)?;
-                match there {
-                    true if if_not_exists => Ok(said("view", "is there already, and was left as it is", &name)),
-                    true if !or_replace => Err(EngineError::NameTaken(name).into()),
-                    _ => {
-                        let view = self.engine.create_view(definition, or_replace).await?;
-                        let backfill = view.definition.options.backfill;
-                        Ok(said("view", if backfill { "was made; its back-fill has begun" } else { "was made" }, &name))
+                let made = match there && !or_replace {
+                    true => Err(EngineError::NameTaken(name.clone())),
+                    false => self.engine.create_view(definition, or_replace).await,
+                };
+                match made {
+                    Ok(view) if view.definition.options.backfill => {
+                        Ok(said("view", "was made; its back-fill has begun", &name))
                     }
+                    Ok(_) => Ok(said("view", "was made", &name)),
+                    // Another one may have made it just now.
+                    Err(EngineError::NameTaken(_)) if if_not_exists => {
+                        Ok(said("view", "is there already, and was left as it is", &name))
+                    }
+                    Err(error) => Err(error.into()),
                 }
             }
             ViewStatement::Drop { name, if_exists } => match self.engine.drop_view(&name).await {
@@ -155,6 +161,10 @@ impl Management<'_> {
         }
         let options = &definition.options;
         rows.push(("accumulate", format!("a row that is idle for {} is final", options.idle)));
+        let bound = options.memory_bytes_max.map(|bytes| {
+            format!("{bytes} bytes; beyond, producers of {} get 503 view_full", self.stream_name(definition.stream))
+        });
+        rows.push(("memory", bound.unwrap_or_else(|| "without a bound of its own".to_owned())));
         rows.push(("flush", format!("every {} to {}", options.flush_interval, view.states_table())));
         rows.push(("read by", definition.select.clone()));
         let feeds = self.engine.views().into_iter().filter(|other| self.engine.fed_from(other.id) == Some(view.id));
@@ -162,7 +172,8 @@ impl Management<'_> {
         rows.push(("backfill", self.backfill(view)));
         if let Some(status) = status {
             rows.push(("rows in memory", status.rows.to_string()));
-            rows.push(("bytes in memory", status.bytes.to_string()));
+            let is_full = options.memory_bytes_max.is_some_and(|bound| status.bytes as u64 > bound);
+            rows.push(("bytes in memory", format!("{}{}", status.bytes, if is_full { ", which is full" } else { "" })));
             rows.push(("failed events", status.failed_events.to_string()));
             rows.extend(status.failure.map(|failure| ("failure", failure)));
         }

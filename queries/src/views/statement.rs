@@ -91,7 +91,7 @@ impl ViewStatement {
             ["SHOW", "MATERIALIZED", "VIEWS"] => ViewStatement::Show,
             ["SHOW", "CREATE", "MATERIALIZED", "VIEW", ..] => ViewStatement::ShowCreate { name: name(4)? },
             ["EXPLAIN", "MATERIALIZED", "VIEW", ..] => ViewStatement::Explain { name: name(3)? },
-            ["DESCRIBE" | "DESC", _] => match name(1) {
+            ["DESCRIBE" | "DESC", ..] => match name(1) {
                 Ok(name) => ViewStatement::Describe { name },
                 Err(_) => return Ok(None),
             },
@@ -159,7 +159,11 @@ fn view_name(name: &ObjectName) -> Result<String, ViewError> {
     let refuse = |reason: &str| {
         Err(ViewError::Name { what: "view", name: name.to_string().replace('"', ""), reason: reason.to_owned() })
     };
-    let [part] = &name.0[..] else { return refuse("a view has a plain name, without a schema") };
+    let part = match &name.0[..] {
+        [part] => part,
+        [schema, part] if schema.as_ident().is_some_and(|schema| is_public(&schema.value)) => part,
+        _ => return refuse("a view has a plain name, without a schema other than public"),
+    };
     let Some(ident) = part.as_ident() else { return refuse(NAME_RULE) };
     let text = if ident.quote_style.is_some() { ident.value.clone() } else { ident.value.to_lowercase() };
     let usable = (1..=63).contains(&text.len())
@@ -174,9 +178,17 @@ fn view_name(name: &ObjectName) -> Result<String, ViewError> {
     Ok(text)
 }
 
+/// Whether it is the schema in which all streams and views are.
+fn is_public(schema: &str) -> bool {
+    schema.eq_ignore_ascii_case("public")
+}
+
 /// The name that is all there is left of a statement.
 fn single_name(tokens: &[Token]) -> Result<String, ViewError> {
     match tokens {
+        [Token::Word(schema), Token::Period, rest @ ..] if is_public(&schema.value) && rest.len() == 1 => {
+            single_name(rest)
+        }
         [Token::Word(Word { value, quote_style, .. })] => {
             Ok(if quote_style.is_some() { value.clone() } else { value.to_lowercase() })
         }

@@ -94,7 +94,9 @@ impl Generator {
                 let unit = self.one(&["second", "minute", "hour", "day", "week", "month", "quarter", "year"]);
                 format!("date_trunc('{unit}', {})", self.time(0))
             }
-            5 => format!("date_trunc('{}', at - interval '90000 days')", self.one(&["month", "year", "week"])),
+            5 => {
+                format!("date_trunc('{}', at - interval '90000 days')", self.one(&["month", "quarter", "year", "week"]))
+            }
             _ => format!(
                 "(at {} interval '{}')",
                 self.one(&["+", "-"]),
@@ -128,7 +130,9 @@ impl Generator {
     }
 
     fn key(&mut self) -> String {
-        match self.below(6) {
+        match self.below(7) {
+            // As Grafana makes buckets.
+            6 => format!("floor(extract(epoch FROM {}) / {1}) * {1}", self.time(1), self.one(&["60", "300", "86400"])),
             0 => "country".into(),
             1 => "secure".into(),
             2 => self.text(2),

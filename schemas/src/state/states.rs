@@ -78,6 +78,15 @@ impl States {
         self.len += 1;
     }
 
+    /// Puts one of `other`, which has the same layout and lets go of it, in place of what is there: it is not to be read in
+    /// `other` before it is set.
+    pub fn set_taken(&mut self, at: usize, other: &mut States, from: usize) {
+        self.cells[at * self.width..(at + 1) * self.width].copy_from_slice(other.cells(from));
+        let parts = &mut other.parts[from * other.parts_each..(from + 1) * other.parts_each];
+        let mine = &mut self.parts[at * self.parts_each..(at + 1) * self.parts_each];
+        mine.iter_mut().zip(parts).for_each(|(mine, part)| *mine = std::mem::replace(part, Part::Extreme(None)));
+    }
+
     /// Makes it as long as that, if it is shorter; what is added is not to be read before it is set.
     pub fn grow(&mut self, len: usize) {
         self.len = self.len.max(len);

@@ -190,6 +190,8 @@ enum Step {
     Read(usize, Question),
     Flush(usize, u64),
     Renumber,
+    /// The view leaves the family and comes back, as one does when others come or go.
+    Leave(usize),
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -206,6 +208,7 @@ fn step() -> impl Strategy<Value = Step> {
         2 => (1..VIEWS.len(), question).prop_map(|(view, question)| Step::Read(view, question)),
         1 => (1..VIEWS.len(), 0u64..10).prop_map(|(view, unflushed)| Step::Flush(view, unflushed)),
         1 => Just(Step::Renumber),
+        1 => (1..VIEWS.len()).prop_map(Step::Leave),
     ]
 }
 
@@ -240,7 +243,12 @@ proptest! {
                     world.family.bring_all();
                     world.family.series = Series::new();
                     world.family.branches.iter_mut().for_each(|branch| branch.feed.let_go());
-                    world.family.renumber_rows();
+                    world.family.number_rows();
+                }
+                Step::Leave(view) => {
+                    world.family.bring_all();
+                    world.views[view].held().borrow_mut().give_slots();
+                    world.family.number_rows();
                 }
             }
         }
@@ -305,6 +313,11 @@ fn a_fed_view_skips_what_its_loaded_rows_have() {
         ((group(3, 4, 4), 102), (105, 4)),
     ];
     assert_eq!(world.all(3), Plain::from(wanted));
+    assert_eq!(
+        world.views[3].held().borrow().table.slots(),
+        0,
+        "loaded rows lie by number once their series is at them"
+    );
     assert_eq!(world.all(2).values().map(|(_, events)| events).sum::<u64>(), 2 * 4);
     // The view above it has every event, and the one below what went through.
     assert_eq!(world.all(1), world.all_wanted(1));
@@ -323,7 +336,8 @@ fn series_without_rows_lose_their_numbers() {
     world.family.trim(2 * SERIES_MIN);
     assert_eq!((world.family.bytes(), world.family.series.len()), (before, 2 * SERIES_MIN + 1));
     world.family.trim(1);
-    assert_eq!(world.family.bytes(), 0);
+    assert!(world.family.bytes() < before / 100, "{} of {before}", world.family.bytes());
+    assert_eq!(world.family.series.len(), 1, "that which has rows");
     world.batch(&[(1, 3)]);
     for view in 1..VIEWS.len() {
         assert_eq!(world.all(view), world.all_wanted(view));

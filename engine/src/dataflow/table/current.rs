@@ -8,20 +8,20 @@
 //!
 //! A coarse bucket stays for long, so most partial states of a series come to one row. That row lies where its series' number
 //! says: it needs no hash and no index, and to begin it is to write behind those of the series before. When the series goes
-//! on, its row moves to the table, where it waits for late events and for its removal.
+//! on, its row moves to the table, where it waits for late events and for its removal. A row that is in the table for another
+//! reason, such as a start, comes from there when its series is at it.
 //!
 //! # Invariants
 //!
 //! 1. The rows of a group are here, and then there is one, or in the table.
-//! 2. The numbers are those of one numbering: before another one comes, all rows move out.
+//! 2. The numbers are those of one numbering: when another one comes, all rows change places.
 
 use std::sync::Arc;
 
 use streamgauge_schemas::state::States;
 use streamgauge_schemas::{Epoch, EventTime, GroupKey, Layout, Row, SeriesId};
 
-use super::super::partials::Span;
-use super::{merge, put};
+use super::chunk::{merge, put_taken};
 
 /// Rows of a chunk, as a power of two; few where a test would not come to several chunks.
 const CHUNK_BITS: u32 = if cfg!(test) { 1 } else { 8 };
@@ -144,9 +144,14 @@ impl Current {
         self.chunks.get(chunk)?.headers.get(at).filter(|header| header.is_row())
     }
 
-    /// All numbers that have a place.
-    pub(super) fn numbers(&self) -> std::ops::Range<u32> {
-        0..(self.chunks.len() * CHUNK) as u32
+    /// Takes out all rows: what they are, and their states with where in these they lie. Chunk by chunk it lets go of their memory.
+    pub(super) fn drain(&mut self, mut visit: impl FnMut(Header, &mut States, usize)) {
+        self.rows = 0;
+        for mut chunk in std::mem::take(&mut self.chunks) {
+            let headers = std::mem::take(&mut chunk.headers);
+            let rows = headers.into_iter().enumerate().filter(|(_, header)| header.is_row());
+            rows.for_each(|(at, header)| visit(header, &mut chunk.states, at));
+        }
     }
 
     /// Reads something of the rows of these series, so that they are at hand: nothing waits for what is read.
@@ -170,15 +175,20 @@ impl Current {
     }
 
     /// Begins the row of a series that has none.
-    pub(super) fn begin(
-        &mut self,
-        number: u32,
-        key: GroupKey,
-        span: Span,
-        states: &States,
-        from: usize,
-        heap_bytes: &mut usize,
-    ) {
+    pub(super) fn begin(&mut self, number: u32, header: Header, states: &States, from: usize, heap_bytes: &mut usize) {
+        let (states_here, at) = self.reach(number, header);
+        states_here.set(at, states, from);
+        *heap_bytes += states_here.heap_bytes(at);
+    }
+
+    /// Puts in the row of a series that has none; its state comes out of `states`.
+    pub(super) fn put(&mut self, number: u32, header: Header, states: &mut States, from: usize) {
+        let (states_here, at) = self.reach(number, header);
+        states_here.set_taken(at, states, from);
+    }
+
+    /// Makes a place for a row; its state belongs where it says.
+    fn reach(&mut self, number: u32, header: Header) -> (&mut States, usize) {
         let (chunk, at) = place(number);
         if chunk >= self.chunks.len() {
             self.chunks.resize_with(chunk + 1, Chunk::new);
@@ -186,19 +196,17 @@ impl Current {
         let chunk = &mut self.chunks[chunk];
         chunk.reach(at, &self.layout);
         debug_assert!(!chunk.headers[at].is_row(), "a row would be lost");
-        chunk.headers[at] = Header { key, generation: span.first, version: span.last };
-        chunk.states.set(at, states, from);
-        *heap_bytes += chunk.states.heap_bytes(at);
-        (chunk.newest, chunk.oldest) = (chunk.newest.max(span.last), chunk.oldest.min(span.last));
+        chunk.headers[at] = header;
+        (chunk.newest, chunk.oldest) = (chunk.newest.max(header.version), chunk.oldest.min(header.version));
         (chunk.rows, self.rows) = (chunk.rows + 1, self.rows + 1);
+        (&mut chunk.states, at)
     }
 
-    /// Copies the state of a series' row, which is there, to a place of `out` or behind its last, and takes out the row.
-    pub(super) fn take(&mut self, number: u32, out: &mut States, to: usize, heap_bytes: &mut usize) {
+    /// Takes out a series' row, which is there; its state goes to a place of `out` or behind its last.
+    pub(super) fn take(&mut self, number: u32, out: &mut States, to: usize) {
         let (chunk, at) = place(number);
         let chunk = &mut self.chunks[chunk];
-        *heap_bytes -= chunk.states.heap_bytes(at);
-        put(out, to, &chunk.states, at, heap_bytes);
+        put_taken(out, to, &mut chunk.states, at);
         chunk.remove(at);
         self.rows -= 1;
     }

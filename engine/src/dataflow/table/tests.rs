@@ -119,7 +119,7 @@ proptest! {
                         states: &of_batch,
                         numbers: numbered.then(|| series.numbers(&numbers)),
                     };
-                    table.apply_all(&partials, |key, slot| began.push((key, slot)));
+                    table.apply_all(&partials, |key, slot, _| began.push((key, slot)));
                     prop_assert_eq!(table.len() - before, began.len());
                     for (_, slot) in &began {
                         prop_assert_eq!(table.get(*slot, Epoch::ZERO).unwrap().generation, Epoch(epoch));
@@ -212,7 +212,7 @@ fn many_rows_are_those_of_a_table_without_numbers() {
     let (mut known, mut numbers) = (Series::new(), Vec::new());
     let table = || Table::new(layout.clone(), IDLE_US);
     let (mut numbered, mut plain, mut fed) = (table(), table(), table());
-    fed.renumber(Some(known.numbering()), |_, _| {});
+    fed.number_rows(known.numbering(), |_| unreachable!("there are no rows"));
     let series = 2 * NEAR_ROWS as u64;
     let event = states(&layout, 1);
     // All series, then some of them in another order while the rest goes, then all again in another bucket and in this one.
@@ -231,7 +231,7 @@ fn many_rows_are_those_of_a_table_without_numbers() {
         let partials = |numbers| Partials { keys: &keys, spans: Spans::One(Epoch(epoch)), states: &of_batch, numbers };
         let of = Some(known.numbers(&numbers));
         for (table, of) in [(&mut numbered, of), (&mut plain, None), (&mut fed, of)] {
-            table.apply_all(&partials(of), |_, _| {});
+            table.apply_all(&partials(of), |_, _, _| {});
             if epoch == 105 {
                 table.flush(Epoch(105), Epoch(100), |_, _| {}, |_, _| {});
             }
@@ -284,7 +284,7 @@ fn bytes_of_sketches_are_counted_where_rows_move() {
     definition.folds.push(Fold::of(Function::Quantiles, 0, ValueType::F64));
     let layout = Arc::new(definition.layout().unwrap());
     let (mut table, mut series) = (Table::new(layout.clone(), IDLE_US), Series::new());
-    table.renumber(Some(series.numbering()), |_, _| {});
+    table.number_rows(series.numbering(), |id| series.number_of(id));
     let mut numbers = Vec::new();
     for epoch in 1..60u64 {
         let keys: Vec<GroupKey> = (0..7u64)
@@ -307,13 +307,14 @@ fn bytes_of_sketches_are_counted_where_rows_move() {
         series.number(&keys, &places, 7, &mut numbers);
         let numbers = Some(series.numbers(&numbers));
         let partials = Partials { keys: &keys, spans: Spans::One(Epoch(epoch)), states: &of_batch, numbers };
-        table.apply_all(&partials, |_, _| {});
+        table.apply_all(&partials, |_, _, _| {});
         match epoch % 20 {
             7 => table.flush(Epoch(epoch - 3), Epoch(epoch - 1), |_, _| {}, |_, _| {}),
             13 => {
                 series = Series::new();
-                table.renumber(Some(series.numbering()), |_, _| {});
-                assert_eq!(table.current.as_ref().map(Current::len), Some(0));
+                let before = table.current.as_ref().map(Current::len);
+                table.number_rows(series.numbering(), |id| series.number_of(id));
+                assert_eq!(table.current.as_ref().map(Current::len), before);
             }
             _ => {}
         }
@@ -323,5 +324,5 @@ fn bytes_of_sketches_are_counted_where_rows_move() {
     table.flush(Epoch(100), Epoch(100), |_, _| {}, |_, _| {});
     assert_eq!((table.len(), table.heap_bytes), (0, 0));
     table.flush(Epoch(100), Epoch(100), |_, _| {}, |_, _| {});
-    table.renumber(None, |_, _| {});
+    table.give_slots(|_, _| {});
 }

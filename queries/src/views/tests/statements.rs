@@ -46,6 +46,9 @@ fn statements() {
         ("drop materialized view if exists \"v\";", ViewStatement::Drop { name: named("v"), if_exists: true }),
         ("SHOW MATERIALIZED VIEWS", ViewStatement::Show),
         ("show create materialized view V", ViewStatement::ShowCreate { name: named("v") }),
+        ("DROP MATERIALIZED VIEW public.v", ViewStatement::Drop { name: named("v"), if_exists: false }),
+        ("desc Public.V", ViewStatement::Describe { name: named("v") }),
+        ("CREATE MATERIALIZED VIEW public.v AS SELECT count(*) FROM flights", create(false, false, none())),
         ("DESCRIBE v", ViewStatement::Describe { name: named("v") }),
         ("EXPLAIN MATERIALIZED VIEW v", ViewStatement::Explain { name: named("v") }),
     ] {
