@@ -30,6 +30,7 @@ fn fail(error: SinkError) -> HistoryError {
     match error.is_retryable() {
         _ if error.is_unknown_table() => HistoryError::table_missing(error),
         _ if error.is_timed_out() => HistoryError::timed_out(error),
+        _ if error.exceeds_query_memory() => HistoryError::beyond_memory(error),
         true => HistoryError::retryable(error),
         false => HistoryError::lasting(error),
     }

@@ -6,7 +6,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::clickhouse::Bounds;
 use crate::limits::QueryLimits;
+use crate::memory::MemoryOf;
 
 /// Who asks.
 #[derive(Clone, Debug)]
@@ -84,6 +86,18 @@ impl OwnLimits {
             ..limits.clone()
         }
     }
+
+    /// Of the bounds on the memory of a question that has these the least, and whose it is.
+    pub(crate) fn memory(self, limits: &QueryLimits) -> (MemoryOf, usize) {
+        let own = self.memory_bytes_max.unwrap_or(usize::MAX);
+        let others = [(MemoryOf::User, limits.user_memory_bytes_max), (MemoryOf::All, limits.memory_bytes_max)];
+        others.into_iter().fold((MemoryOf::Question, own), |least, other| if other.1 < least.1 { other } else { least })
+    }
+
+    /// What a read of ClickHouse may take for a question that has these.
+    pub(crate) fn bounds(self, limits: &QueryLimits) -> Bounds {
+        Bounds { time_max: self.lower(limits).time_max, memory_bytes_max: self.memory(limits).1 }
+    }
 }
 
 /// A time in milliseconds, or with a unit, as PostgreSQL reads it.
@@ -123,5 +137,17 @@ mod tests {
             assert!(matches!(own.set(name, Some("-1")), Some(Err(_))), "{name}");
         }
         assert_eq!((own, own.set("streamgauge.epoch", None)), (OwnLimits::default(), None));
+    }
+
+    #[test]
+    fn of_bounds_on_memory_the_least_holds() {
+        let bound = |own, user, all| {
+            let own = OwnLimits { memory_bytes_max: own, ..OwnLimits::default() };
+            own.memory(&QueryLimits { user_memory_bytes_max: user, memory_bytes_max: all, ..QueryLimits::default() })
+        };
+        assert_eq!(bound(None, 3, 4), (MemoryOf::User, 3));
+        assert_eq!(bound(Some(9), 5, 4), (MemoryOf::All, 4));
+        assert_eq!(bound(Some(3), 3, 3), (MemoryOf::Question, 3));
+        assert_eq!(bound(Some(2), 3, 4), (MemoryOf::Question, 2));
     }
 }

@@ -27,10 +27,33 @@ pub(crate) fn table(history: &dyn History, table: &str) -> String {
     format!("{}.{}", name(history.database()), name(table))
 }
 
-/// The settings of a question that may take `time_max`; ClickHouse has a moment more, so that the question's own clock
-/// speaks first, and says whom it waited for.
-pub(crate) fn settings(time_max: Duration) -> String {
-    format!("SETTINGS max_execution_time = {}", time_max.as_secs() + 1)
+/// What a read may take.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Bounds {
+    pub(crate) time_max: Duration,
+    pub(crate) memory_bytes_max: usize,
+}
+
+/// Every read may take so much memory: what streams through it is not counted here either.
+const MEMORY_BYTES_MIN: usize = 64 << 20;
+
+/// Its share of ClickHouse's memory when that is full; that of others is 1 GiB.
+const MEMORY_SHARE_BYTES: usize = 1 << 20;
+
+/// The settings of a read.
+///
+/// - Of time ClickHouse has a moment more, so that the question's own clock speaks first, and says whom it waited for.
+/// - Groups and sorts go on on disk at half of the memory: merging what is there needs some, too.
+/// - When all of ClickHouse's memory is full, whoever exceeds his share of it most is ended; that of a read is so small that it is
+///   hardly ever a flush.
+pub(crate) fn settings(bounds: Bounds) -> String {
+    let memory = bounds.memory_bytes_max.max(MEMORY_BYTES_MIN);
+    let on_disk = memory / 2;
+    format!(
+        "SETTINGS max_execution_time = {}, max_memory_usage = {memory}, max_bytes_before_external_group_by = {on_disk}, \
+         max_bytes_before_external_sort = {on_disk}, memory_overcommit_ratio_denominator = {MEMORY_SHARE_BYTES}",
+        bounds.time_max.as_secs() + 1
+    )
 }
 
 /// What a query on states adds to [`settings`]: a row's versions share its partition, since they share its generation.

@@ -119,12 +119,19 @@ pub enum QueryError {
         reason: String,
     },
     /// It took too long.
-    #[error("the question took longer than {max:?}, {}", raise(*own, "statement_timeout", "query_timeout"))]
+    #[error(
+        "the question{} took longer than {max:?}, {}{}",
+        waits(*waits_for),
+        raise(*own, "statement_timeout", "query_timeout"),
+        waits_for.map(|_| ", or ask for a partial answer").unwrap_or_default()
+    )]
     Time {
         /// The bound.
         max: Duration,
         /// Whether it was asked with it.
         own: bool,
+        /// Up to where it waited for what ClickHouse has when its time was over, if it did.
+        waits_for: Option<Epoch>,
     },
     /// It needed too much memory.
     #[error("the question needs more memory than {bytes_max} bytes, {}", memory(*of))]
@@ -333,6 +340,11 @@ impl From<HistoryError> for DataFusionError {
     fn from(error: HistoryError) -> Self {
         DataFusionError::External(Box::new(error))
     }
+}
+
+/// What a question whose time is over waits for.
+fn waits(upto: Option<Epoch>) -> String {
+    upto.map(|upto| format!(", which waits for what ClickHouse has up to epoch {upto},")).unwrap_or_default()
 }
 
 /// How a bound is raised: `own` by who asks, `setting` by who runs the program.

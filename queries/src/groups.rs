@@ -9,7 +9,6 @@
 //! code that merges them in the engine, so every fold means the same on both sides.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use arrow::array::{
     Array, ArrayRef, AsArray, RecordBatch, RecordBatchOptions, StringBuilder, TimestampMicrosecondArray,
@@ -25,7 +24,7 @@ use streamgauge_schemas::state::columns::{CellKind, StateColumn};
 use streamgauge_schemas::value::{append_key, key_id, read_keys};
 use streamgauge_schemas::{Epoch, EventTime, GroupKey, Key, Layout, Series, SeriesId, State, ValueType, View};
 
-use crate::clickhouse;
+use crate::clickhouse::{self, Bounds};
 use crate::history::conform_column;
 use crate::predicate::{Comparison, Operand, Predicate, Value, bucket_range, series_filter};
 use crate::views::Reading;
@@ -215,7 +214,7 @@ impl GroupReader {
         table: &str,
         conjuncts: &str,
         horizon: Epoch,
-        time_max: Duration,
+        bounds: Bounds,
         all: bool,
     ) -> String {
         let definition = &self.view.definition;
@@ -240,7 +239,7 @@ impl GroupReader {
             selected.join(", "),
             column(&self.view.hidden("version")),
             order.join(", "),
-            clickhouse::settings(time_max),
+            clickhouse::settings(bounds),
             clickhouse::FINAL_SETTINGS,
             if all && small { clickhouse::SORT_SETTINGS } else { "" },
         ) + clickhouse::BYTES_SETTINGS

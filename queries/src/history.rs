@@ -101,10 +101,10 @@ impl Waits {
         HistoryError::late(time).up_to(waiting.upto)
     }
 
-    /// The error of a question whose `time` is over, if it waits for ClickHouse.
-    pub(crate) fn overdue(&self, time: Duration) -> Option<HistoryError> {
+    /// Up to where it reads what is waited for now; `None` when nothing is.
+    pub(crate) fn upto(&self) -> Option<Epoch> {
         let waiting = *self.0.waiting.borrow();
-        (waiting.reads > 0).then(|| HistoryError::late(time).up_to(waiting.upto))
+        (waiting.reads > 0).then_some(waiting.upto)
     }
 
     /// The bytes that came from ClickHouse, unpacked.
@@ -211,6 +211,7 @@ enum Why {
     Lasting,
     TableMissing,
     Late,
+    Memory,
 }
 
 impl HistoryError {
@@ -239,6 +240,11 @@ impl HistoryError {
         HistoryError::new(Why::Late, source)
     }
 
+    /// The query would take more memory in ClickHouse than it may itself.
+    pub fn beyond_memory(source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        HistoryError::new(Why::Memory, source)
+    }
+
     /// ClickHouse was too slow, by ours.
     fn late(time: Duration) -> Self {
         HistoryError::timed_out(format!("ClickHouse did not send all that was asked of it within {time:?}"))
@@ -265,6 +271,17 @@ impl HistoryError {
     #[must_use]
     pub fn is_timed_out(&self) -> bool {
         self.why == Why::Late
+    }
+
+    /// Whether the query would take more memory in ClickHouse than it may itself.
+    #[must_use]
+    pub fn is_beyond_memory(&self) -> bool {
+        self.why == Why::Memory
+    }
+
+    /// Up to where what ClickHouse has was needed.
+    pub(crate) fn upto(&self) -> Option<Epoch> {
+        self.upto
     }
 
     /// Whether the table is not there.

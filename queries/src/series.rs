@@ -15,7 +15,7 @@ use streamgauge_engine::{KeyFilter, RowFilter, SeriesTest, SnapshotRequest, View
 use streamgauge_schemas::{Duration, Epoch, EventTime, Key, Series, SeriesId, Summary, View};
 use tokio::time::Instant;
 
-use crate::clickhouse;
+use crate::clickhouse::{self, Bounds};
 use crate::error::QueryError;
 use crate::history::{HistoryError, Waits, conform_column};
 use crate::options::{AskOptions, Partial};
@@ -291,7 +291,7 @@ impl QueryEngine {
         waits: &Waits,
     ) -> Result<(), QueryError> {
         let table = clickhouse::table(self.history().as_ref(), &plan.view.states_table());
-        let sql = plan.history_sql(&table, horizon, self.limits().time_max);
+        let sql = plan.history_sql(&table, horizon, self.bounds());
         let mut batches = self.cache().read(self.history().clone(), sql, horizon, waits.clone()).await?;
         while let Some(batch) = batches.next().await {
             points.add_history(plan, &batch?, horizon)?;
@@ -327,7 +327,7 @@ impl Plan {
     }
 
     /// One row a point: the values of the dimensions, the bucket's time in µs, and the merged state.
-    fn history_sql(&self, table: &str, horizon: Epoch, time_max: std::time::Duration) -> String {
+    fn history_sql(&self, table: &str, horizon: Epoch, bounds: Bounds) -> String {
         let step = self.granularity.as_micros(); // signed, since an unsigned divisor makes ClickHouse's modulo unsigned
         let map = "s.dimensions";
         let group = |(place, key): (usize, &String)| {
@@ -351,7 +351,7 @@ impl Plan {
             "SELECT {groups}toInt64(toUnixTimestamp64Micro(s.bucket) - positiveModulo(toUnixTimestamp64Micro(s.bucket), toInt64({step}))) AS t, \
              sum(s.count) AS c, sum(s.sum) AS u, min(s.min) AS l, max(s.max) AS h \
              FROM {table} AS s FINAL WHERE {conditions} AND identity(s.version) <= {horizon} GROUP BY {names}t {}{}",
-            clickhouse::settings(time_max),
+            clickhouse::settings(bounds),
             clickhouse::FINAL_SETTINGS
         )
     }

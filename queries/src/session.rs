@@ -54,6 +54,7 @@ use crate::activity::Record;
 use crate::asker::{Asker, OwnLimits};
 use crate::cache::Cache;
 use crate::capture::Capture;
+use crate::clickhouse::Bounds;
 use crate::combine;
 use crate::command::Command;
 use crate::depth::too_much;
@@ -240,6 +241,11 @@ impl QueryEngine {
         &self.inner.limits
     }
 
+    /// What a read of ClickHouse may take for whoever asks; a statement of SQL may have lower bounds of its own.
+    pub(crate) fn bounds(&self) -> Bounds {
+        self.asker.limits.bounds(&self.inner.limits)
+    }
+
     pub(crate) fn engine(&self) -> &Engine {
         &self.inner.engine
     }
@@ -317,7 +323,8 @@ impl QueryEngine {
             let _turn = turn; // invariant 2
             work.await
         });
-        tokio::time::timeout_at(deadline, task).await.map_err(|_| overdue(waits, &limits, own))??
+        let done = tokio::time::timeout_at(deadline, task).await.map_err(|_| overdue(waits, &limits, own))?;
+        done?.map_err(|error| of_bounds(error, &limits, own))
     }
 
     /// Says what a statement would answer, without asking it. `given` are the types of parameters that are known.
@@ -340,8 +347,8 @@ impl QueryEngine {
         let (engine, given, waits) = (self.clone(), given.to_vec(), Waits::default());
         let work = async move {
             let fail = |error| QueryError::from_datafusion(error, engine.inner.limits.memory_bytes_max);
-            let time_max = engine.inner.limits.time_max;
-            let mut state = engine.session(engine.statement(Arc::default(), Waits::default(), time_max, true));
+            let nobody = engine.statement(Arc::default(), Waits::default(), engine.bounds(), true);
+            let mut state = engine.session(nobody);
             state.mark_start_execution();
             let plan = engine.logical_plan(&state, question.statement.clone()).await?;
             let (plan, parameters) = parameters::described(plan, &given).map_err(fail)?;
@@ -357,7 +364,7 @@ impl QueryEngine {
         let max = own.lower(&self.inner.limits).time_max;
         let read = self.inner.threads.spawn(async move { engine.read(&sql, options) });
         let read = tokio::time::timeout(max, read).await;
-        read.map_err(|_| QueryError::Time { max, own: own.time_max == Some(max) })??
+        read.map_err(|_| QueryError::Time { max, own: own.time_max == Some(max), waits_for: None })??
     }
 
     /// Reads a text.
@@ -378,10 +385,10 @@ impl QueryEngine {
 
     async fn begin(&self, asking: &Asking, access: Access) -> Result<Answer, QueryError> {
         let fail = |error| QueryError::from_datafusion(error, self.inner.limits.memory_bytes_max);
-        let Asking { question, limits, record, .. } = asking;
+        let Asking { question, limits, own, record, .. } = asking;
         let capture = Arc::new(Capture::default());
         let memory_only = matches!(access, Access::Away(_));
-        let statement = self.statement(capture.clone(), record.waits.clone(), limits.time_max, memory_only);
+        let statement = self.statement(capture.clone(), record.waits.clone(), own.bounds(limits), memory_only);
         let mut state = self.session(statement.clone());
         state.mark_start_execution();
         let (plan, config) = self.plan(&state, &statement, question).await?;
@@ -398,11 +405,11 @@ impl QueryEngine {
     }
 
     /// What the tables of a statement share.
-    fn statement(&self, capture: Arc<Capture>, waits: Waits, time_max: Duration, memory_only: bool) -> Statement {
+    fn statement(&self, capture: Arc<Capture>, waits: Waits, bounds: Bounds, memory_only: bool) -> Statement {
         let Inner { engine, history, readings, backfills, parts, cache, system, .. } = &*self.inner;
         let (engine, history, system) = (engine.clone(), history.clone(), system.clone());
         let (readings, backfills, parts, cache) = (readings.clone(), backfills.clone(), parts.clone(), cache.clone());
-        Statement { engine, history, memory_only, capture, readings, backfills, parts, cache, system, waits, time_max }
+        Statement { engine, history, memory_only, capture, readings, backfills, parts, cache, system, waits, bounds }
     }
 
     /// A stream that was deleted between planning and the snapshot is a table that is not there.
@@ -416,11 +423,26 @@ impl QueryEngine {
     }
 }
 
-/// The error of a question whose time is over: its own, unless it waits for ClickHouse.
+/// The error of a question whose time is over.
 fn overdue(waits: &Waits, limits: &QueryLimits, own: OwnLimits) -> QueryError {
+    too_long(waits.upto(), limits, own)
+}
+
+fn too_long(waits_for: Option<Epoch>, limits: &QueryLimits, own: OwnLimits) -> QueryError {
     let max = limits.time_max;
-    let time = QueryError::Time { max, own: own.time_max == Some(max) };
-    waits.overdue(max).map_or(time, QueryError::History)
+    QueryError::Time { max, own: own.time_max == Some(max), waits_for }
+}
+
+/// The error of a question; of one that met one of its bounds in ClickHouse, what it would be had it met it here.
+fn of_bounds(error: QueryError, limits: &QueryLimits, own: OwnLimits) -> QueryError {
+    match error {
+        QueryError::History(history) if history.is_timed_out() => too_long(history.upto(), limits, own),
+        QueryError::History(history) if history.is_beyond_memory() => {
+            let (of, bytes_max) = own.memory(limits);
+            QueryError::Memory { bytes_max, of }
+        }
+        error => error,
+    }
 }
 
 impl QueryStream {

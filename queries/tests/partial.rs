@@ -56,6 +56,13 @@ async fn put_back(world: &World) {
 
 /// Checks that a partial answer has the rows of memory and says what it lacks, and that it is an error otherwise.
 async fn lacks_history(world: &World, sql: &str, rows: Value, why: &str) {
+    let error = lacks_what_is_bounded(world, sql, rows, why).await;
+    assert!(matches!(error, QueryError::History(_)), "{sql}: {error:?}");
+    assert!(error.to_string().contains("history in ClickHouse up to epoch"), "{error}");
+}
+
+/// Checks that a partial answer has the rows of memory and says what it lacks; says what a whole one would be.
+async fn lacks_what_is_bounded(world: &World, sql: &str, rows: Value, why: &str) -> QueryError {
     let answer = ask(world, sql, PARTIAL).await.unwrap();
     assert_eq!(answer["rows"], rows, "{sql}");
     let missing = answer["partial"]["missing"].as_str().unwrap_or_else(|| panic!("{sql}: not marked: {answer}"));
@@ -65,9 +72,7 @@ async fn lacks_history(world: &World, sql: &str, rows: Value, why: &str) {
         let answer = world.queries.sql(sql, PARTIAL).await.unwrap();
         assert!(answer.partial.is_some(), "{format:?} {sql}");
     }
-    let error = ask(world, sql, AskOptions::default()).await.map(drop).unwrap_err();
-    assert!(matches!(error, QueryError::History(_)), "{sql}: {error:?}");
-    assert!(error.to_string().contains("history in ClickHouse up to epoch"), "{error}");
+    ask(world, sql, AskOptions::default()).await.map(drop).unwrap_err()
 }
 
 async fn series(world: &World, options: AskOptions) -> Result<SeriesAnswer, QueryError> {
@@ -187,6 +192,13 @@ fn a_read_that_is_beyond_the_memory_of_clickhouse() {
         }
         let answer = series(&world, PARTIAL).await.unwrap();
         assert_eq!((events(&answer), answer.partial.is_some()), (1, true));
+        // Beyond the question's own memory the same is missing, and it is its bound that a whole answer would need.
+        *world.weather.lock() = Weather::Narrow;
+        let error = lacks_what_is_bounded(&world, "SELECT value FROM metrics", json!([[-1.0]]), "code 241").await;
+        assert!(matches!(error, QueryError::Memory { of: MemoryOf::User, .. }), "{error:?}");
+        let answer = series(&world, PARTIAL).await.unwrap();
+        assert_eq!((events(&answer), answer.partial.is_some()), (1, true));
+        assert!(matches!(series(&world, AskOptions::default()).await, Err(QueryError::Memory { .. })));
         *world.weather.lock() = Weather::Fine;
         assert!(series(&world, PARTIAL).await.unwrap().partial.is_none());
     });
@@ -200,16 +212,19 @@ fn a_read_that_does_not_end() {
         replace(&world, "sleepEachRow(0.13) = 0").await;
         let began = Instant::now();
         let sql = "SELECT value FROM metrics";
-        lacks_history(&world, sql, json!([[-1.0]]), "did not send all").await;
+        let error = lacks_what_is_bounded(&world, sql, json!([[-1.0]]), "did not send all").await;
         assert!(began.elapsed() < Duration::from_secs(15), "{:?}", began.elapsed()); // four halves, and one whole time
-        let error = ask(&world, sql, AskOptions::default()).await.unwrap_err();
-        assert!(matches!(&error, QueryError::History(error) if error.is_timed_out()), "{error:?}");
+        let told = error.to_string();
+        assert!(matches!(error, QueryError::Time { waits_for: Some(_), .. }), "{error:?}");
+        for part in ["what ClickHouse has up to epoch", "longer than 2s", "raise query_timeout", "a partial answer"] {
+            assert!(told.contains(part), "{told}");
+        }
         put_back(&world).await;
         // It is not ClickHouse that is slow here.
         let slow = "SELECT sum(sin(a.value * b.value)) FROM generate_series(1, 100000) a, generate_series(1, 100000) b";
         for options in [PARTIAL, AskOptions::default()] {
             let error = ask(&world, slow, options).await.unwrap_err();
-            assert!(matches!(error, QueryError::Time { .. }), "{error:?}");
+            assert!(matches!(error, QueryError::Time { waits_for: None, .. }), "{error:?}");
         }
         let epoch = Epoch(1);
         let options = AskOptions { min_epoch: Some(epoch), partial: true, ..AskOptions::default() };

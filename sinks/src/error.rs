@@ -246,6 +246,10 @@ const PASSING_TEXTS: &[&str] = &[
 const UNKNOWN_TABLE: u32 = 60;
 /// `TIMEOUT_EXCEEDED`.
 const TIMEOUT_EXCEEDED: u32 = 159;
+/// `MEMORY_LIMIT_EXCEEDED`.
+const MEMORY_LIMIT_EXCEEDED: u32 = 241;
+/// How it is told that the limit is that of one query, and not that of a user or of the server; the second by older versions.
+const OF_QUERY: &[&str] = &["Query memory limit exceeded", "(for query)"];
 /// The user lacks a right.
 const ACCESS_DENIED: u32 = 497;
 /// Refusals that no row is the cause of: an answer without a code (a proxy's), `UNKNOWN_TABLE`, `UNKNOWN_DATABASE`,
@@ -331,6 +335,17 @@ impl SinkError {
         matches!(self, SinkError::Timeout { .. } | SinkError::Statement { code: TIMEOUT_EXCEEDED, .. })
     }
 
+    /// Whether a statement would take more memory than it may itself; what others fill, ClickHouse tells in other words.
+    #[must_use]
+    pub fn exceeds_query_memory(&self) -> bool {
+        match self {
+            SinkError::Statement { code: MEMORY_LIMIT_EXCEEDED, message, .. } => {
+                OF_QUERY.iter().any(|of_query| message.contains(of_query))
+            }
+            _ => false,
+        }
+    }
+
     /// Whether what a child said last is of a passing kind.
     pub(crate) fn is_passing_text(text: &str) -> bool {
         PASSING_TEXTS.iter().any(|passing| text.contains(passing))
@@ -387,6 +402,21 @@ mod tests {
             let error = statement(code, message);
             assert_eq!((error.is_retryable(), error.refuses_rows()), (retryable, of_rows), "{error}");
             assert!(!(retryable && error.kind() != ErrorKind::Upstream), "{error}");
+        }
+    }
+
+    #[test]
+    fn the_memory_of_a_query_is_told_from_that_of_others() {
+        for (code, message, of_query) in [
+            (241, "Query memory limit exceeded: would use 67.23 MiB (attempt to allocate chunk of 4.13 MiB)", true),
+            (241, "Memory limit (for query) exceeded: would use 67.23 MiB", true),
+            (241, "User memory limit exceeded: would use 67.22 MiB. OvercommitTracker decision: Query was selected", false),
+            (241, "Memory limit (for user) exceeded: would use 67.22 MiB", false),
+            (241, "(total) memory limit exceeded: would use 4.01 GiB", false),
+            (241, "Memory limit (total) exceeded: would use 4.01 GiB", false),
+            (159, "Query memory limit exceeded", false),
+        ] {
+            assert_eq!(statement(code, message).exceeds_query_memory(), of_query, "{message}");
         }
     }
 

@@ -57,7 +57,7 @@ fn code(problem: &Problem) -> Code {
         ("table_unknown" | "view_unknown" | "view_dropped", _) | (_, 404) => Code::NotFound,
         ("name_taken" | "stream_exists", _) => Code::AlreadyExists,
         ("query_cancelled", _) => Code::Cancelled,
-        ("query_time_exceeded", _) | (_, 504) => Code::DeadlineExceeded,
+        ("query_time_exceeded", _) => Code::DeadlineExceeded,
         (_, 409) => Code::FailedPrecondition,
         (_, 413 | 422 | 429) => Code::ResourceExhausted,
         (_, 503) => Code::Unavailable,
@@ -89,7 +89,7 @@ mod tests {
             (not_allowed, Code::Unimplemented, "statement_not_allowed"),
             (QueryError::Sql { message: "x".into() }, Code::InvalidArgument, "sql_invalid"),
             (
-                QueryError::Time { max: Duration::from_secs(1), own: true },
+                QueryError::Time { max: Duration::from_secs(1), own: true, waits_for: None },
                 Code::DeadlineExceeded,
                 "query_time_exceeded",
             ),

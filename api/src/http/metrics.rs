@@ -155,8 +155,7 @@ pub(crate) async fn dimensions(
     responses((status = 200, body = DataAnswer,
             headers(("X-Streamgauge-Epoch" = u64, description = "the answer is exact up to this epoch"),
                 ("X-Streamgauge-Partial" = String, description = "what is missing; only of a partial answer"))),
-        (status = 400, body = Problem), (status = 422, body = Problem), (status = 429, body = Problem), (status = 503, body = Problem),
-        (status = 504, body = Problem, description = "ClickHouse did not send its part in time")))]
+        (status = 400, body = Problem), (status = 422, body = Problem), (status = 429, body = Problem), (status = 503, body = Problem)))]
 pub(crate) async fn data(
     Ready(running): Ready,
     AskedBy(asker): AskedBy,

@@ -179,13 +179,7 @@ impl From<QueryError> for Problem {
             (ErrorKind::Upstream, _) => {
                 tracing::warn!(error = %chain(&error), "a query could not be answered");
                 let detail = format!("{}; ask again later, or {ASK_PARTIAL}", chain(&error));
-                match &error {
-                    QueryError::History(history) if history.is_timed_out() => Problem {
-                        retry_after_s: Some(2),
-                        ..Problem::new(StatusCode::GATEWAY_TIMEOUT, "history_timeout", detail)
-                    },
-                    _ => Problem::unavailable("history_unavailable", detail, 2),
-                }
+                Problem::unavailable("history_unavailable", detail, 2)
             }
             (ErrorKind::Bug, _) => Problem::internal(&error),
         }

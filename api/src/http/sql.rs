@@ -138,8 +138,7 @@ pub(crate) struct SqlAnswer {
                 ("X-Streamgauge-Epoch" = u64, description = "the answer is exact up to this epoch"),
                 ("X-Streamgauge-Partial" = String, description = "what is missing; only of a partial answer"))),
         (status = 400, body = Problem), (status = 406, body = Problem), (status = 409, body = Problem, description = "the statement was cancelled"),
-        (status = 422, body = Problem), (status = 429, body = Problem), (status = 503, body = Problem),
-        (status = 504, body = Problem, description = "ClickHouse did not send its part in time")))]
+        (status = 422, body = Problem), (status = 429, body = Problem), (status = 503, body = Problem)))]
 pub(crate) async fn query(
     Ready(running): Ready,
     AskedBy(asker): AskedBy,

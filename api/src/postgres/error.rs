@@ -79,7 +79,7 @@ fn state(code: &str, detail: &str) -> &'static str {
         "setting_unknown" => "42704",
         "parameter_invalid" => "22023",
         "stream_in_use" => "2BP01",
-        "query_time_exceeded" | "history_timeout" | "query_cancelled" => "57014",
+        "query_time_exceeded" | "query_cancelled" => "57014",
         "query_memory_exceeded" => "53200",
         "queries_busy" | "too_fast" | "too_many_requests" => "53300",
         "epoch_not_reached" | "view_backfilling" | "busy" => "55000",

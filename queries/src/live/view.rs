@@ -257,8 +257,8 @@ impl QueryEngine {
         waits: &Waits,
     ) -> Result<(), QueryError> {
         let table = clickhouse::table(self.history().as_ref(), &window.reader().view.states_table());
-        let (conjuncts, time_max) = (window.conjuncts(), self.limits().time_max);
-        let sql = window.reader().history_sql(&table, &conjuncts, memory.horizon, time_max, true);
+        let (conjuncts, bounds) = (window.conjuncts(), self.bounds());
+        let sql = window.reader().history_sql(&table, &conjuncts, memory.horizon, bounds, true);
         let mut batches = history::read(self.history().clone(), sql, memory.horizon, waits.clone()).await?;
         while let Some(batch) = batches.next().await {
             window.add_history(&batch?)?;

@@ -21,7 +21,7 @@ use parking_lot::Mutex;
 use streamgauge_schemas::stream::EPOCH_COLUMN;
 use streamgauge_schemas::{Epoch, StreamId};
 
-use crate::clickhouse;
+use crate::clickhouse::{self, Bounds};
 use crate::history::{self, History, HistoryError, Waits};
 
 /// Smaller parts are read with their epochs: that costs less than to know them.
@@ -30,8 +30,8 @@ const ROWS_MIN: u64 = 500_000;
 const FRESH: Duration = Duration::from_secs(2);
 const FRESH_IN_PEACE: Duration = Duration::from_secs(30);
 
-/// How long ClickHouse may take to say.
-const TIME_MAX: Duration = Duration::from_secs(5);
+/// What ClickHouse may take to say.
+const BOUNDS: Bounds = Bounds { time_max: Duration::from_secs(5), memory_bytes_max: 64 << 20 };
 
 /// The setting by which both readings of a table in one query see the same parts.
 pub(super) const SETTING: &str = "enable_shared_storage_snapshot_in_query";
@@ -129,7 +129,7 @@ async fn refreshed(
 
 /// Parts, each with two epochs.
 async fn ask(read: &Read<'_>, sql: String) -> Result<Vec<(Part, (Epoch, Epoch))>, HistoryError> {
-    let sql = format!("{sql} {}", clickhouse::settings(TIME_MAX));
+    let sql = format!("{sql} {}", clickhouse::settings(BOUNDS));
     let batches = history::read(read.history.clone(), sql, read.flushed, read.waits.clone()).await?;
     let mut answer = Vec::new();
     for batch in batches.try_collect::<Vec<_>>().await? {

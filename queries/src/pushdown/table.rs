@@ -35,9 +35,8 @@ const MEMORY_BYTES_MAX: usize = 256 << 20;
 /// The longest statement that ClickHouse reads, and the longest address of a request; with events sent along it is part of that.
 const SQL_BYTES_MAX: usize = 250 << 10;
 const ADDRESS_BYTES_MAX: usize = 60_000;
-/// What ClickHouse must do as DataFusion does, and when it goes on on disk.
-const SETTINGS: &str = ", join_use_nulls = 1, enable_positional_arguments = 0, transform_null_in = 0, \
-     max_bytes_before_external_group_by = 1073741824, max_bytes_before_external_sort = 1073741824";
+/// What ClickHouse must do as DataFusion does.
+const SETTINGS: &str = ", join_use_nulls = 1, enable_positional_arguments = 0, transform_null_in = 0";
 
 /// See the module.
 #[derive(Debug)]
@@ -129,7 +128,7 @@ impl Work {
 
     /// What to ask; `None` when ClickHouse has no part in the answer, or too small a one.
     async fn asked(&self) -> Result<Option<Asked>> {
-        let Statement { history, capture, engine, memory_only, time_max, waits, parts, .. } = &self.statement;
+        let Statement { history, capture, engine, memory_only, bounds, waits, parts, .. } = &self.statement;
         let sources = &self.translation.sources;
         let snapshots: Vec<_> = self.places.iter().map(|place| capture.stream(*place)).collect();
         let bytes: usize = snapshots.iter().map(|snapshot| Source::bytes_in_memory(snapshot)).sum();
@@ -150,7 +149,7 @@ impl Work {
         });
         let is_shared = histories.iter().any(|part| !part.settled.is_empty());
         let shared = if is_shared { format!(", {SETTING} = 1") } else { String::new() };
-        let sql = format!("{sql} {}{SETTINGS}{shared}", clickhouse::settings(*time_max));
+        let sql = format!("{sql} {}{SETTINGS}{shared}", clickhouse::settings(*bounds));
         let upto = snapshots.iter().map(|snapshot| snapshot.flushed).max().unwrap_or(Epoch::ZERO);
         let memory: Vec<ExternalTable> = memory.into_iter().flatten().collect();
         let address: usize =

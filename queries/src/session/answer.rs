@@ -18,7 +18,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
 use super::clock::Clock;
-use super::{Access, Answer, Asked, Asking, BATCHES_WAITING_MAX, Begun, QueryEngine};
+use super::{Access, Answer, Asked, Asking, BATCHES_WAITING_MAX, Begun, QueryEngine, of_bounds};
 use crate::activity::Record;
 use crate::asker::OwnLimits;
 use crate::command::Command;
@@ -90,11 +90,12 @@ impl QueryEngine {
             true => self.begin_held(&asking, half).await,
             false => self.begin(&asking, asking.access.clone()).await,
         };
-        let memory = &asking.record.memory;
-        let explained = |error| memory.explain(QueryError::from_datafusion(error, self.inner.limits.memory_bytes_max));
+        let Asking { limits, own, record, .. } = &asking;
+        let explained = |error| of_bounds(record.memory.explain(error), limits, *own);
+        let failed = |error| explained(QueryError::from_datafusion(error, self.inner.limits.memory_bytes_max));
         let (beginning, mut batches) = match answer {
             Ok(answer) => answer,
-            Err(error) => return drop(begun.send(Err(memory.explain(error)))),
+            Err(error) => return drop(begun.send(Err(explained(error)))),
         };
         // What is there at once is sent before anybody is woken, who then finds it.
         let mut is_whole = false;
@@ -102,14 +103,13 @@ impl QueryEngine {
             match batches.next().now_or_never() {
                 None => break,
                 Some(Some(Ok(batch))) => drop(rows.try_send(Ok(batch))), // there is room
-                Some(Some(Err(error))) => return drop(begun.send(Err(explained(error)))),
+                Some(Some(Err(error))) => return drop(begun.send(Err(failed(error)))),
                 Some(None) => {
                     is_whole = true;
                     break;
                 }
             }
         }
-        let Asking { limits, own, .. } = &asking;
         let beginning = Beginning::Rows { begun: beginning, deadline, limits: limits.clone(), own: *own, is_whole };
         if is_whole {
             drop((batches, rows));
@@ -117,9 +117,9 @@ impl QueryEngine {
         }
         let _ = begun.send(Ok(beginning)); // nobody may wait any more; then the next row is not wanted either
         while let Some(batch) = batches.next().await {
-            let batch = batch.map_err(explained);
-            let failed = batch.is_err();
-            if rows.send(batch).await.is_err() || failed {
+            let batch = batch.map_err(failed);
+            let is_last = batch.is_err();
+            if rows.send(batch).await.is_err() || is_last {
                 return;
             }
         }

@@ -64,8 +64,7 @@ impl QueryEngine {
             Table { schema: relation.namespace, name: relation.name, kind, columns: relation.schema }
         });
         let mut tables: Vec<Table> = own.collect();
-        let time_max = self.inner.limits.time_max;
-        let catalog = StatementCatalog(self.statement(Arc::default(), Waits::default(), time_max, true));
+        let catalog = StatementCatalog(self.statement(Arc::default(), Waits::default(), self.bounds(), true));
         for schema in [PG_CATALOG, INFORMATION_SCHEMA] {
             let Some(provider) = catalog.schema(schema) else { continue };
             for name in provider.table_names() {

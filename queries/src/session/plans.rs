@@ -91,7 +91,7 @@ impl QueryEngine {
             return None;
         };
         let plan = bound(made.clone(), &values, statement, state).ok().flatten()?;
-        let nobody = self.statement(Default::default(), Default::default(), statement.time_max, true);
+        let nobody = self.statement(Default::default(), Default::default(), statement.bounds, true);
         let kept = with_tables_of(made, &nobody).ok().flatten()?; // invariant 2
         self.inner.plans.0.lock().put(shape, Kept::Plan(kept));
         Some(plan)

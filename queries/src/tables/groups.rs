@@ -200,7 +200,7 @@ impl PartitionStream for Groups {
             }
         };
         let horizon = snapshot.horizon;
-        let sql = self.reader.history_sql(&self.table, &self.conjuncts, horizon, self.statement.time_max, self.all);
+        let sql = self.reader.history_sql(&self.table, &self.conjuncts, horizon, self.statement.bounds, self.all);
         let has_history = self.reader.has_history(horizon) && !self.statement.memory_only;
         let history = has_history.then(|| self.statement.history.clone());
         let waits = self.statement.waits.clone();

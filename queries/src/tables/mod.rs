@@ -15,7 +15,6 @@ mod stream;
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
 
 use arrow::datatypes::Schema;
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
@@ -26,6 +25,7 @@ use streamgauge_engine::Engine;
 
 use crate::cache::Cache;
 use crate::capture::Capture;
+use crate::clickhouse::Bounds;
 use crate::history::{History, Waits};
 use crate::open::is_open;
 use crate::predicate::Predicate;
@@ -52,7 +52,8 @@ pub(crate) struct Statement {
     pub(crate) cache: Arc<Cache>,
     pub(crate) system: Arc<System>,
     pub(crate) waits: Waits,
-    pub(crate) time_max: Duration,
+    /// What each read of ClickHouse may take.
+    pub(crate) bounds: Bounds,
 }
 
 impl fmt::Debug for Statement {

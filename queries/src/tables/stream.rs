@@ -212,7 +212,7 @@ impl HistoryEvents {
             self.table,
             self.stream.0,
             self.conjuncts,
-            clickhouse::settings(self.statement.time_max)
+            clickhouse::settings(self.statement.bounds)
         )
     }
 }

@@ -92,8 +92,12 @@ pub(crate) enum Weather {
     Hanging,
     /// It answers, and refuses to read.
     Overloaded,
-    /// It reads, and has no memory for what it reads.
+    /// It reads, and all of its memory is full.
     Cramped,
+    /// It reads, and a query may take next to no memory.
+    Narrow,
+    /// It reads, and a query may take next to no time.
+    Hasty,
     /// It reads next to nothing for statements with unions.
     Simple,
     /// It breaks off answers after 200,000 rows.
@@ -110,11 +114,18 @@ impl OverClickHouse {
     /// The statement, with the settings by which ClickHouse does as the weather is.
     fn set(&self, sql: &str) -> String {
         match *self.weather.lock() {
-            Weather::Cramped => format!("{sql}, max_memory_usage = 1, max_untracked_memory = 1"),
+            Weather::Cramped | Weather::Narrow => format!("{sql}, max_memory_usage = 1, max_untracked_memory = 1"),
+            Weather::Hasty => format!("{sql}, max_execution_time = 0.2"),
             Weather::Simple if sql.contains("UNION ALL") => format!("{sql}, max_rows_to_read = 1"),
             Weather::Breaking => format!("{sql}, max_block_size = 5000, max_result_rows = 200000"),
             _ => sql.to_owned(),
         }
+    }
+
+    /// What an error means, as the weather is.
+    fn fail(&self) -> impl Fn(SinkError) -> HistoryError + Send + Sync + 'static {
+        let weather = *self.weather.lock();
+        move |error| history_error(error, weather)
     }
 
     /// Fails, or waits, as the weather is.
@@ -130,10 +141,13 @@ impl OverClickHouse {
     }
 }
 
-fn history_error(error: SinkError) -> HistoryError {
+fn history_error(error: SinkError, weather: Weather) -> HistoryError {
     match error.is_retryable() {
+        // Its settings make it fail as if it were for the query.
+        _ if error.exceeds_query_memory() && weather == Weather::Cramped => HistoryError::retryable(error),
         _ if error.is_unknown_table() => HistoryError::table_missing(error),
         _ if error.is_timed_out() => HistoryError::timed_out(error),
+        _ if error.exceeds_query_memory() => HistoryError::beyond_memory(error),
         true => HistoryError::retryable(error),
         false => HistoryError::lasting(error),
     }
@@ -144,8 +158,8 @@ impl History for OverClickHouse {
     async fn query(&self, sql: &str) -> Result<HistoryStream, HistoryError> {
         self.asked.lock().push(sql.to_owned());
         self.meet(true).await?;
-        let batches = self.clickhouse.query_arrow(&self.set(sql)).await.map_err(history_error)?;
-        Ok(batches.map_err(history_error).boxed())
+        let batches = self.clickhouse.query_arrow(&self.set(sql)).await.map_err(self.fail())?;
+        Ok(batches.map_err(self.fail()).boxed())
     }
 
     async fn query_with(&self, sql: &str, tables: Vec<ExternalTable>) -> Result<HistoryStream, HistoryError> {
@@ -153,8 +167,8 @@ impl History for OverClickHouse {
         self.meet(true).await?;
         let sent = |ExternalTable { name, structure, batches }| SentTable { name, structure, batches };
         let tables: Vec<SentTable> = tables.into_iter().map(sent).collect();
-        let batches = self.clickhouse.query_arrow_with(&self.set(sql), &tables).await.map_err(history_error)?;
-        Ok(batches.map_err(history_error).boxed())
+        let batches = self.clickhouse.query_arrow_with(&self.set(sql), &tables).await.map_err(self.fail())?;
+        Ok(batches.map_err(self.fail()).boxed())
     }
 
     async fn available(&self) -> Result<(), HistoryError> {
