@@ -7,6 +7,9 @@ use streamgauge_schemas::EventTime;
 
 use crate::history::History;
 
+/// Of a longer statement people see the beginning.
+const SHOWN_BYTES_MAX: usize = 16 << 10;
+
 /// A name in backticks.
 pub(crate) fn name(name: &str) -> String {
     quoted(name, '`')
@@ -25,6 +28,15 @@ pub(crate) fn time(time: EventTime) -> String {
 /// The full name of a table.
 pub(crate) fn table(history: &dyn History, table: &str) -> String {
     format!("{}.{}", name(history.database()), name(table))
+}
+
+/// A statement for people to read, cut off if it is enormous.
+pub(crate) fn shortened(mut sql: String) -> String {
+    if sql.len() > SHOWN_BYTES_MAX {
+        sql.truncate(sql.floor_char_boundary(SHOWN_BYTES_MAX));
+        sql.push_str(" …");
+    }
+    sql
 }
 
 /// What a read may take.

@@ -8,6 +8,7 @@
 //! Tables and followers of views share this; how much is held, and in which order, is theirs. States are merged by the
 //! code that merges them in the engine, so every fold means the same on both sides.
 
+use std::fmt;
 use std::sync::Arc;
 
 use arrow::array::{
@@ -21,6 +22,7 @@ use streamgauge_engine::{KeyFilter, RowFilter};
 use streamgauge_schemas::event::{append_dimensions, dimensions_builder};
 use streamgauge_schemas::state::Output;
 use streamgauge_schemas::state::columns::{CellKind, StateColumn};
+use streamgauge_schemas::time::to_rfc3339;
 use streamgauge_schemas::value::{append_key, key_id, read_keys};
 use streamgauge_schemas::{Epoch, EventTime, GroupKey, Key, Layout, Series, SeriesId, State, ValueType, View};
 
@@ -177,6 +179,28 @@ impl GroupReader {
         filter
     }
 
+    /// What [`row_filter`](Self::row_filter) asks of memory, for people.
+    pub(crate) fn memory_words(&self, stored: &[Predicate]) -> String {
+        let (definition, filter) = (&self.view.definition, self.row_filter(stored));
+        let is_of_groups = |predicate: &&Predicate| match &definition.dimensions[..] {
+            [name, dimensions] if definition.by_series => predicate.only(&[&name.name, &dimensions.name]),
+            all => {
+                let is_of = |dimension: &str| predicate.values_of(dimension).is_some();
+                matches!(filter.keys, KeyFilter::Only(_)) && all.iter().any(|dimension| is_of(&dimension.name))
+            }
+        };
+        let mut words: Vec<String> = stored.iter().filter(is_of_groups).map(Predicate::words).collect();
+        if let Some(bucket) = &definition.bucket {
+            let bounds = [(">=", filter.lower), ("<", filter.upper)].into_iter();
+            let bounds = bounds.filter_map(|(sign, bound)| Some((sign, to_rfc3339(bound?))));
+            words.extend(bounds.map(|(sign, bound)| format!("{} {sign} '{bound}'", bucket.name)));
+        }
+        match words.is_empty() {
+            true => definition.name.clone(),
+            false => format!("{} where {}", definition.name, words.join(" AND ")),
+        }
+    }
+
     fn identities(&self, stored: &[Predicate]) -> Option<Vec<SeriesId>> {
         if self.kinds.is_empty() {
             return None;
@@ -208,7 +232,7 @@ impl GroupReader {
     }
 
     /// Rows of `table` as of `horizon`, ordered by group; `conjuncts` are on the columns of `s`; `all`: of which no first few
-    /// may be enough. The filter on the version comes after `FINAL`; `identity` keeps it from the index.
+    /// may be enough.
     pub(crate) fn history_sql(
         &self,
         table: &str,
@@ -217,6 +241,19 @@ impl GroupReader {
         bounds: Bounds,
         all: bool,
     ) -> String {
+        let small = self.layout.columns().iter().all(|column| column.kind != CellKind::Bytes);
+        format!(
+            "{} {}{}{}{}",
+            self.history_select(table, conjuncts, horizon),
+            clickhouse::settings(bounds),
+            clickhouse::FINAL_SETTINGS,
+            if all && small { clickhouse::SORT_SETTINGS } else { "" },
+            clickhouse::BYTES_SETTINGS
+        )
+    }
+
+    /// The same without settings. The filter on the version comes after `FINAL`; `identity` keeps it from the index.
+    pub(crate) fn history_select(&self, table: &str, conjuncts: &str, horizon: impl fmt::Display) -> String {
         let definition = &self.view.definition;
         let column = |name: &str| format!("s.{}", clickhouse::name(name));
         let series = column(&self.view.hidden("series"));
@@ -233,16 +270,12 @@ impl GroupReader {
         order.push(series);
         order.extend(bucket);
         order.push(column(&self.view.hidden("generation"))); // the order in which they merge
-        let small = self.layout.columns().iter().all(|column| column.kind != CellKind::Bytes);
         format!(
-            "SELECT {} FROM {table} AS s FINAL WHERE identity({}) <= {horizon}{conjuncts} ORDER BY {} {}{}{}",
+            "SELECT {} FROM {table} AS s FINAL WHERE identity({}) <= {horizon}{conjuncts} ORDER BY {}",
             selected.join(", "),
             column(&self.view.hidden("version")),
             order.join(", "),
-            clickhouse::settings(bounds),
-            clickhouse::FINAL_SETTINGS,
-            if all && small { clickhouse::SORT_SETTINGS } else { "" },
-        ) + clickhouse::BYTES_SETTINGS
+        )
     }
 
     /// The groups of rows of history.

@@ -14,8 +14,10 @@
 //! # Layout
 //!
 //! - `memory`: what memory is asked for.
+//! - `words`: a filter for people to read.
 
 mod memory;
+mod words;
 
 use std::sync::Arc;
 
@@ -175,7 +177,7 @@ impl Predicate {
     }
 
     /// Whether every column named is one of `columns`.
-    fn only(&self, columns: &[&str]) -> bool {
+    pub(crate) fn only(&self, columns: &[&str]) -> bool {
         self.all(&|operand| columns.contains(&operand.column()))
     }
 

@@ -4,6 +4,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test ends where something is not as it must be")]
 
+#[path = "pushdown/explain.rs"]
+mod explain;
 #[path = "pushdown/generator.rs"]
 mod generator;
 mod support;
@@ -240,64 +242,6 @@ fn approximate_ones_are_near() {
         let empty =
             "SELECT approx_median(ms), approx_percentile_cont(ms, 0.9), approx_distinct(visitor) FROM hits WHERE n < 0";
         assert_eq!(world.rows(empty).await.unwrap(), [",,0"]);
-    });
-}
-
-#[test]
-fn explain_shows_what_is_asked() {
-    run(async {
-        let world = world("pushed_explain", 10, 10).await;
-        let plan = async |sql: &str| world.answer(&format!("EXPLAIN {sql}"), Format::Csv).await.unwrap();
-        let whole =
-            plan("SELECT country, count(*) AS c FROM hits WHERE n > 3 GROUP BY country ORDER BY c DESC LIMIT 2").await;
-        for part in [
-            "ClickHouseExec",
-            "GROUP BY _t0.`country`",
-            "LIMIT 2",
-            "_t0.`n` > toInt64(3)",
-            "UNION ALL",
-            "memory=[_memory_0: hits where hits.n > Int64(3)]",
-        ] {
-            assert!(whole.contains(part), "{part} in {whole}");
-        }
-        // Time buckets, whatever their width is written as; and distinct values in one grouping.
-        for (sql, parts) in [
-            (
-                "SELECT date_bin('1 hour', at), count(*) FROM hits GROUP BY 1 ORDER BY 1",
-                ["ClickHouseExec", "GROUP BY intDiv("],
-            ),
-            (
-                "SELECT date_bin(interval '1 hour', at) AS h, avg(ms) FROM hits GROUP BY h",
-                ["ClickHouseExec", "GROUP BY intDiv("],
-            ),
-            (
-                // As Grafana asks for a time series.
-                "SELECT floor(extract(epoch FROM at)/300)*300 AS time, avg(ms) FROM hits GROUP BY 1 ORDER BY 1",
-                ["ClickHouseExec", "GROUP BY (floor("],
-            ),
-            (
-                "SELECT country, count(DISTINCT visitor), sum(n) FROM hits GROUP BY country",
-                ["uniqExact(", "GROUP BY _t0.`country`"],
-            ),
-        ] {
-            let plan = plan(sql).await;
-            assert!(parts.iter().all(|part| plan.contains(part)), "{sql}: {plan}");
-            assert!(!plan.contains("AggregateExec"), "{sql}: {plan}");
-        }
-        // What ClickHouse would do otherwise stays here, and the part below it is asked all the same.
-        let partly = plan("SELECT upper(page), c FROM (SELECT page, count(*) AS c FROM hits GROUP BY page)").await;
-        assert!(partly.contains("upper(") && partly.contains("ClickHouseExec"), "{partly}");
-        for here in [
-            "SELECT upper(page), count(*) FROM hits GROUP BY 1",
-            "SELECT * FROM hits WHERE n = 1",
-            "SELECT ms, count(*) FROM hits GROUP BY ms",
-        ] {
-            let plan = plan(here).await;
-            assert!(!plan.contains("ClickHouseExec"), "{plan}");
-        }
-        let off =
-            world.answer("SET streamgauge.pushdown = false; EXPLAIN SELECT count(*) FROM hits", Format::Csv).await;
-        assert!(!off.unwrap().contains("ClickHouseExec"));
     });
 }
 

@@ -251,7 +251,7 @@ impl DisplayAs for ClickHouseExec {
             let history = HistoryPart { table, flushed: "flushed".to_owned(), settled: Vec::new() };
             source.sql(&history, Some(&format!("_memory_{number}")))
         });
-        write!(f, "ClickHouseExec: sql={sql}, memory=")?;
+        write!(f, "ClickHouseExec: sql={}, memory=", clickhouse::shortened(sql))?;
         let memory = |(number, source): (usize, &Source)| format!("_memory_{number}: {}", source.memory_words());
         let memory: Vec<String> = translation.sources.iter().enumerate().map(memory).collect();
         write!(f, "[{}]", memory.join(", "))

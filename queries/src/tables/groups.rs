@@ -32,6 +32,7 @@ use streamgauge_schemas::View;
 use streamgauge_schemas::state::columns::StateColumn;
 
 use super::merge::GroupMerge;
+use super::read::{Explained, ReadExec};
 use super::{Statement, predicates, pushdown, write_conjuncts};
 use crate::capture::ViewPlace;
 use crate::clickhouse;
@@ -147,18 +148,17 @@ impl TableProvider for GroupsTable {
         let schema: SchemaRef = Arc::new(self.schema.project(&columns)?);
         let stored = self.stored(filters);
         let filter = reader.row_filter(&stored);
-        let mut conjuncts = String::new();
-        write_conjuncts(&stored, "s", &mut conjuncts);
-        let groups = Groups {
+        let groups = Arc::new(Groups {
             place: self.statement.capture.want_view(ViewRead { view: view.id, filter, follow: None }),
             table: clickhouse::table(self.statement.history.as_ref(), &view.states_table()),
             statement: self.statement.clone(),
             reader: Arc::new(reader.narrowed(&columns, &self.states, &schema)?),
-            conjuncts,
+            stored,
             all: limit.is_none(),
             schema: schema.clone(),
-        };
-        Ok(Arc::new(StreamingTableExec::try_new(schema, vec![Arc::new(groups)], None, [], false, limit)?))
+        });
+        let read = StreamingTableExec::try_new(schema, vec![groups.clone()], None, [], false, limit)?;
+        Ok(Arc::new(ReadExec::new(read, groups)))
     }
 }
 
@@ -178,10 +178,29 @@ struct Groups {
     place: ViewPlace,
     table: String,
     reader: Arc<GroupReader>,
-    conjuncts: String,
+    /// Which groups, by the names of ClickHouse's columns.
+    stored: Vec<Predicate>,
     /// Whether all groups are wanted, as without a limit.
     all: bool,
     schema: SchemaRef,
+}
+
+impl Groups {
+    fn conjuncts(&self) -> String {
+        let mut sql = String::new();
+        write_conjuncts(&self.stored, "s", &mut sql);
+        sql
+    }
+}
+
+impl Explained for Groups {
+    fn sql(&self) -> String {
+        self.reader.history_select(&self.table, &self.conjuncts(), "horizon")
+    }
+
+    fn memory(&self) -> String {
+        self.reader.memory_words(&self.stored)
+    }
 }
 
 impl PartitionStream for Groups {
@@ -200,7 +219,7 @@ impl PartitionStream for Groups {
             }
         };
         let horizon = snapshot.horizon;
-        let sql = self.reader.history_sql(&self.table, &self.conjuncts, horizon, self.statement.bounds, self.all);
+        let sql = self.reader.history_sql(&self.table, &self.conjuncts(), horizon, self.statement.bounds, self.all);
         let has_history = self.reader.has_history(horizon) && !self.statement.memory_only;
         let history = has_history.then(|| self.statement.history.clone());
         let waits = self.statement.waits.clone();

@@ -5,12 +5,14 @@
 //! - [`stream`]: the events of a stream, from memory and from history.
 //! - [`groups`]: the rows of a view; `merge` joins the pieces of a group that memory and history hold.
 //! - [`kept`]: the states behind these rows, for [`combine`](crate::combine).
+//! - `read`: how `EXPLAIN` shows what of both is read.
 //! - [`catalog`]: which table a name means.
 
 mod catalog;
 mod groups;
 mod kept;
 mod merge;
+mod read;
 mod stream;
 
 use std::fmt;

@@ -6,6 +6,7 @@
 //!  history:  _epoch ≤ flushed   ──┘
 //! ```
 
+use std::fmt;
 use std::sync::Arc;
 
 use arrow::array::{RecordBatch, RecordBatchOptions};
@@ -24,6 +25,7 @@ use streamgauge_engine::snapshot::StreamSnapshot;
 use streamgauge_schemas::stream::EPOCH_COLUMN;
 use streamgauge_schemas::{Epoch, StreamId};
 
+use super::read::{Explained, ReadExec};
 use super::{Statement, predicates, pushdown, write_conjuncts};
 use crate::capture::StreamPlace;
 use crate::clickhouse;
@@ -111,9 +113,10 @@ impl TableProvider for StreamTable {
         let schema: SchemaRef = Arc::new(self.schema.project(&columns)?);
         let place = self.statement.capture.want_stream(self.stream);
         let memory = MemoryEvents { statement: self.statement.clone(), place, columns, schema: schema.clone() };
-        let history = HistoryEvents {
+        let history = Arc::new(HistoryEvents {
             statement: self.statement.clone(),
             place,
+            name: self.name.clone(),
             table: clickhouse::table(self.statement.history.as_ref(), &self.name),
             stream: self.stream,
             conjuncts: {
@@ -123,9 +126,10 @@ impl TableProvider for StreamTable {
             },
             limit,
             schema: schema.clone(),
-        };
-        let partitions: Vec<Arc<dyn PartitionStream>> = vec![Arc::new(memory), Arc::new(history)];
-        Ok(Arc::new(StreamingTableExec::try_new(schema, partitions, None, [], false, limit)?))
+        });
+        let partitions: Vec<Arc<dyn PartitionStream>> = vec![Arc::new(memory), history.clone()];
+        let read = StreamingTableExec::try_new(schema, partitions, None, [], false, limit)?;
+        Ok(Arc::new(ReadExec::new(read, history)))
     }
 }
 
@@ -190,6 +194,8 @@ impl Iterator for MemoryBatches {
 struct HistoryEvents {
     statement: Statement,
     place: StreamPlace,
+    /// The stream's name, and its table in ClickHouse.
+    name: String,
     table: String,
     stream: StreamId,
     conjuncts: String,
@@ -199,7 +205,7 @@ struct HistoryEvents {
 
 impl HistoryEvents {
     /// Events of a stream are younger than the stream; older ones in a table of its name are those of one deleted before.
-    fn sql(&self, flushed: Epoch) -> String {
+    fn select(&self, flushed: impl fmt::Display) -> String {
         let columns: Vec<String> =
             self.schema.fields().iter().map(|field| format!("{ALIAS}.{}", clickhouse::name(field.name()))).collect();
         let (columns, limit) = match self.limit {
@@ -208,12 +214,19 @@ impl HistoryEvents {
             None => (columns.join(", "), String::new()),
         };
         format!(
-            "SELECT {columns} FROM {} AS {ALIAS} WHERE {ALIAS}.{EPOCH_COLUMN} > {} AND {ALIAS}.{EPOCH_COLUMN} <= {flushed}{}{limit} {}",
-            self.table,
-            self.stream.0,
-            self.conjuncts,
-            clickhouse::settings(self.statement.bounds)
+            "SELECT {columns} FROM {} AS {ALIAS} WHERE {ALIAS}.{EPOCH_COLUMN} > {} AND {ALIAS}.{EPOCH_COLUMN} <= {flushed}{}{limit}",
+            self.table, self.stream.0, self.conjuncts
         )
+    }
+}
+
+impl Explained for HistoryEvents {
+    fn sql(&self) -> String {
+        self.select("flushed")
+    }
+
+    fn memory(&self) -> String {
+        self.name.clone()
     }
 }
 
@@ -228,8 +241,8 @@ impl PartitionStream for HistoryEvents {
         if flushed == Epoch::ZERO || self.statement.memory_only {
             return Box::pin(RecordBatchStreamAdapter::new(schema, stream::empty()));
         }
-        let (history, sql, waits) = (self.statement.history.clone(), self.sql(flushed), self.statement.waits.clone());
-        let cache = self.statement.cache.clone();
+        let sql = format!("{} {}", self.select(flushed), clickhouse::settings(self.statement.bounds));
+        let Statement { history, cache, waits, .. } = self.statement.clone();
         // A stream of the user's own has a table once the change that made it is flushed.
         let made = self.stream.is_built_in() || Epoch(self.stream.0) <= self.statement.engine.flushed().catalog;
         let read = async move {
