@@ -9,6 +9,13 @@ pub(crate) struct Generator {
     random: StdRng,
 }
 
+/// A question whose answer is the same whatever computes it.
+pub(crate) struct Question {
+    pub(crate) sql: String,
+    /// Whether it says of any two rows which comes first; else its answer is the same as a set.
+    pub(crate) is_ordered: bool,
+}
+
 impl Generator {
     pub(crate) fn new(seed: u64) -> Self {
         Generator { random: StdRng::seed_from_u64(seed) }
@@ -172,9 +179,16 @@ impl Generator {
         if self.chance(3) { String::new() } else { format!(" WHERE {}", self.truth(2)) }
     }
 
-    /// A question whose answer is the same whatever computes it, as a set of rows.
-    pub(crate) fn question(&mut self) -> String {
+    pub(crate) fn question(&mut self) -> Question {
         match self.below(11) {
+            0..=2 => self.grouped(),
+            4 => Question { sql: self.first(), is_ordered: true },
+            kind => Question { sql: self.unordered(kind), is_ordered: false },
+        }
+    }
+
+    fn unordered(&mut self, kind: usize) -> String {
+        match kind {
             9 => {
                 let (one, other, agg) =
                     (self.below(30), self.below(30), self.one(&["count(*)", "max(b.n)", "sum(a.visitor)"]));
@@ -193,25 +207,9 @@ impl Generator {
                      (SELECT 1 FROM hits b WHERE b.visitor = a.visitor AND b.n <> 3 AND b.n % 7 = 1) GROUP BY country"
                 )
             }
-            0..=2 => self.grouped(),
             3 => {
                 let aggregates: Vec<String> = (0..1 + self.below(4)).map(|_| self.aggregate()).collect();
                 format!("SELECT {} FROM hits{}", aggregates.join(", "), self.filter())
-            }
-            4 => {
-                let (direction, nulls) = (self.one(&["", " DESC"]), self.one(&["", " NULLS FIRST", " NULLS LAST"]));
-                let by = match self.below(4) {
-                    0 => self.integer(1),
-                    1 => self.float(1),
-                    2 => self.text(1),
-                    _ => self.time(1),
-                };
-                let (filter, limit) = (self.filter(), 1 + self.below(30));
-                let skip = if self.chance(3) { format!(" OFFSET {}", self.below(20)) } else { String::new() };
-                let shown = self.text(1);
-                format!(
-                    "SELECT n, at, ms, {shown} FROM hits{filter} ORDER BY {by}{direction}{nulls}, n LIMIT {limit}{skip}"
-                )
             }
             5 => {
                 let (inner, outer, key) = (self.filter(), self.filter(), self.one(&["country", "visitor", "page"]));
@@ -245,7 +243,23 @@ impl Generator {
         }
     }
 
-    fn grouped(&mut self) -> String {
+    /// The first rows of an order, in which `n` tells apart those that are alike.
+    fn first(&mut self) -> String {
+        let (direction, nulls) = (self.one(&["", " DESC"]), self.one(&["", " NULLS FIRST", " NULLS LAST"]));
+        let by = match self.below(4) {
+            0 => self.integer(1),
+            1 => self.float(1),
+            2 => self.text(1),
+            _ => self.time(1),
+        };
+        let (filter, limit) = (self.filter(), 1 + self.below(30));
+        let skip = if self.chance(3) { format!(" OFFSET {}", self.below(20)) } else { String::new() };
+        let shown = self.text(1);
+        format!("SELECT n, at, ms, {shown} FROM hits{filter} ORDER BY {by}{direction}{nulls}, n LIMIT {limit}{skip}")
+    }
+
+    /// Groups, or the first of them in the order of what tells them apart.
+    fn grouped(&mut self) -> Question {
         let keys: Vec<String> = (0..1 + self.below(2)).map(|_| self.key()).collect();
         let aggregates: Vec<String> = (0..self.below(4)).map(|_| self.aggregate()).collect();
         let select = keys.iter().chain(&aggregates).cloned().collect::<Vec<_>>().join(", ");
@@ -253,6 +267,7 @@ impl Generator {
         let having = if self.chance(4) { format!(" HAVING count(*) > {}", self.below(20)) } else { String::new() };
         let first =
             if self.chance(3) { format!(" ORDER BY {groups} LIMIT {}", 1 + self.below(9)) } else { String::new() };
-        format!("SELECT {select} FROM hits{} GROUP BY {groups}{having}{first}", self.filter())
+        let sql = format!("SELECT {select} FROM hits{} GROUP BY {groups}{having}{first}", self.filter());
+        Question { sql, is_ordered: !first.is_empty() }
     }
 }
