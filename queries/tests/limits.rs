@@ -117,7 +117,7 @@ fn more_memory_than_it_may_take_in_clickhouse() {
 fn more_groups_than_fit_are_counted_on_disk() {
     run(async {
         let limits =
-            QueryLimits { memory_bytes_max: 256 << 20, user_memory_bytes_max: 256 << 20, ..QueryLimits::default() };
+            QueryLimits { memory_bytes_max: 512 << 20, user_memory_bytes_max: 512 << 20, ..QueryLimits::default() };
         let world = world("limits_disk", limits).await;
         let sql = "SELECT n, count(*) FROM ns GROUP BY n ORDER BY count(*) DESC, n DESC LIMIT 2";
         let rows = world.answer(sql, Format::Csv).await.unwrap();

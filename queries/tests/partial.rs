@@ -11,7 +11,8 @@ use std::time::{Duration, Instant};
 use arrow::array::{ArrayRef, Float64Array, RecordBatch, TimestampMicrosecondArray};
 use serde_json::{Value, json};
 use streamgauge_queries::{
-    Aggregation, AskOptions, DimensionFilter, FollowQuery, Format, QueryError, QueryLimits, SeriesAnswer, SeriesQuery,
+    Aggregation, AskOptions, DimensionFilter, FollowQuery, Format, MemoryOf, QueryError, QueryLimits, SeriesAnswer,
+    SeriesQuery,
 };
 use streamgauge_schemas::time::wall_clock;
 use streamgauge_schemas::{Duration as Span, Epoch, EventBatch, EventTime, StreamDefinition, TableBatch};
