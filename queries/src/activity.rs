@@ -10,6 +10,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::asker::Asker;
+use crate::client::{SessionNumber, number_of_question, question_id};
 use crate::error::QueryError;
 use crate::history::Waits;
 use crate::memory::Pool;
@@ -22,7 +23,8 @@ const TEXT_BYTES_MAX: usize = 8 << 10;
 /// See the module.
 #[derive(Default)]
 pub(crate) struct Activity {
-    last: AtomicU64,
+    /// How many questions began.
+    begun: AtomicU64,
     lists: Mutex<Lists>,
 }
 
@@ -36,6 +38,8 @@ struct Lists {
 pub(crate) struct Record {
     pub(crate) id: u64,
     pub(crate) asker: Asker,
+    /// The session that it was asked in; what is kept of a question does not keep its session.
+    session: Option<SessionNumber>,
     pub(crate) sql: String,
     pub(crate) began_at: EventTime,
     pub(crate) memory: Arc<Pool>,
@@ -95,10 +99,11 @@ pub(crate) struct Tracked {
 impl Activity {
     /// A question begins.
     pub(crate) fn begin(self: &Arc<Self>, asker: &Asker, sql: &str, memory: Arc<Pool>) -> Tracked {
-        let id = self.last.fetch_add(1, Ordering::Relaxed) + 1;
+        let id = question_id(self.begun.fetch_add(1, Ordering::Relaxed));
         let record = Arc::new(Record {
             id,
-            asker: asker.clone(),
+            asker: Asker { session: None, ..asker.clone() },
+            session: asker.session.as_ref().map(|session| session.number()),
             sql: shortened(sql),
             began_at: time::wall_clock(),
             memory,
@@ -112,13 +117,22 @@ impl Activity {
         Tracked { record, activity: self.clone() }
     }
 
-    /// Cancels a question that runs; whether there is one of that number.
-    pub(crate) fn cancel(&self, id: u64) -> bool {
-        let record = self.lists.lock().running.get(&id).cloned();
-        record.is_some_and(|record| {
-            record.cancelled.send_replace(true);
-            true
-        })
+    /// Cancels what runs under a number: the question with this `id`, or those of the session with this number;
+    /// whether there is any.
+    pub(crate) fn cancel(&self, number: i64) -> bool {
+        let meant = self.meant(number);
+        meant.iter().for_each(|record| drop(record.cancelled.send_replace(true)));
+        !meant.is_empty()
+    }
+
+    fn meant(&self, number: i64) -> Vec<Arc<Record>> {
+        let lists = self.lists.lock();
+        if SessionNumber::of(number).is_none()
+            && let Some(record) = u64::try_from(number).ok().and_then(|id| lists.running.get(&id))
+        {
+            return vec![record.clone()];
+        }
+        lists.running.values().filter(|record| i64::from(record.number()) == number).cloned().collect()
     }
 
     /// Those that run, oldest first, and then those that ended, newest first.
@@ -143,6 +157,11 @@ impl Activity {
 }
 
 impl Record {
+    /// The number of the session that asks, or what stands for it: the `pid` of `pg_stat_activity`.
+    pub(crate) fn number(&self) -> i32 {
+        self.session.map_or_else(|| number_of_question(self.id), SessionNumber::get)
+    }
+
     pub(crate) fn progress(&self) -> Progress {
         self.progress.lock().clone()
     }
@@ -238,11 +257,11 @@ mod tests {
     async fn one_that_runs_is_cancelled_by_its_number() {
         let activity = Arc::new(Activity::default());
         let (one, other) = (begin(&activity, "SELECT 1"), begin(&activity, "SELECT 2"));
-        assert!(activity.cancel(one.record.id) && !activity.cancel(99));
+        assert!(activity.cancel(one.record.id.cast_signed()) && !activity.cancel(99) && !activity.cancel(-1));
         one.record.cancelled().await;
         assert!(futures::FutureExt::now_or_never(other.record.cancelled()).is_none());
         let id = one.record.id;
         drop(one);
-        assert!(!activity.cancel(id));
+        assert!(!activity.cancel(id.cast_signed()));
     }
 }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::clickhouse::Bounds;
+use crate::client::ClientSession;
 use crate::limits::QueryLimits;
 use crate::memory::MemoryOf;
 
@@ -21,11 +22,19 @@ pub struct Asker {
     pub protocol: &'static str,
     /// What the session has set.
     pub limits: OwnLimits,
+    /// The session that he asks in, if his protocol has such.
+    pub session: Option<Arc<dyn ClientSession>>,
 }
 
 impl Default for Asker {
     fn default() -> Self {
-        Asker { user: "anonymous".into(), client: None, protocol: "internal", limits: OwnLimits::default() }
+        Asker {
+            user: "anonymous".into(),
+            client: None,
+            protocol: "internal",
+            limits: OwnLimits::default(),
+            session: None,
+        }
     }
 }
 

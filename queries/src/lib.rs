@@ -9,7 +9,7 @@
 //! # Layout
 //!
 //! - [`history`]: the interface to ClickHouse.
-//! - [`asker`]: who asks; [`options`]: how a question is asked; `question`: the text of a SQL request; `wait`: until an epoch is visible.
+//! - [`asker`]: who asks; [`client`]: in which session; [`options`]: how a question is asked; `question`: the text of a SQL request; `wait`: until an epoch is visible.
 //! - `depth`: how deep a text nests.
 //! - `clickhouse`: names, literals and settings in ClickHouse's SQL.
 //! - `predicate`: filters, for ClickHouse and for memory.
@@ -39,6 +39,7 @@ pub mod asker;
 mod cache;
 mod capture;
 mod clickhouse;
+pub mod client;
 mod combine;
 mod command;
 mod depth;
@@ -70,6 +71,7 @@ mod yielding;
 mod zeros;
 
 pub use asker::{Asker, OwnLimits};
+pub use client::{ClientSession, SessionNumber};
 pub use error::{ErrorKind, QueryError};
 pub use format::Format;
 pub use history::{ExternalTable, History, HistoryError};

@@ -62,6 +62,7 @@ use crate::history::{History, HistoryError, Waits};
 use crate::limits::QueryLimits;
 use crate::options::{AskOptions, Partial};
 use crate::postgres;
+use crate::postgres::own::Own;
 use crate::pushdown::Parts;
 use crate::question::Question;
 use crate::system::{self, Program, System};
@@ -192,7 +193,7 @@ impl QueryEngine {
         datafusion_functions_json::register_all(&mut base).map_err(fail)?;
         timeseries::register(&mut base).map_err(fail)?;
         base.register_udaf(combine::function()).map_err(fail)?;
-        for function in postgres::functions::functions(&engine) {
+        for function in postgres::functions::functions(&engine).into_iter().chain(Own::default().functions()) {
             base.register_udf(function).map_err(fail)?;
         }
         let narrow = Narrow::new(&base);
@@ -389,6 +390,9 @@ impl QueryEngine {
         let memory_only = matches!(access, Access::Away(_));
         let statement = self.statement(capture.clone(), record.waits.clone(), own.bounds(limits), memory_only);
         let mut state = self.session(statement.clone());
+        for function in (Own { id: record.id, session: self.asker.session.clone() }).functions() {
+            state.register_udf(function).map_err(fail)?;
+        }
         state.mark_start_execution();
         let (plan, config) = self.plan(&state, &statement, question).await?;
         let epoch = capture.take(&self.inner.engine).await.map_err(|error| self.explain(error))?;

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use axum::extract::{ConnectInfo, FromRequestParts};
 use axum::http::HeaderMap;
 use axum::http::request::Parts;
-use streamgauge_queries::{Asker, OwnLimits};
+use streamgauge_queries::Asker;
 
 use super::problem::Problem;
 
@@ -39,7 +39,7 @@ pub(crate) fn asker(headers: &HeaderMap, client: Option<SocketAddr>) -> Result<A
     };
     let nobody = Asker::default();
     let user = user.unwrap_or(nobody.user);
-    Ok(Asker { user, client: address, protocol: "http", limits: OwnLimits::default() })
+    Ok(Asker { user, client: address, protocol: "http", ..Asker::default() })
 }
 
 fn named(name: &str) -> Result<Arc<str>, Problem> {

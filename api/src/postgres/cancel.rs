@@ -1,10 +1,11 @@
 //! Who may cancel what: a client that knows the key of a session, over a connection of its own.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI32, Ordering};
 
 use parking_lot::Mutex;
+use streamgauge_queries::SessionNumber;
 use tokio_util::sync::CancellationToken;
 
 use super::scram::random;
@@ -12,8 +13,14 @@ use super::scram::random;
 /// The sessions that there are, by the number and key that their clients were told.
 #[derive(Default)]
 pub(super) struct Cancels {
-    next: AtomicI32,
-    sessions: Mutex<HashMap<i32, Session>>,
+    sessions: Mutex<Sessions>,
+}
+
+#[derive(Default)]
+struct Sessions {
+    /// How many there were.
+    count: u32,
+    open: HashMap<i32, Session>,
 }
 
 struct Session {
@@ -25,7 +32,7 @@ struct Session {
 /// A session's place among them, given back when dropped.
 pub(super) struct Place {
     cancels: Arc<Cancels>,
-    pub(super) process: i32,
+    pub(super) number: SessionNumber,
     pub(super) key: i32,
 }
 
@@ -37,14 +44,24 @@ impl Cancels {
     pub(super) fn place(self: &Arc<Self>) -> anyhow::Result<Place> {
         let mut key = [0; 4];
         random(&mut key)?;
-        let (process, key) = (self.next.fetch_add(1, Ordering::Relaxed) & i32::MAX, i32::from_be_bytes(key));
-        self.sessions.lock().insert(process, Session { key, statement: CancellationToken::new() });
-        Ok(Place { cancels: self.clone(), process, key })
+        let key = i32::from_be_bytes(key);
+        let mut sessions = self.sessions.lock();
+        // Numbers begin again some day, and there are many more of them than connections.
+        let number = loop {
+            let number = SessionNumber::nth(sessions.count);
+            sessions.count = sessions.count.wrapping_add(1);
+            if let Entry::Vacant(place) = sessions.open.entry(number.get()) {
+                place.insert(Session { key, statement: CancellationToken::new() });
+                break number;
+            }
+        };
+        drop(sessions);
+        Ok(Place { cancels: self.clone(), number, key })
     }
 
     /// Cancels what a session runs now, if the key is its own.
     pub(super) fn cancel(&self, process: i32, key: &[u8]) {
-        if let Some(session) = self.sessions.lock().get(&process)
+        if let Some(session) = self.sessions.lock().open.get(&process)
             && session.key.to_be_bytes() == *key
         {
             session.statement.cancel();
@@ -56,7 +73,7 @@ impl Place {
     /// A statement begins; what is cancelled from now on is this one.
     pub(super) fn statement(&self) -> CancellationToken {
         let token = CancellationToken::new();
-        if let Some(session) = self.cancels.sessions.lock().get_mut(&self.process) {
+        if let Some(session) = self.cancels.sessions.lock().open.get_mut(&self.number.get()) {
             session.statement = token.clone();
         }
         token
@@ -65,7 +82,7 @@ impl Place {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.cancels.sessions.lock().remove(&self.process);
+        self.cancels.sessions.lock().open.remove(&self.number.get());
     }
 }
 
@@ -78,14 +95,14 @@ mod tests {
         let cancels = Arc::new(Cancels::default());
         let (one, other) = (cancels.place().unwrap(), cancels.place().unwrap());
         let first = one.statement();
-        cancels.cancel(one.process, &(one.key.wrapping_add(1)).to_be_bytes());
-        cancels.cancel(other.process, &other.key.to_be_bytes());
-        cancels.cancel(other.process + 1, &other.key.to_be_bytes());
+        cancels.cancel(one.number.get(), &(one.key.wrapping_add(1)).to_be_bytes());
+        cancels.cancel(other.number.get(), &other.key.to_be_bytes());
+        cancels.cancel(other.number.get() + 1, &other.key.to_be_bytes());
         assert!(!first.is_cancelled());
-        cancels.cancel(one.process, &one.key.to_be_bytes());
+        cancels.cancel(one.number.get(), &one.key.to_be_bytes());
         let second = one.statement();
         assert!(first.is_cancelled() && !second.is_cancelled());
-        let (process, key) = (one.process, one.key);
+        let (process, key) = (one.number.get(), one.key);
         drop(one);
         cancels.cancel(process, &key.to_be_bytes());
         assert!(!second.is_cancelled());

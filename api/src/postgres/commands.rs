@@ -46,7 +46,7 @@ impl Session {
             Command::Copy { question, form } => return self.copy(question, form, limits).await,
             Command::Begin { tag } => {
                 self.transaction = Transaction::Open;
-                self.set_back.begin(&self.settings);
+                self.own.begin();
                 self.connection.out.complete(tag);
             }
             Command::Commit => {
@@ -65,22 +65,22 @@ impl Session {
             Command::SetTransaction => self.connection.out.complete("SET"),
             Command::Reset { name: Some(name) } => self.set(name, None, false, "RESET")?,
             Command::Reset { name: None } => {
-                self.settings.reset();
+                self.own.reset();
                 self.connection.out.complete("RESET");
             }
             Command::Show { name } => {
-                let value = self.settings.get(name);
+                let value = self.own.get(name);
                 self.connection.out.texts(&[&value]);
                 self.connection.out.complete("SHOW");
             }
             Command::ShowAll => {
-                for (name, value) in self.settings.all() {
+                for (name, value) in self.own.all() {
                     self.connection.out.texts(&[name, &value, ""]);
                 }
                 self.connection.out.complete("SHOW");
             }
             Command::DiscardAll => {
-                self.settings.reset();
+                self.own.reset();
                 self.prepared.clear();
                 self.portals.clear();
                 self.connection.out.complete("DISCARD ALL");
@@ -117,7 +117,7 @@ impl Session {
 
     fn end_transaction(&mut self, tag: &str) {
         self.transaction = Transaction::None;
-        self.set_back.end(&mut self.settings, tag == "COMMIT");
+        self.own.end(tag == "COMMIT");
         self.end_portals();
         self.connection.out.complete(tag);
     }
@@ -128,8 +128,7 @@ impl Session {
             self.connection.out.complete(tag);
             return Ok(());
         }
-        self.set_back.set(&self.settings, name, value, local);
-        if let Some(told) = self.settings.set(name, value)? {
+        if let Some(told) = self.own.set(name, value, local)? {
             notice(&mut self.connection.out, told);
         } else if name.eq_ignore_ascii_case("application_name") {
             self.connection.out.parameter("application_name", value.unwrap_or_default());

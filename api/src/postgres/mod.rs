@@ -21,7 +21,7 @@
 //! - `server`: connections, from accept to the end; `begin`: what comes before a session; `scram`: passwords; `tls`.
 //! - `connection`: messages from and to a client; `message`: their bytes.
 //! - `session`: what a client says, in turn; `extended`: statements in steps; `commands`: about the session itself;
-//!   `settings`: what it has set.
+//!   `own`: what its questions know of it; `settings`: what it has set.
 //! - `text`: where statements end; `command`: which is which; `copy`: `COPY … TO STDOUT`.
 //! - `rows`: rows on their way; `value`: values on their way; `parameter`: values for a question.
 //! - `error`: errors with their SQLSTATE; `cancel`: who may cancel what.
@@ -35,6 +35,7 @@ mod copy;
 mod error;
 mod extended;
 mod message;
+mod own;
 mod parameter;
 mod rows;
 mod scram;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use streamgauge_queries::{Asker, OwnLimits};
+use streamgauge_queries::Asker;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
@@ -160,7 +160,7 @@ impl Shared {
             Ok((queries, place)) => {
                 connection.trust();
                 let client = client.map(|client| client.ip().to_string().into());
-                let asker = Asker { user: user.into(), client, protocol: "postgres", limits: OwnLimits::default() };
+                let asker = Asker { user: user.into(), client, protocol: "postgres", ..Asker::default() };
                 Session::open(connection, queries, asker, place, self.stopping.clone(), &start.parameters).await
             }
             Err(error) => {

@@ -8,7 +8,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use streamgauge_queries::{Asker, Parameters, QueryEngine};
+use streamgauge_queries::{Asker, ClientSession, Parameters, QueryEngine};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -18,8 +18,8 @@ use super::connection::{Connection, Gone};
 use super::error::{PostgresError, notice};
 use super::extended::{Portal, Prepared};
 use super::message::{Frontend, Transaction};
+use super::own::Own;
 use super::rows::{self, Answer, Progress, Writing};
-use super::settings::{SetBack, Settings};
 use super::text::{statements, words};
 
 /// See the module.
@@ -27,9 +27,8 @@ pub(super) struct Session {
     pub(super) connection: Connection,
     queries: Arc<QueryEngine>,
     asker: Asker,
-    pub(super) settings: Settings,
-    /// What is set back at the end of the transaction.
-    pub(super) set_back: SetBack,
+    /// Its number and what it has set, which its questions look at too.
+    pub(super) own: Arc<Own>,
     pub(super) transaction: Transaction,
     pub(super) prepared: HashMap<String, Arc<Prepared>>,
     pub(super) portals: HashMap<String, Portal>,
@@ -102,8 +101,7 @@ impl Session {
             connection,
             queries,
             asker,
-            settings: Settings::default(),
-            set_back: SetBack::default(),
+            own: Arc::new(Own::new(place.number)),
             transaction: Transaction::None,
             prepared: HashMap::new(),
             portals: HashMap::new(),
@@ -118,12 +116,12 @@ impl Session {
         }
         let out = &mut session.connection.out;
         out.authentication(0, &[]);
-        for (name, value) in session.settings.all() {
+        for (name, value) in session.own.all() {
             if REPORTED.contains(&name) {
                 out.parameter(name, &value);
             }
         }
-        out.key(session.place.process, session.place.key);
+        out.key(session.place.number.get(), session.place.key);
         out.ready(Transaction::None);
         Some(session)
     }
@@ -139,12 +137,12 @@ impl Session {
                 "options" => {
                     for option in options(value) {
                         let (name, value) = option.split_once('=').unwrap_or((&option, ""));
-                        self.settings.set(name, Some(value))?;
+                        self.own.set(name, Some(value), false)?;
                     }
                 }
                 name if name.starts_with("_pq_.") => {}
                 // Clients set what they know; what is not known here is theirs.
-                name => match self.settings.set(name, Some(value)) {
+                name => match self.own.set(name, Some(value), false) {
                     Err(error) if error.state != "42704" => return Err(error),
                     Ok(_) | Err(_) => {}
                 },
@@ -274,7 +272,8 @@ impl Session {
 
     /// What the session asks of.
     pub(super) fn queries(&self) -> QueryEngine {
-        self.queries.asked_by(Asker { limits: self.settings.limits, ..self.asker.clone() })
+        let (limits, session) = (self.own.limits(), Some(self.own.clone() as Arc<dyn ClientSession>));
+        self.queries.asked_by(Asker { limits, session, ..self.asker.clone() })
     }
 
     /// Begins a statement.
@@ -282,7 +281,7 @@ impl Session {
         Limits {
             cancelled: self.place.statement(),
             gone: self.connection.gone.clone(),
-            deadline: self.settings.timeout.map(|timeout| Instant::now() + timeout),
+            deadline: self.own.timeout().map(|timeout| Instant::now() + timeout),
         }
     }
 
@@ -316,7 +315,7 @@ impl Session {
         use arrow::array::AsArray;
         use futures::StreamExt;
 
-        let answer = limits.hold(self.queries().sql(sql, self.settings.options)).await?;
+        let answer = limits.hold(self.queries().sql(sql, self.own.options())).await?;
         let mut answer = answer.map_err(|error| PostgresError::of(error, sql))?;
         while let Some(batch) = limits.hold(answer.next()).await? {
             let batch = batch.map_err(|error| PostgresError::of(error, sql))?;
@@ -341,7 +340,7 @@ impl Session {
         limits: &Limits,
     ) -> Result<Answer, Failure> {
         let started = std::time::Instant::now();
-        let stream = limits.hold(self.queries().sql_with(sql, parameters, self.settings.options)).await?;
+        let stream = limits.hold(self.queries().sql_with(sql, parameters, self.own.options())).await?;
         let stream = stream.map_err(|error| PostgresError::of(error, sql))?;
         metrics::histogram!("streamgauge_query_seconds", "kind" => "pg").record(started.elapsed().as_secs_f64());
         if let Some(partial) = &stream.partial {

@@ -60,6 +60,11 @@ pub(super) struct SetBack {
 }
 
 impl SetBack {
+    /// Whether there is a transaction.
+    pub(super) fn is_open(&self) -> bool {
+        self.before.is_some()
+    }
+
     /// A transaction begins.
     pub(super) fn begin(&mut self, settings: &Settings) {
         self.before.get_or_insert_with(|| settings.clone());

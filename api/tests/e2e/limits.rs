@@ -106,6 +106,12 @@ async fn one_user_leaves_turns_for_others_and_is_ended_from_outside() {
     }
     let pid = client.sql("SELECT pid FROM pg_stat_activity WHERE usename = 'modest'").await;
     let pid = pid[0][0].as_f64().unwrap();
+    // Over HTTP each question has a number of its own, which is no session's.
+    let others = "SELECT usename FROM pg_stat_activity WHERE pid <> pg_backend_pid()";
+    assert_eq!(client.sql(others).await, json!([["modest"]]));
+    let set =
+        client.post_json("/api/v1/sql", &json!({"sql": "SELECT set_config('statement_timeout', '5s', false)"})).await;
+    says(&set.problem(400, "sql_failed"), &["sets nothing here", "write SET statement_timeout"]);
     assert_eq!(
         client.sql(&format!("SELECT pg_terminate_backend({pid}), pg_cancel_backend(999999)")).await,
         json!([[true, false]])

@@ -1,5 +1,5 @@
-//! The functions with which clients browse: they say what a number of the catalogue stands for, and what the session
-//! is like.
+//! The functions with which clients browse: they say what a number of the catalogue stands for, and what every session
+//! is like. Those about the session that asks are in [`own`].
 //!
 //! They are asked of few rows, so they are computed row by row. There is one role, one database and one search path,
 //! the same for every session.
@@ -17,7 +17,7 @@ use streamgauge_engine::Engine;
 use super::catalog::{self, INFORMATION_SCHEMA_OID, PG_CATALOG_OID};
 use super::relations::{PUBLIC_OID, Relation, SYSTEM_OID};
 use super::sheet::Sheet;
-use super::{ROLE, SERVER_VERSION, types};
+use super::{ROLE, SERVER_VERSION, own, types};
 use crate::system::SYSTEM;
 use crate::tables::{CATALOG, SCHEMA};
 
@@ -101,8 +101,6 @@ const FUNCTIONS: &[(&str, Answer)] = &[
     ("pg_get_userbyid", Text(ROLE)),
     ("pg_encoding_to_char", Text("UTF8")),
     ("pg_client_encoding", Text("UTF8")),
-    ("current_setting", TextOf(current_setting)),
-    ("set_config", TextOf(|_, arguments| Ok(ScalarValue::Utf8(text(arguments, 1))))),
     ("format_type", TextOf(format_type)),
     ("quote_ident", TextOf(quote_ident)),
     ("format", TextOf(format)),
@@ -117,7 +115,6 @@ const FUNCTIONS: &[(&str, Answer)] = &[
         "pg_size_pretty",
         TextOf(|_, arguments| Ok(ScalarValue::Utf8(number(arguments, 0).map(|n| format!("{n} bytes"))))),
     ),
-    ("pg_backend_pid", NumberOf(|_, _| Ok(ScalarValue::Int64(Some(i64::from(std::process::id())))))),
     ("pg_relation_size", NumberOf(unknown)),
     ("pg_total_relation_size", NumberOf(unknown)),
     ("pg_table_size", NumberOf(unknown)),
@@ -191,16 +188,17 @@ pub(crate) fn functions(engine: &Engine) -> Vec<Arc<ScalarUDF>> {
 
 /// Whether there is such a function here.
 pub(super) fn is_known(name: &str) -> bool {
-    FUNCTIONS.iter().any(|(known, _)| *known == name)
+    FUNCTIONS.iter().any(|(known, _)| *known == name) || own::is_known(name)
 }
 
 /// Lists the functions, as `pg_proc` has them.
 pub(super) fn list(sheet: &mut Sheet) {
-    for (place, (name, answer)) in (14_000_i64..).zip(FUNCTIONS) {
-        let returns = types::oid_of(&answer.returns());
+    let functions = FUNCTIONS.iter().map(|(name, answer)| (*name, answer.returns())).chain(own::list());
+    for (place, (name, returns)) in (14_000_i64..).zip(functions) {
+        let returns = types::oid_of(&returns);
         sheet.add([
             ("oid", place.into()),
-            ("proname", (*name).into()),
+            ("proname", name.into()),
             ("pronamespace", PG_CATALOG_OID.into()),
             ("prokind", "f".into()),
             ("proretset", false.into()),
@@ -268,27 +266,36 @@ impl ScalarUDFImpl for Function {
             Number(number) => return Ok(ColumnarValue::Scalar(ScalarValue::Int64(Some(number)))),
             TextOf(work) | TruthOf(work) | NumberOf(work) | OidOf(work) => work,
         };
-        let scalar = |argument: &ColumnarValue| matches!(argument, ColumnarValue::Scalar(_));
-        if arguments.args.iter().all(scalar) {
-            return work(&self.engine, &row(&arguments.args, 0)?).map(ColumnarValue::Scalar);
-        }
-        if arguments.number_rows == 0 {
-            return Ok(ColumnarValue::Array(arrow::array::new_empty_array(&self.answer.returns())));
-        }
-        let values = (0..arguments.number_rows).map(|place| work(&self.engine, &row(&arguments.args, place)?));
-        Ok(ColumnarValue::Array(ScalarValue::iter_to_array(values.collect::<Result<Vec<_>>>()?)?))
+        value_by_value(&arguments, &self.answer.returns(), |row| work(&self.engine, row))
     }
 }
 
 fn row(arguments: &[ColumnarValue], place: usize) -> Result<Vec<ScalarValue>> {
     let value = |argument: &ColumnarValue| match argument {
         ColumnarValue::Scalar(scalar) => Ok(scalar.clone()),
+/// Computes a function row by row, or once if its arguments are the same for all rows.
+pub(super) fn value_by_value(
+    arguments: &ScalarFunctionArgs,
+    returns: &DataType,
+    work: impl Fn(&[ScalarValue]) -> Result<ScalarValue>,
+) -> Result<ColumnarValue> {
+    let scalar = |argument: &ColumnarValue| matches!(argument, ColumnarValue::Scalar(_));
+    if arguments.args.iter().all(scalar) {
+        return work(&row(&arguments.args, 0)?).map(ColumnarValue::Scalar);
+    }
+    if arguments.number_rows == 0 {
+        return Ok(ColumnarValue::Array(arrow::array::new_empty_array(returns)));
+    }
+    let values = (0..arguments.number_rows).map(|place| work(&row(&arguments.args, place)?));
+    Ok(ColumnarValue::Array(ScalarValue::iter_to_array(values.collect::<Result<Vec<_>>>()?)?))
+}
+
         ColumnarValue::Array(array) => ScalarValue::try_from_array(array, place),
     };
     arguments.iter().map(value).collect()
 }
 
-fn text(arguments: &[ScalarValue], place: usize) -> Option<String> {
+pub(super) fn text(arguments: &[ScalarValue], place: usize) -> Option<String> {
     match arguments.get(place)?.cast_to(&DataType::Utf8) {
         Ok(ScalarValue::Utf8(text)) => text,
         _ => None,
@@ -305,15 +312,6 @@ fn number(arguments: &[ScalarValue], place: usize) -> Option<i64> {
 fn version(_: &Engine, _: &[ScalarValue]) -> Result<ScalarValue> {
     let version = env!("CARGO_PKG_VERSION");
     Ok(ScalarValue::Utf8(Some(format!("PostgreSQL {SERVER_VERSION} (Streamgauge {version})"))))
-}
-
-fn current_setting(_: &Engine, arguments: &[ScalarValue]) -> Result<ScalarValue> {
-    let Some(name) = text(arguments, 0) else { return Ok(ScalarValue::Utf8(None)) };
-    let missing_ok = arguments.get(1) == Some(&ScalarValue::Boolean(Some(true)));
-    match setting(&name) {
-        None if !missing_ok => Err(DataFusionError::Execution(format!("there is no setting {name:?}"))),
-        value => Ok(ScalarValue::Utf8(value.map(str::to_owned))),
-    }
 }
 
 fn format_type(_: &Engine, arguments: &[ScalarValue]) -> Result<ScalarValue> {

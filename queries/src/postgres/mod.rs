@@ -10,7 +10,7 @@
 //! - `relations`: the tables there are, as the catalogues have them.
 //! - `sheet`: small tables, written row by row.
 //! - `catalog`: the tables of `pg_catalog`; `information`: those of `information_schema`.
-//! - `functions`: the functions that browse them.
+//! - `functions`: the functions that browse them; `own`: those about the session that asks.
 //! - `dialect`: from PostgreSQL's SQL to DataFusion's; `absent`: questions about what is never there.
 
 mod absent;
@@ -18,6 +18,7 @@ pub(crate) mod catalog;
 pub(crate) mod dialect;
 pub(crate) mod functions;
 pub(crate) mod information;
+pub(crate) mod own;
 pub(crate) mod relations;
 pub(crate) mod sheet;
 pub mod types;

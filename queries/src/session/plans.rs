@@ -33,6 +33,7 @@ use parking_lot::Mutex;
 use super::QueryEngine;
 use crate::combine;
 use crate::open::is_open;
+use crate::postgres::own;
 use crate::question::Question;
 use crate::tables::Statement;
 use crate::timeseries;
@@ -132,9 +133,11 @@ fn is_for_all_moments(plan: &LogicalPlan) -> Result<bool> {
     Ok(fits && !(several && open) && nodes <= NODES_MAX)
 }
 
-/// Whether an expression is a call whose answer is the same within a statement only, other than `now()` and its kind.
+/// Whether an expression is a call whose answer is the same within a statement only, other than `now()` and its kind, or
+/// that belongs to the session.
 fn looks_at_the_program(expr: &Expr) -> bool {
     match expr {
+        Expr::ScalarFunction(call) if own::is_known(call.func.name()) => true,
         Expr::ScalarFunction(call) => call.func.signature().volatility == Volatility::Stable && !is_open(expr),
         Expr::ScalarVariable(..) => true,
         _ => false,

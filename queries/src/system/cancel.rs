@@ -1,7 +1,8 @@
-//! `pg_cancel_backend(id)` and `pg_terminate_backend(id)`: end a question that runs, by its `id` in `system.queries`.
+//! `pg_cancel_backend(number)` and `pg_terminate_backend(number)`: end a question that runs, by its `id` in `system.queries`,
+//! or by the number of its session, which is the `pid` in `pg_stat_activity`.
 //!
 //! They are functions so that they can be called over every protocol, and for all questions of a condition at once; the
-//! names are those that PostgreSQL's tools call. They answer whether there was such a question.
+//! names are those that PostgreSQL's tools call. They answer whether there was such a question. The session itself goes on.
 
 use std::fmt;
 use std::hash::{Hash, Hasher};
@@ -71,7 +72,7 @@ impl ScalarUDFImpl for Cancel {
 
     fn invoke_with_args(&self, arguments: ScalarFunctionArgs) -> Result<ColumnarValue> {
         let ids = ColumnarValue::values_to_arrays(&arguments.args)?;
-        let cancel = |id: Option<i64>| id.map(|id| u64::try_from(id).is_ok_and(|id| self.activity.cancel(id)));
+        let cancel = |number: Option<i64>| number.map(|number| self.activity.cancel(number));
         let done: BooleanArray = ids[0].as_primitive::<Int64Type>().iter().map(cancel).collect();
         Ok(ColumnarValue::Array(Arc::new(done)))
     }

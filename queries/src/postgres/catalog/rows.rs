@@ -1,5 +1,7 @@
 //! What is in the tables of `pg_catalog` that have rows.
 
+use std::collections::BTreeMap;
+
 use super::super::relations::Relation;
 use super::super::sheet::{Cell, Sheet};
 use super::super::types::{self, PostgresType, TYPES as KINDS};
@@ -219,14 +221,15 @@ pub(super) fn statistics(sheet: &mut Sheet, relations: &[Relation]) {
     }
 }
 
-/// The questions that run.
+/// The sessions in which a question runs, each with its newest one.
 pub(super) fn activity(sheet: &mut Sheet, activity: &Activity) {
-    for record in activity.running() {
+    let newest: BTreeMap<i32, _> = activity.running().into_iter().map(|record| (record.number(), record)).collect();
+    for (number, record) in newest {
         let state = if record.progress().state == State::Waiting { "idle" } else { "active" };
         sheet.add([
             ("datid", DATABASE_OID.into()),
             ("datname", CATALOG.into()),
-            ("pid", (record.id as i64).into()),
+            ("pid", i64::from(number).into()),
             ("usesysid", ROLE_OID.into()),
             ("usename", record.asker.user.as_ref().into()),
             ("application_name", record.asker.protocol.into()),
