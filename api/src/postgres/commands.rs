@@ -4,7 +4,7 @@ use arrow::datatypes::SchemaRef;
 use streamgauge_queries::Parameters;
 
 use super::command::Command;
-use super::copy::CopyForm;
+use super::copy::{BINARY_END, BINARY_HEAD, CopyForm};
 use super::error::{PostgresError, notice};
 use super::extended::{Portal, unknown_portal};
 use super::message::{Form, Transaction};
@@ -149,16 +149,27 @@ impl Session {
         Ok(())
     }
 
-    /// Writes the rows of a question as lines.
+    /// Writes the rows of a question as lines, or in binary.
     async fn copy(&mut self, question: &str, form: &CopyForm, limits: &Limits) -> Result<(), Failure> {
         let answer = self.begin(question, Parameters::default(), None, limits).await?;
         let names: Vec<String> = answer.columns().fields().iter().map(|field| field.name().clone()).collect();
         let out = &mut self.connection.out;
-        out.copy_out(names.len());
-        if form.header {
-            out.message(b'd', |out| form.line(names.iter().map(|name| Some(name.as_str())), out));
+        match form {
+            CopyForm::Binary => {
+                out.copy_out(names.len(), Form::Binary);
+                out.message(b'd', |out| out.extend_from_slice(BINARY_HEAD));
+            }
+            CopyForm::Lines(lines) => {
+                out.copy_out(names.len(), Form::Text);
+                if lines.header {
+                    out.message(b'd', |out| lines.line(names.iter().map(|name| Some(name.as_str())), out));
+                }
+            }
         }
-        let count = self.write_all(answer, Writing::Lines(form), limits).await?;
+        let count = self.write_all(answer, Writing::Copy(form), limits).await?;
+        if matches!(form, CopyForm::Binary) {
+            self.connection.out.message(b'd', |out| out.extend_from_slice(BINARY_END));
+        }
         self.connection.out.plain(b'c');
         self.connection.out.complete(&format!("COPY {count}"));
         Ok(())

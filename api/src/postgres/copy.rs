@@ -1,12 +1,29 @@
-//! `COPY … TO STDOUT`: rows as lines of text or CSV, as PostgreSQL writes them.
+//! `COPY … TO STDOUT`: rows as lines of text or CSV, or in binary, as PostgreSQL writes them.
+//!
+//! ```text
+//!  binary:  "PGCOPY\n\xff\r\n\0" flags:u32=0 extension:u32=0   { fields:u16 { length:i32 value } … } …   -1:i16
+//! ```
 
 use super::command::Command;
 use super::error::PostgresError;
 use super::text::{Word, located};
 
+/// What a copy in binary begins with: a signature, no flags, and nothing more to be passed over.
+pub(super) const BINARY_HEAD: &[u8] = b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0";
+/// What it ends with, where the number of a row's fields would be.
+pub(super) const BINARY_END: &[u8] = &(-1_i16).to_be_bytes();
+
 /// How the rows of a copy are written.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct CopyForm {
+pub(super) enum CopyForm {
+    Lines(Lines),
+    /// Values as those of an answer in binary.
+    Binary,
+}
+
+/// How rows are written as lines.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Lines {
     pub(super) csv: bool,
     pub(super) header: bool,
     delimiter: char,
@@ -18,9 +35,9 @@ pub(super) struct CopyForm {
     quotes_all: bool,
 }
 
-impl CopyForm {
+impl Lines {
     fn text() -> Self {
-        CopyForm {
+        Lines {
             csv: false,
             header: false,
             delimiter: '\t',
@@ -32,7 +49,7 @@ impl CopyForm {
     }
 
     fn csv() -> Self {
-        CopyForm { csv: true, delimiter: ',', null: String::new(), ..CopyForm::text() }
+        Lines { csv: true, delimiter: ',', null: String::new(), ..Lines::text() }
     }
 
     /// Writes a line of values, `None` for null.
@@ -93,13 +110,19 @@ impl CopyForm {
     }
 }
 
-/// Reads `COPY { (question) | table [(columns)] } TO STDOUT [WITH] [(options)]`.
+/// Reads `COPY [BINARY] { (question) | table [(columns)] } TO STDOUT [WITH] [(options)]`.
 pub(super) fn read(statement: &str) -> Result<Command, PostgresError> {
-    let found = located(statement, usize::MAX);
+    let mut found = located(statement, usize::MAX);
     let wrong = || {
         PostgresError::new("0A000", "COPY goes TO STDOUT only")
             .with_hint("write COPY (SELECT …) TO STDOUT WITH (FORMAT csv, HEADER)")
     };
+    // A table may be called so, too.
+    let named = found.get(2).is_some_and(|(word, _)| !["TO", "FROM", "("].iter().any(|next| word.is(next)));
+    let is_binary = named && found[1].0.is("BINARY");
+    if is_binary {
+        found.remove(0);
+    }
     let mut depth = 0_usize;
     let mut to = None;
     for (place, (word, _)) in found.iter().enumerate().skip(1) {
@@ -127,19 +150,25 @@ pub(super) fn read(statement: &str) -> Result<Command, PostgresError> {
         (None, None) => format!("SELECT * FROM {source}"),
     };
     let rest: Vec<&Word<'_>> = found[to + 2..].iter().map(|(word, _)| word).collect();
-    Ok(Command::Copy { question, form: form(&rest)? })
+    Ok(Command::Copy { question, form: form(&rest, is_binary)? })
 }
 
-/// Reads the options, in the form with parentheses or the older one without.
-fn form(words: &[&Word<'_>]) -> Result<CopyForm, PostgresError> {
+/// Reads the options, in the form with parentheses or the older one without; `is_binary` if that was said before them.
+fn form(words: &[&Word<'_>], is_binary: bool) -> Result<CopyForm, PostgresError> {
     let options: Vec<&Word<'_>> = words
         .iter()
         .copied()
         .filter(|word| !["(", ")", ",", "=", "WITH", "AS"].iter().any(|sign| word.is(sign)))
         .collect();
-    let formatted = options.windows(2).any(|pair| pair[0].is("FORMAT") && pair[1].text().eq_ignore_ascii_case("csv"));
-    let is_csv = formatted || options.iter().any(|word| word.is("CSV"));
-    let mut form = if is_csv { CopyForm::csv() } else { CopyForm::text() };
+    let is_format = |name: &str| {
+        let formatted =
+            options.windows(2).any(|pair| pair[0].is("FORMAT") && pair[1].text().eq_ignore_ascii_case(name));
+        formatted || options.iter().any(|word| word.is(name))
+    };
+    if is_binary || is_format("binary") {
+        return binary(&options);
+    }
+    let mut form = if is_format("csv") { Lines::csv() } else { Lines::text() };
     let mut options = options.into_iter().peekable();
     while let Some(option) = options.next() {
         let name = option.text().to_uppercase();
@@ -160,7 +189,7 @@ fn form(words: &[&Word<'_>]) -> Result<CopyForm, PostgresError> {
                         "0A000",
                         format!("COPY in the format {kind:?} is not answered here"),
                     )
-                    .with_hint("use FORMAT text or FORMAT csv"));
+                    .with_hint("use FORMAT text, csv or binary"));
                 }
             }
             "HEADER" => {
@@ -198,7 +227,19 @@ fn form(words: &[&Word<'_>]) -> Result<CopyForm, PostgresError> {
             }
         }
     }
-    Ok(form)
+    Ok(CopyForm::Lines(form))
+}
+
+/// Reads the options of a copy in binary: none but that it is so.
+fn binary(options: &[&Word<'_>]) -> Result<CopyForm, PostgresError> {
+    let is_its_own = |word: &&&Word<'_>| word.is("FORMAT") || word.text().eq_ignore_ascii_case("binary");
+    match options.iter().find(|word| !is_its_own(word)) {
+        None => Ok(CopyForm::Binary),
+        Some(other) => {
+            let message = format!("COPY in binary has no {}", other.text().to_uppercase());
+            Err(PostgresError::new("42601", message).with_hint("leave it out, or use FORMAT text or csv"))
+        }
+    }
 }
 
 #[cfg(test)]
@@ -207,35 +248,52 @@ mod tests {
 
     #[test]
     fn copies_are_read() {
-        let csv = CopyForm { header: true, ..CopyForm::csv() };
+        let csv = Lines { header: true, ..Lines::csv() };
         for (sql, question, form) in [
-            ("COPY (SELECT ')' AS a, (1)) TO STDOUT", "SELECT ')' AS a, (1)", CopyForm::text()),
+            ("COPY (SELECT ')' AS a, (1)) TO STDOUT", "SELECT ')' AS a, (1)", Lines::text()),
             ("copy metrics to stdout with (format csv, header true)", "SELECT * FROM metrics", csv.clone()),
             ("COPY  ( SELECT 1 TO ) TO STDOUT CSV HEADER", " SELECT 1 TO ", csv),
             (
                 r"COPY t TO STDOUT (DELIMITER E'\t', NULL 'csv', ENCODING 'utf-8')",
                 "SELECT * FROM t",
-                CopyForm { null: "csv".into(), ..CopyForm::text() },
+                Lines { null: "csv".into(), ..Lines::text() },
             ),
             (
                 r"COPY t TO STDOUT CSV FORCE QUOTE * ESCAPE E'\\'",
                 "SELECT * FROM t",
-                CopyForm { quotes_all: true, escape: Some('\\'), ..CopyForm::csv() },
+                Lines { quotes_all: true, escape: Some('\\'), ..Lines::csv() },
             ),
             (
                 "COPY t (a, b) TO STDOUT (DELIMITER '|', NULL '')",
                 "SELECT a, b FROM t ",
-                CopyForm { delimiter: '|', null: String::new(), ..CopyForm::text() },
+                Lines { delimiter: '|', null: String::new(), ..Lines::text() },
             ),
         ] {
+            let form = CopyForm::Lines(form);
             assert_eq!(read(sql), Ok(Command::Copy { question: question.into(), form }), "{sql}");
         }
+        for (sql, question) in [
+            ("COPY t TO STDOUT (FORMAT binary)", "SELECT * FROM t"),
+            ("COPY (SELECT 1) TO STDOUT WITH BINARY", "SELECT 1"),
+            ("copy (select 1) to stdout binary", "select 1"),
+            ("COPY t (a) TO STDOUT WITH (FORMAT 'binary')", "SELECT a FROM t "),
+            ("COPY BINARY t TO STDOUT", "SELECT * FROM t"),
+        ] {
+            let form = CopyForm::Binary;
+            assert_eq!(read(sql), Ok(Command::Copy { question: question.into(), form }), "{sql}");
+        }
+        let form = CopyForm::Lines(Lines::text());
+        let table = Command::Copy { question: "SELECT * FROM binary".into(), form };
+        assert_eq!(read("COPY binary TO STDOUT"), Ok(table));
+        let header = read("COPY t TO STDOUT (FORMAT binary, HEADER)").expect_err("there is none");
+        assert_eq!((header.state, header.message.as_str()), ("42601", "COPY in binary has no HEADER"));
         for sql in [
             "COPY t FROM STDIN",
             "COPY t TO '/tmp/x'",
             "COPY t TO PROGRAM 'x'",
             "COPY",
-            "COPY t TO STDOUT (FORMAT binary)",
+            "COPY BINARY t FROM STDIN",
+            "COPY t TO STDOUT (FORMAT parquet)",
             "COPY t TO STDOUT (FORMAT csv, FORCE_QUOTE (a))",
             "COPY t TO STDOUT CSV FORCE QUOTE a",
             "COPY t TO STDOUT (ENCODING 'LATIN1')",
@@ -247,14 +305,14 @@ mod tests {
     #[test]
     fn lines_as_postgres_writes_them() {
         let values = [Some("a\tb\\c\n"), None, Some("")];
-        let line = |form: CopyForm, values: &[Option<&str>]| {
+        let line = |form: Lines, values: &[Option<&str>]| {
             let mut out = Vec::new();
             form.line(values.iter().copied(), &mut out);
             String::from_utf8(out).expect("it is text")
         };
-        assert_eq!(line(CopyForm::text(), &values), "a\\tb\\\\c\\n\t\\N\t\n");
-        let all = CopyForm { quotes_all: true, escape: Some('\\'), ..CopyForm::csv() };
+        assert_eq!(line(Lines::text(), &values), "a\\tb\\\\c\\n\t\\N\t\n");
+        let all = Lines { quotes_all: true, escape: Some('\\'), ..Lines::csv() };
         assert_eq!(line(all, &[Some("a\"\\"), None, Some("x")]), "\"a\\\"\\\\\",,\"x\"\n");
-        assert_eq!(line(CopyForm::csv(), &[Some("a,\"b\""), None, Some(""), Some("x")]), "\"a,\"\"b\"\"\",,\"\",x\n");
+        assert_eq!(line(Lines::csv(), &[Some("a,\"b\""), None, Some(""), Some("x")]), "\"a,\"\"b\"\"\",,\"\",x\n");
     }
 }

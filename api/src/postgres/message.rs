@@ -349,11 +349,12 @@ impl Output {
     }
 
     /// Says that rows of a copy follow, of so many columns, all text.
-    pub(super) fn copy_out(&mut self, columns: usize) {
+    pub(super) fn copy_out(&mut self, columns: usize, form: Form) {
+        let code = u8::from(form == Form::Binary);
         self.message(b'H', |out| {
-            out.push(0);
+            out.push(code);
             out.extend_from_slice(&(columns as u16).to_be_bytes());
-            out.extend(std::iter::repeat_n(0_u8, 2 * columns));
+            (0..columns).for_each(|_| out.extend_from_slice(&[0, code]));
         });
     }
 

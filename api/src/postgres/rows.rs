@@ -124,20 +124,16 @@ impl Answer {
 pub(super) enum Writing<'a> {
     /// As rows of an answer.
     Rows(&'a [Form]),
-    /// As lines of a copy.
-    Lines(&'a CopyForm),
+    /// As rows of a copy.
+    Copy(&'a CopyForm),
 }
 
 impl Writing<'_> {
     fn row(self, values: &[Values<'_>], row: usize, out: &mut Output) {
         match self {
-            Writing::Rows(forms) => out.message(b'D', |out| {
-                out.extend_from_slice(&(values.len() as u16).to_be_bytes());
-                for (place, column) in values.iter().enumerate() {
-                    column.put(row, form_at(forms, place), out);
-                }
-            }),
-            Writing::Lines(form) => {
+            Writing::Rows(forms) => out.message(b'D', |out| fields(values, row, forms, out)),
+            Writing::Copy(CopyForm::Binary) => out.message(b'd', |out| fields(values, row, &[Form::Binary], out)),
+            Writing::Copy(CopyForm::Lines(form)) => {
                 let text = |column: &Values<'_>| {
                     (!column.is_null(row)).then(|| {
                         let mut text = Vec::new();
@@ -149,5 +145,13 @@ impl Writing<'_> {
                 out.message(b'd', |out| form.line(texts.iter().map(Option::as_deref), out));
             }
         }
+    }
+}
+
+/// Writes how many values a row has, and each with its length.
+fn fields(values: &[Values<'_>], row: usize, forms: &[Form], out: &mut Vec<u8>) {
+    out.extend_from_slice(&(values.len() as u16).to_be_bytes());
+    for (place, column) in values.iter().enumerate() {
+        column.put(row, form_at(forms, place), out);
     }
 }

@@ -1,4 +1,4 @@
-//! Clients of Python, as notebooks use them: ADBC over Flight SQL, psycopg and SQLAlchemy over PostgreSQL's protocol.
+//! Clients of Python, as notebooks use them: ADBC over Flight SQL; psycopg, SQLAlchemy, pandas and Polars over PostgreSQL's protocol.
 
 use serde_json::{Value, json};
 use tokio::process::Command;
