@@ -48,4 +48,5 @@ mod value;
 
 pub(crate) use scram::Secret;
 pub(crate) use server::Server;
+pub(crate) use text::{Word, words};
 pub(crate) use tls::{Identity, tls_config};

@@ -4,7 +4,7 @@
 
 /// A word of a statement, or a sign.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Word<'a> {
+pub(crate) enum Word<'a> {
     /// A name or key word as it is written.
     Plain(&'a str),
     /// A name in double quotes, or a text in single ones, without them.
@@ -15,7 +15,7 @@ pub(super) enum Word<'a> {
 
 impl Word<'_> {
     /// Whether it is this key word or sign.
-    pub(super) fn is(&self, expected: &str) -> bool {
+    pub(crate) fn is(&self, expected: &str) -> bool {
         match self {
             Word::Plain(word) => word.eq_ignore_ascii_case(expected),
             Word::Sign(sign) => expected.chars().eq([*sign]),
@@ -24,7 +24,7 @@ impl Word<'_> {
     }
 
     /// Its text.
-    pub(super) fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         match self {
             Word::Plain(word) => (*word).to_owned(),
             Word::Quoted(text) => text.clone(),
@@ -33,7 +33,7 @@ impl Word<'_> {
     }
 
     /// A name: small letters unless it is in quotes.
-    pub(super) fn name(&self) -> String {
+    pub(crate) fn name(&self) -> String {
         match self {
             Word::Plain(word) => word.to_lowercase(),
             other => other.text(),
@@ -60,7 +60,7 @@ pub(super) fn statements(text: &str) -> Vec<&str> {
 }
 
 /// The first words of a statement.
-pub(super) fn words(statement: &str, most: usize) -> Vec<Word<'_>> {
+pub(crate) fn words(statement: &str, most: usize) -> Vec<Word<'_>> {
     located(statement, most).into_iter().map(|(word, _)| word).collect()
 }
 

@@ -8,11 +8,15 @@ use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 
+use crate::postgres::ENDLESS;
 use crate::support::client::accepted;
 use crate::support::program::PROGRAM;
 use crate::support::{Client, DataDir, PATIENCE, Program, eventually};
 
 const PROMPT: &str = "streamgauge> ";
+/// A question that needs more memory than a megabyte.
+const SORT: &str =
+    "SELECT max(n) FROM (SELECT value, row_number() OVER (ORDER BY value DESC) AS n FROM generate_series(1, 3000000))";
 const CTRL_C: &str = "\u{3}";
 const CTRL_D: &str = "\u{4}";
 const UP: &str = "\u{1b}[A";
@@ -184,9 +188,17 @@ async fn a_terminal_asks_browses_and_remembers() {
     std::fs::write(&script, "\\timing on\nSELECT 6 * 7 AS\n six;\n\\timing off\n").unwrap();
     has(&terminal.run(&format!("\\i {}", script.display())).await, &["timing: on", "six\n", " 42\n", "time: ", "off"]);
     has(&terminal.run("\\set epoch 5").await, &[PROMPT]);
-    has(&terminal.run("\\set").await, &["epoch 5", "partial false"]);
+    has(&terminal.run("\\set").await, &["streamgauge.epoch 5", "streamgauge.partial false", "statement_timeout 0"]);
     has(&terminal.run("SET streamgauge.epoch = 'soon';").await, &["error: epoch is a whole number"]);
     terminal.run("\\unset epoch").await;
+    // What is set holds for the statements after it, and the place of an error is that of the statement.
+    has(&terminal.run("SET streamgauge.rows_max = 2;").await, &[PROMPT]);
+    has(&terminal.run("SELECT value,\n  valu FROM metrics;").await, &["LINE 2:   valu FROM metrics\n", "Line: 2,"]);
+    has(&terminal.run("SELECT * FROM generate_series(1, 3);").await, &["error: ", "query_rows_exceeded"]);
+    has(&terminal.run("\\set rows_max many").await, &["error: ", "streamgauge.rows_max must be set to a whole number"]);
+    has(&terminal.run("SHOW streamgauge.rows_max;").await, &["streamgauge.rows_max\n", "2\n"]);
+    has(&terminal.run("\\unset rows_max").await, &[PROMPT]);
+    has(&terminal.run("SELECT * FROM generate_series(1, 3);").await, &["3 rows"]);
 
     // The editor changes a statement, which then stands at the prompt.
     terminal.run("SELECT 'edited' AS what;").await;
@@ -340,6 +352,17 @@ async fn programs_get_rows_and_exit_codes() {
         (vec!["--format", "ndjson", "SELECT 1 AS a"], "", "{\"a\":1}\n"),
         (vec!["--format", "markdown", "SELECT 'x|y' AS a, 1 AS b"], "", "| a | b |\n| --- | ---: |\n| x\\|y | 1 |\n"),
         (vec!["SET streamgauge.epoch = 1; SELECT 1 AS a; \\q SELECT"], "", "a\n─\n1\n"),
+        (
+            vec!["--format", "csv", "SET statement_timeout = '5s'; SHOW statement_timeout"],
+            "",
+            "statement_timeout\n5s\n",
+        ),
+        (
+            vec!["--format", "csv", "-c", "SET streamgauge.rows_max TO 3; RESET ALL", "-c", "SHOW ALL"],
+            "",
+            "name,setting\nstreamgauge.epoch,0\nstreamgauge.partial,false\nstreamgauge.pushdown,true\n\
+             statement_timeout,0\nstreamgauge.memory_bytes_max,0\nstreamgauge.rows_max,0\n",
+        ),
     ] {
         let output = sql(client, &arguments, input).await;
         assert!(output.status.success(), "{arguments:?}: {}", err(&output));
@@ -356,10 +379,24 @@ async fn programs_get_rows_and_exit_codes() {
         (vec!["--format", "pdf"], 2, "possible values"),
         (vec!["--url", "http://127.0.0.1:9", "SELECT 1"], 1, "no connection to"),
         (vec!["SET streamgauge.epoch = 99999999999999999; SELECT 1"], 1, "epoch_not_reached"),
+        (vec!["SET statement_timeout = '100ms'; SET streamgauge.rows_max = 9", "-c", ENDLESS], 1, "longer than 100ms"),
+        (vec!["SET streamgauge.memory_bytes_max = 1000000;", "-c", SORT], 1, "streamgauge.memory_bytes_max was set"),
+        (vec!["SET statement_timeout = soon; SELECT 1"], 1, "statement_timeout must be set to a time"),
+        (vec!["SET no_such_thing = 1"], 1, "setting_unknown"),
+        (vec!["RESET no_such_thing"], 1, "there is no setting \"no_such_thing\"; there are streamgauge.epoch"),
+        (vec!["SET LOCAL statement_timeout = 1"], 1, "(sql_invalid)"),
     ] {
         let output = sql(client, &arguments, "").await;
         assert_eq!(output.status.code(), Some(code), "{arguments:?}: {}", err(&output));
         has(err(&output), &[says]);
+    }
+
+    // A question that ClickHouse has a part in is asked without push-down when that is set.
+    for (set, pushed) in [("", true), ("SET streamgauge.pushdown = false; ", false)] {
+        let explain = format!("{set}EXPLAIN SELECT name, count(*) FROM metrics GROUP BY name");
+        let output = sql(client, &[&explain], "").await;
+        assert!(output.status.success(), "{}", err(&output));
+        assert_eq!(out(&output).contains("ClickHouseExec"), pushed, "{}", out(&output));
     }
 
     // Files: whole answers, and none of one that broke off.

@@ -5,9 +5,8 @@ use std::collections::BTreeSet;
 
 use clap::ValueEnum;
 
-use super::Format;
-use super::command;
 use super::names::Names;
+use super::{Format, command, settings};
 
 /// What may stand at a place.
 #[derive(Debug, PartialEq, Eq)]
@@ -71,7 +70,7 @@ fn after_command(command: &str, at: usize, names: &Names) -> Offer {
         "df" => words(begin, argument, names.functions.iter().cloned()),
         "format" => words(begin, argument, Format::value_variants().iter().map(|format| format.name().to_owned())),
         "x" | "timing" => words(begin, argument, some(&["on", "off"])),
-        "set" | "unset" => words(begin, argument, some(&["epoch", "partial"])),
+        "set" | "unset" => words(begin, argument, settings::names()),
         "i" | "o" => Offer::Files,
         _ => Offer::Words(begin, Vec::new()),
     }

@@ -5,7 +5,7 @@
 //! # Layout
 //!
 //! - `script`: a text as statements and commands; `command`: what begins with `\`.
-//! - `session`: what is set, and running statements and commands; `catalogue`: the questions behind `\d` and its like.
+//! - `session`: running statements and commands; `settings`: what is set; `catalogue`: the questions behind `\d` and its like.
 //! - `answer`: rows as a table; `output`: where answers go; `place`: where in a statement an error is.
 //! - `shell`: the terminal; `line`: editing, with history; `complete`: what Tab offers; `names`: what the server has.
 
@@ -19,6 +19,7 @@ mod output;
 mod place;
 mod script;
 mod session;
+mod settings;
 mod shell;
 
 use std::io::{IsTerminal, Read};

@@ -1,4 +1,4 @@
-//! What is set, and running statements and commands with it.
+//! Running statements and commands, with what is set.
 //!
 //! A statement that is interrupted has its connection closed, by which the server ends its work.
 
@@ -18,6 +18,7 @@ use super::command::{self, Command};
 use super::names::KnownNames;
 use super::output::Output;
 use super::script::{self, Item};
+use super::settings::{Setting, Settings, is_of_setting, moved_up};
 use super::{Format, place};
 use crate::client::connection::{Ask, Connection, EPOCH, SQL_PATH};
 use crate::client::error::ClientError;
@@ -25,8 +26,6 @@ use crate::client::table::Table;
 
 /// Files that run files.
 const INCLUDES_MAX: usize = 16;
-/// What may be set on the server's side.
-const SETTINGS: &str = "the settings are epoch and partial";
 
 /// Ctrl-C came while something ran.
 #[derive(Debug, thiserror::Error)]
@@ -68,9 +67,8 @@ pub(super) struct Session {
     output: Output,
     is_expanded: bool,
     is_timed: bool,
-    /// Every answer has everything up to this epoch.
-    epoch: Option<u64>,
-    partial: bool,
+    /// What statements are asked with.
+    settings: Settings,
     /// The last statement, for `\g`, `\watch` and `\e`.
     last: Option<String>,
     /// What is to be edited.
@@ -93,8 +91,7 @@ impl Session {
             output,
             is_expanded: false,
             is_timed: false,
-            epoch: None,
-            partial: false,
+            settings: Settings::default(),
             last: None,
             edited: None,
             is_over: false,
@@ -145,7 +142,7 @@ impl Session {
 
     async fn statement(&mut self, statement: String) -> anyhow::Result<()> {
         if let Some(setting) = Setting::read(&statement) {
-            return self.set(setting);
+            return self.heed(setting).await;
         }
         let asked = self.interruptibly(json!({ "sql": statement })).await;
         let first = statement.split_whitespace().next().unwrap_or_default();
@@ -169,11 +166,14 @@ impl Session {
     async fn ask(&mut self, mut body: Value) -> anyhow::Result<()> {
         let format = self.format;
         body["format"] = json!(format.asked());
-        body["partial"] = json!(self.partial);
+        body["partial"] = json!(self.settings.partial);
+        let statement = body["sql"].as_str().unwrap_or_default().to_owned();
+        let (sent, lines) = self.settings.before(&statement);
+        body["sql"] = json!(sent);
         let mut writing = self.output.begin(format)?;
         let started = Instant::now();
-        let asked = self.connection.ask(Ask::question(&body, self.epoch)).await;
-        let mut response = asked.map_err(|error| pointed(error, body["sql"].as_str().unwrap_or_default()))?;
+        let asked = self.connection.ask(Ask::question(&body, self.settings.epoch)).await;
+        let mut response = asked.map_err(|error| pointed(error, &statement, lines))?;
         let epoch = response.headers().get(EPOCH).and_then(|epoch| epoch.to_str().ok()).map(str::to_owned);
         let mut footer = None;
         if matches!(format, Format::Table | Format::Markdown) {
@@ -237,8 +237,8 @@ impl Session {
             }
             Command::Edit => self.edited = Some(edit(&self.last.clone().unwrap_or_default())?),
             Command::Set(None) => self.tell_settings(),
-            Command::Set(Some((name, value))) => self.set(Setting { name, value: Some(value) })?,
-            Command::Unset(name) => self.set(Setting { name, value: None })?,
+            Command::Set(Some((name, value))) => self.heed(Setting::named(&name, Some(value))).await?,
+            Command::Unset(name) => self.heed(Setting::named(&name, None)).await?,
             Command::Connection => eprintln!("the server is {}", self.connection.url()),
             Command::Help => eprint!("{}", command::help()),
             Command::Quit => self.is_over = true,
@@ -310,50 +310,45 @@ impl Session {
         ran
     }
 
-    fn set(&mut self, setting: Setting) -> anyhow::Result<()> {
-        match (setting.name.as_str(), setting.value.as_deref()) {
-            ("epoch", None) => self.epoch = None,
-            ("epoch", Some(value)) => {
-                let wrong = || format!("epoch is a whole number from an acknowledgement, and {value} is not");
-                self.epoch = Some(value.parse().ok().with_context(wrong)?);
+    /// Heeds a statement about what is set.
+    async fn heed(&mut self, setting: Setting) -> anyhow::Result<()> {
+        match setting {
+            Setting::One { name, value } => {
+                let mut settings = self.settings.clone();
+                settings.set(&name, value.as_deref())?;
+                if let Some(question) = Settings::check(&name, value.as_deref()) {
+                    self.check(question).await?;
+                }
+                self.settings = settings;
+                Ok(())
             }
-            ("partial", None | Some("false" | "off")) => self.partial = false,
-            ("partial", Some("true" | "on")) => self.partial = true,
-            ("partial", Some(value)) => bail!("partial is true or false, and {value} is not"),
-            (name, _) => bail!("{name} cannot be set; {SETTINGS}"),
+            Setting::ResetAll => {
+                self.settings = Settings::default();
+                Ok(())
+            }
+            Setting::Show(name) => self.interruptibly(json!({ "sql": self.settings.shown(&name) })).await,
+            Setting::ShowAll => self.interruptibly(json!({ "sql": self.settings.all_shown() })).await,
         }
-        Ok(())
+    }
+
+    /// Lets the server look at a value; that it is busy says nothing about it.
+    async fn check(&self, question: Value) -> anyhow::Result<()> {
+        let asked = tokio::select! {
+            asked = self.connection.ask(Ask::question(&question, None)) => asked,
+            () = self.interrupts.next() => bail!(Interrupted),
+        };
+        match asked {
+            Err(ClientError::Refused(problem)) if !is_of_setting(&problem) => Ok(()),
+            asked => Ok(asked.map(drop)?),
+        }
     }
 
     fn tell_settings(&self) {
-        match self.epoch {
-            Some(epoch) => eprintln!("epoch {epoch}"),
-            None => eprintln!("epoch is not set: a statement sees all that was acknowledged"),
+        for (name, value) in self.settings.all() {
+            eprintln!("{name} {value}");
         }
-        eprintln!("partial {}", self.partial);
-    }
-}
-
-/// `SET streamgauge.epoch = …` and its like, which hold for every statement after it; anything else is the server's.
-struct Setting {
-    name: String,
-    /// None when it is reset.
-    value: Option<String>,
-}
-
-impl Setting {
-    fn read(statement: &str) -> Option<Self> {
-        let statement = statement.replace('=', " = ");
-        let mut words = statement.split_whitespace().filter(|word| !word.eq_ignore_ascii_case("session"));
-        let verb = words.next()?;
-        let name = words.next()?.to_lowercase().replace('"', "").strip_prefix("streamgauge.")?.to_owned();
-        let rest: Vec<&str> = words.collect();
-        match (verb.to_uppercase().as_str(), rest.as_slice()) {
-            ("SET", [to, value]) if *to == "=" || to.eq_ignore_ascii_case("to") => {
-                Some(Setting { name, value: Some(value.trim_matches('\'').to_lowercase()) })
-            }
-            ("RESET", []) => Some(Setting { name, value: None }),
-            _ => None,
+        if self.settings.epoch.is_none() {
+            eprintln!("without an epoch a statement sees all that was acknowledged");
         }
     }
 }
@@ -367,10 +362,13 @@ fn drawn(table: &Table, format: Format, is_expanded: bool, width: Option<usize>)
     }
 }
 
-/// The error of a statement, with its place in it if the server says one.
-fn pointed(error: ClientError, statement: &str) -> anyhow::Error {
-    let place = match &error {
-        ClientError::Refused(problem) => place::shown(statement, &problem.detail),
+/// The error of a statement, with its place in it if the server says one; so many lines were sent before it.
+fn pointed(mut error: ClientError, statement: &str, lines: usize) -> anyhow::Error {
+    let place = match &mut error {
+        ClientError::Refused(problem) => {
+            problem.detail = moved_up(&problem.detail, lines);
+            place::shown(statement, &problem.detail)
+        }
         _ => None,
     };
     match place {
