@@ -35,7 +35,7 @@ use crate::config::{Config, PgAddress, ServeArgs};
 use crate::flight;
 use crate::flush_source::EngineFlushes;
 use crate::history::ClickHouseHistory;
-use crate::http::{self, App, Bounds, Decoders, Health, Running};
+use crate::http::{self, App, Bounds, Decoders, Health, Hosts, Running};
 use crate::postgres;
 use crate::rate::Rate;
 use crate::restart;
@@ -70,7 +70,8 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     let postgres = listen_postgres(&config, &app, stopping.clone()).await?.map(|server| tokio::spawn(server.run()));
     let flight = listen_flight(&config, &app, stopping.clone()).await?.map(|server| tokio::spawn(server.run()));
     let server = {
-        let router = http::router(app.clone()).into_make_service_with_connect_info::<SocketAddr>();
+        let hosts = Hosts::of(address, &config.http_hosts);
+        let router = http::router(app.clone(), hosts).into_make_service_with_connect_info::<SocketAddr>();
         // Answers come in pieces, and would wait for each other; slower without, and not wrong.
         let listener = listener.tap_io(|socket| drop(socket.set_nodelay(true)));
         let stopping = stopping.clone();

@@ -72,6 +72,11 @@ fn shown(name: &str, value: &Value) -> Option<String> {
     match value {
         Value::Null => None,
         Value::String(text) if text.is_empty() => None,
+        Value::Array(items) if items.is_empty() => None,
+        Value::Array(items) => {
+            let texts: Vec<&str> = items.iter().filter_map(Value::as_str).collect();
+            Some(texts.join(","))
+        }
         _ if SECRETS.contains(&name) => Some("***".to_owned()),
         Value::String(text) => Some(text.clone()),
         other => Some(other.to_string()),

@@ -31,6 +31,8 @@ fn mistakes_are_named() {
     std::fs::write(&file, "wrokers = 3\n").unwrap();
     for (arguments, words) in [
         (vec!["--http", "0.0.0.0:8080"], "loopback only"),
+        (vec!["--http-hosts", "a,http://b"], "http_hosts has \"http://b\""),
+        (vec!["--http-hosts", ""], "http_hosts has \"\""),
         (vec!["--pg", "0.0.0.0:5433"], "STREAMGAUGE_PG_PASSWORD"),
         (vec!["--pg", "5433"], "neither an address"),
         (vec!["--pg-password", ""], "pg_password is empty"),
@@ -61,7 +63,10 @@ fn mistakes_are_named() {
     assert!(resolve(&["--http", "0.0.0.0:8080", "--allow-remote"]).is_ok());
     assert!(resolve(&["--pg", "0.0.0.0:5433", "--pg-password", "secret"]).is_ok());
     assert!(resolve(&["--flight", "0.0.0.0:50051", "--flight-password", "secret"]).is_ok());
-    std::fs::write(&file, "pg = \"off\"\nflight = \"off\"\n").unwrap();
+    std::fs::write(&file, "pg = \"off\"\nflight = \"off\"\nhttp_hosts = [\"a\", \"b.c\"]\n").unwrap();
     let config = resolve(&["--config", file.to_str().unwrap()]).unwrap();
     assert_eq!((config.pg, config.flight), (PgAddress::Off, PgAddress::Off));
+    let shown = config.settings.iter().find(|setting| setting.name == "http_hosts").unwrap();
+    assert_eq!((shown.value.as_deref(), shown.source), (Some("a,b.c"), "file"));
+    assert_eq!(resolve(&["--http-hosts", "a,d"]).unwrap().http_hosts, ["a", "d"]);
 }

@@ -2,7 +2,7 @@
 //!
 //! # Layout
 //!
-//! - `asker`: who asks; `body`: request bodies; `bounds`: on open requests and on the bytes of bodies; `decoders`: threads; `problem`: errors.
+//! - `origin`: which pages may ask; `asker`: who asks; `body`: request bodies; `bounds`: on open requests and on the bytes of bodies; `decoders`: threads; `problem`: errors.
 //! - `ingest`, `streams`, `sql`, `metrics`, `live`: the interface, in the order of the path of the data.
 //! - `status`: health, readiness, the program's own metrics.
 //! - `page`: the web page; `openapi`: the description of all this.
@@ -15,6 +15,7 @@ mod ingest;
 mod live;
 mod metrics;
 pub(crate) mod openapi;
+mod origin;
 mod page;
 pub(crate) mod problem;
 mod sql;
@@ -26,7 +27,6 @@ use std::time::Instant;
 
 use axum::Router;
 use axum::extract::{FromRequestParts, Request};
-use axum::http::HeaderMap;
 use axum::http::request::Parts;
 use axum::middleware::{self, Next};
 use axum::response::Response;
@@ -50,6 +50,7 @@ use utoipa_swagger_ui::SwaggerUi;
 use crate::rate::Rate;
 pub(crate) use bounds::Bounds;
 pub(crate) use decoders::Decoders;
+pub(crate) use origin::{Hosts, host_name};
 use problem::Problem;
 pub(crate) use sql::{EPOCH_HEADER, PARTIAL_HEADER, min_epoch, missing, note as note_partial};
 
@@ -141,8 +142,8 @@ impl FromRequestParts<Arc<App>> for Ready {
     }
 }
 
-/// All routes.
-pub(crate) fn router(app: Arc<App>) -> Router {
+/// All routes, for requests that name one of `hosts`.
+pub(crate) fn router(app: Arc<App>, hosts: Hosts) -> Router {
     Router::new()
         .route("/api/v1/ingest", post(ingest::data_points))
         .route("/api/v1/metrics", get(metrics::list).post(ingest::points))
@@ -167,7 +168,7 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .layer(RequestDecompressionLayer::new().gzip(true))
         .layer(CompressionLayer::new().gzip(true).compress_when(unpacked()))
         .layer(middleware::from_fn(measure))
-        .layer(middleware::from_fn(same_origin))
+        .layer(middleware::from_fn_with_state(hosts, origin::own_pages))
         .layer(CatchPanicLayer::custom(|_panic: Box<dyn std::any::Any + Send>| {
             use axum::response::IntoResponse;
             Problem::new(
@@ -191,26 +192,6 @@ async fn wrong_method(request: Request) -> Problem {
     Problem::new(axum::http::StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", detail)
 }
 
-/// Refuses requests that a web page of another site makes a browser send: without authentication, the address of
-/// the request is all that protects a program on loopback.
-async fn same_origin(request: Request, next: Next) -> Result<Response, Problem> {
-    match foreign_origin(request.headers()) {
-        Some(origin) => {
-            let detail = format!("a page of {origin} may not use this program");
-            Err(Problem::new(axum::http::StatusCode::FORBIDDEN, "cross_origin", detail))
-        }
-        None => Ok(next.run(request).await),
-    }
-}
-
-/// The origin of the page that a browser says it acts for, when it is not our own.
-fn foreign_origin(headers: &HeaderMap) -> Option<String> {
-    let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
-    let (origin, host) = (text("origin")?, text("host")?);
-    let own = origin.split_once("://").is_some_and(|(_, of)| of.eq_ignore_ascii_case(host));
-    (!own).then(|| origin.to_owned())
-}
-
 async fn measure(request: Request, next: Next) -> Response {
     let method = request.method().clone();
     let route = request
@@ -222,27 +203,4 @@ async fn measure(request: Request, next: Next) -> Response {
     let labels = [("method", method.to_string()), ("route", route), ("status", response.status().as_u16().to_string())];
     ::metrics::histogram!("streamgauge_http_request_seconds", &labels).record(started.elapsed().as_secs_f64());
     response
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn pages_of_other_sites_are_refused() {
-        for (origin, foreign) in [
-            (None, false),
-            (Some("http://127.0.0.1:8080"), false),
-            (Some("http://localhost:3000"), true),
-            (Some("https://evil.example"), true),
-            (Some("null"), true),
-        ] {
-            let mut headers = HeaderMap::new();
-            headers.insert("host", "127.0.0.1:8080".parse().unwrap());
-            if let Some(origin) = origin {
-                headers.insert("origin", origin.parse().unwrap());
-            }
-            assert_eq!(foreign_origin(&headers).is_some(), foreign, "{origin:?}");
-        }
-    }
 }

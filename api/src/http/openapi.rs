@@ -7,7 +7,10 @@ use super::{ingest, live, metrics, problem, sql, status, streams};
 /// The description of the HTTP interface.
 #[derive(OpenApi)]
 #[openapi(
-    info(title = "Streamgauge", description = "Real-time analytics: post events, ask SQL over live and history as one table, follow series live."),
+    info(title = "Streamgauge", description = "Real-time analytics: post events, ask SQL over live and history as one table, follow series live. \
+        On loopback a request is answered with 421 (`host_unknown`) when its `Host` is neither `localhost` nor an address of loopback nor \
+        one of `--http-hosts`, and anywhere with 403 (`cross_origin`) \
+        when a browser sends it for a page of another site."),
     paths(
         ingest::data_points, ingest::points, ingest::events,
         streams::list, streams::create, streams::describe, streams::delete,

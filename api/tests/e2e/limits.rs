@@ -138,7 +138,7 @@ async fn what_is_cancelled_or_left_over_http_ends_in_clickhouse_too() {
         let body = json!({"sql": "SELECT note FROM notes", "format": "ndjson"}).to_string();
         let mut slow = TcpStream::connect(client.address()).await.unwrap();
         let request = format!(
-            "POST /api/v1/sql HTTP/1.1\r\nhost: x\r\nx-streamgauge-user: {way}\r\ncontent-length: {}\r\n\r\n{body}",
+            "POST /api/v1/sql HTTP/1.1\r\nhost: localhost\r\nx-streamgauge-user: {way}\r\ncontent-length: {}\r\n\r\n{body}",
             body.len()
         );
         slow.write_all(request.as_bytes()).await.unwrap();

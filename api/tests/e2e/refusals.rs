@@ -1,6 +1,8 @@
 //! What is refused, and that the answer names the place.
 
 use serde_json::json;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 
 use crate::support::client::{JSON, NDJSON};
 use crate::support::{DataDir, Program};
@@ -154,4 +156,35 @@ async fn questions_that_cannot_be_answered_say_why() {
         assert_eq!(answer.status, 400, "{query}: {}", answer.text());
         assert!(answer.json()["detail"].as_str().unwrap().contains(says), "{query}: {}", answer.text());
     }
+}
+
+/// A page of another site whose name is made to lead to loopback is of the same origin for a browser; its name is not ours.
+#[tokio::test]
+async fn on_loopback_only_known_names_are_answered() {
+    let data = DataDir::new();
+    let program = Program::start_with(&data, &["--http-hosts", "sg.example.org,other"]).await;
+    let client = program.client();
+    let drop = r#"{"sql": "DROP STREAM kept"}"#;
+    client.sql("CREATE STREAM kept (at timestamp)").await;
+    for host in ["rebound.example.com", "rebound.example.com:8080", "127.0.0.1.nip.io"] {
+        let of_itself = [("content-type", JSON), ("host", host), ("origin", &format!("http://{host}"))];
+        let detail = client.request("POST", "/api/v1/sql", &of_itself, drop).await.problem(421, "host_unknown");
+        assert!(detail.contains(host) && detail.contains("http_hosts"), "{detail}");
+        for path in ["/", "/api/v1/streams", "/healthz", "/metrics"] {
+            client.request("GET", path, &[("host", host)], "").await.problem(421, "host_unknown");
+        }
+    }
+    for host in ["localhost:3000", "127.0.0.1", "[::1]:8080", "sg.example.org", "OTHER:443"] {
+        let of_itself = [("content-type", JSON), ("host", host), ("origin", &format!("https://{host}"))];
+        let kept = client.request("POST", "/api/v1/sql", &of_itself, r#"{"sql": "SELECT count(*) FROM kept"}"#).await;
+        assert_eq!(kept.expect(200)["rows"], json!([[0]]), "{host}");
+    }
+    // HTTP/1.0 names no host, and is not what a browser speaks.
+    let mut old = TcpStream::connect(client.address()).await.unwrap();
+    old.write_all(b"GET /healthz HTTP/1.0\r\n\r\n").await.unwrap();
+    let mut answer = String::new();
+    old.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.0 200"), "{answer}");
+    let shown = "SELECT value, source FROM system.settings WHERE name = 'http_hosts'";
+    assert_eq!(client.sql(shown).await, json!([["sg.example.org,other", "flag"]]));
 }
