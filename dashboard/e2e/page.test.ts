@@ -3,6 +3,7 @@
  *
  * - `STREAMGAUGE_URL`: where the program listens; by default `http://127.0.0.1:8080`.
  * - `STREAMGAUGE_BROWSER`: the browser's program; by default `/usr/bin/chromium`.
+ * - `STREAMGAUGE_SCREENSHOTS`: a folder for pictures of some states; without it, none are made.
  * - `STREAMGAUGE_RESTART`: a shell command that restarts the program; without it, that step is left out.
  */
 import { execSync } from 'node:child_process';
@@ -15,6 +16,7 @@ import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from 'vitest
 const SERVER = process.env['STREAMGAUGE_URL'] ?? 'http://127.0.0.1:8080';
 const BROWSER = process.env['STREAMGAUGE_BROWSER'] ?? '/usr/bin/chromium';
 const RESTART = process.env['STREAMGAUGE_RESTART'];
+const SCREENSHOTS = process.env['STREAMGAUGE_SCREENSHOTS'];
 const VISIBLE_WITHIN_MS = 1_000;
 const FLAGS = [
   '--headless', '--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run',
@@ -94,6 +96,10 @@ function paintedPixels(): Promise<number> {
     }
     return painted;
   });
+}
+
+async function screenshot(name: string): Promise<void> {
+  if (SCREENSHOTS) await page.screenshot({ path: join(SCREENSHOTS, `${name}.png`) });
 }
 
 async function expectNoSidewaysScroll(): Promise<void> {
@@ -204,6 +210,44 @@ test('the SQL box answers, and says what is wrong', async () => {
   await editor.fill('SELECT nothing FROM nowhere_at_all');
   await page.getByTestId('sql-run').click();
   await page.getByTestId('problem').getByText('nowhere_at_all').waitFor();
+});
+
+test('the SQL box asks whole, and for what memory has when told to', async () => {
+  const name = `${run}.memory`;
+  await post(past(name));
+  const asked: boolean[] = [];
+  const missing = 'history in ClickHouse up to epoch 5 is missing: it is away';
+  await page.route('**/api/v1/sql', async (route) => {
+    const { partial } = route.request().postDataJSON() as { partial: boolean };
+    asked.push(partial);
+    if (partial) {
+      const response = await route.fetch();
+      const answer = (await response.json()) as object;
+      return route.fulfill({ response, json: { ...answer, partial: { missing, epoch: 5 } } });
+    }
+    const problem = {
+      type: 'about:blank', title: 'Service Unavailable', status: 503, code: 'history_unavailable',
+      detail: 'history in ClickHouse cannot be read: it is away; ask again later, or ask for what memory has',
+    };
+    return route.fulfill({ status: 503, contentType: 'application/problem+json', json: problem });
+  });
+  await page.goto(`${SERVER}/?tab=sql`);
+  await page.locator('.cm-content').fill(`SELECT count(*) AS events FROM metrics WHERE name = '${name}'`);
+  await page.getByTestId('sql-run').click();
+  await page.getByTestId('problem').getByText('history_unavailable').waitFor();
+  await screenshot('sql-without-history');
+  expect(asked).toEqual([false]);
+  await page.getByRole('button', { name: 'Answer from memory alone' }).click();
+  await page.getByTestId('partial').getByText(missing).waitFor();
+  await expect.poll(() => page.getByTestId('result').locator('tbody td').allInnerTexts()).toEqual(['60']);
+  await screenshot('sql-from-memory');
+  expect(await page.getByTestId('problem').count()).toBe(0);
+  // The next statement is asked whole again; what fails for another reason offers nothing.
+  await page.unroute('**/api/v1/sql');
+  await page.locator('.cm-content').fill('SELECT nothing');
+  await page.getByTestId('sql-run').click();
+  await page.getByTestId('problem').getByText('sql_invalid').waitFor();
+  expect(await page.getByRole('button', { name: 'Answer from memory alone' }).count()).toBe(0);
 });
 
 test('a phone shows everything without scrolling sideways', async () => {

@@ -1,7 +1,7 @@
 /**
- * One function for each question the page asks over HTTP. While ClickHouse is away the page would rather have the part
- * of an answer that is in memory, and says what is missing. Every failure is an `ApiError` that
- * carries a problem, also when the server cannot be reached.
+ * One function for each question the page asks over HTTP. While ClickHouse is away its charts would rather have the part
+ * of an answer that is in memory, and say what is missing; a statement of the user's own is answered whole unless he asks
+ * for that part. Every failure is an `ApiError` that carries a problem, also when the server cannot be reached.
  */
 import type {
   Aggregation,
@@ -29,6 +29,11 @@ export function toProblem(error: unknown): Problem {
   if (error instanceof ApiError) return error.problem;
   const detail = error instanceof Error ? error.message : String(error);
   return { type: 'about:blank', title: 'Unexpected error', status: 0, detail, code: 'page_error' };
+}
+
+/** Whether a question failed for its part from ClickHouse alone, so that memory could answer what it has. */
+export function isWithoutHistory(problem: Problem): boolean {
+  return problem.code === 'history_unavailable' || problem.code === 'history_timeout';
 }
 
 function unreachable(): Problem {
@@ -112,11 +117,12 @@ export function readStatus(signal: AbortSignal) {
   return request<Status>('/api/v1/status', { signal });
 }
 
-export function runSql(sql: string, signal: AbortSignal) {
+/** With `partial`, memory alone answers when history does not come in time. */
+export function runSql(sql: string, partial: boolean, signal: AbortSignal) {
   return request<SqlAnswer>('/api/v1/sql', {
     method: 'POST',
     headers: { 'content-type': 'application/json' },
-    body: JSON.stringify({ sql, format: 'json', partial: true }),
+    body: JSON.stringify({ sql, format: 'json', partial }),
     signal,
   });
 }

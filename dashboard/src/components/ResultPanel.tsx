@@ -3,6 +3,7 @@ import { CopyButton } from './CopyButton';
 import { EmptyFace, ErrorFace, LoadingFace, PartialNote } from './faces';
 import { ResultTable } from './ResultTable';
 import classes from './Sql.module.css';
+import { isWithoutHistory } from '../api/client';
 import type { SqlAnswer } from '../api/types';
 import { formatCount } from '../chart/format';
 import type { SqlRun } from '../hooks/useSql';
@@ -24,11 +25,18 @@ function ResultBar({ answer, isStale }: { answer: SqlAnswer; isStale: boolean })
   );
 }
 
-export function ResultPanel({ answer, problem, isRunning }: Pick<SqlRun, 'answer' | 'problem' | 'isRunning'>) {
+type ResultPanelProps = Pick<SqlRun, 'answer' | 'problem' | 'isRunning' | 'runFromMemory'>;
+
+export function ResultPanel({ answer, problem, isRunning, runFromMemory }: ResultPanelProps) {
   const isOld = isRunning || problem !== null;
   return (
     <section className={classes['panel']} aria-label="Answer" aria-busy={isRunning} data-old={isOld || undefined}>
-      {problem && <ErrorFace problem={problem} />}
+      {problem && (
+        <ErrorFace
+          problem={problem} retryLabel="Answer from memory alone"
+          onRetry={isWithoutHistory(problem) && !isRunning ? runFromMemory : undefined}
+        />
+      )}
       {answer?.partial && (
         <PartialNote partial={answer.partial}>History is missing; this is what memory has</PartialNote>
       )}

@@ -25,7 +25,13 @@ export function EmptyFace({ title, children }: { title: string; children?: React
   );
 }
 
-export function ErrorFace({ problem, onRetry }: { problem: Problem; onRetry?: () => void }) {
+interface ErrorFaceProps {
+  problem: Problem;
+  onRetry?: (() => void) | undefined;
+  retryLabel?: string;
+}
+
+export function ErrorFace({ problem, onRetry, retryLabel = 'Try again' }: ErrorFaceProps) {
   return (
     <div className={classes['error']} role="alert" data-testid="problem">
       <AlertIcon />
@@ -38,8 +44,8 @@ export function ErrorFace({ problem, onRetry }: { problem: Problem; onRetry?: ()
         </span>
       </div>
       {onRetry && (
-        <Button size="compact-xs" variant="default" onClick={onRetry}>
-          Try again
+        <Button size="compact-xs" variant="default" onClick={onRetry} data-testid="retry">
+          {retryLabel}
         </Button>
       )}
     </div>

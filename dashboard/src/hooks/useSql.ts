@@ -1,4 +1,4 @@
-/** Runs one SQL statement at a time and keeps what was asked. */
+/** Runs one SQL statement at a time, whole or from memory alone, and keeps what was asked. */
 import { useCallback, useEffect, useRef, useState } from 'react';
 import { runSql, toProblem } from '../api/client';
 import type { Problem, SqlAnswer } from '../api/types';
@@ -10,6 +10,8 @@ export interface SqlRun {
   isRunning: boolean;
   history: string[];
   run: (sql: string) => void;
+  /** Asks the last statement again, for what memory has of its answer. */
+  runFromMemory: () => void;
   cancel: () => void;
 }
 
@@ -19,24 +21,19 @@ export function useSql(): SqlRun {
   const [isRunning, setRunning] = useState(false);
   const [history, setHistory] = useState(loadHistory);
   const abort = useRef<AbortController | null>(null);
+  const last = useRef('');
 
   const cancel = useCallback(() => {
     abort.current?.abort();
     setRunning(false);
   }, []);
 
-  const run = useCallback((sql: string) => {
-    if (sql.trim() === '') return;
+  const ask = useCallback((sql: string, partial: boolean) => {
     abort.current?.abort();
     const current = new AbortController();
     abort.current = current;
     setRunning(true);
-    setHistory((last) => {
-      const next = remember(last, sql);
-      saveHistory(next);
-      return next;
-    });
-    runSql(sql, current.signal)
+    runSql(sql, partial, current.signal)
       .then((result) => {
         if (current.signal.aborted) return;
         setAnswer(result);
@@ -50,6 +47,19 @@ export function useSql(): SqlRun {
       });
   }, []);
 
+  const run = useCallback((sql: string) => {
+    if (sql.trim() === '') return;
+    last.current = sql;
+    setHistory((earlier) => {
+      const next = remember(earlier, sql);
+      saveHistory(next);
+      return next;
+    });
+    ask(sql, false);
+  }, [ask]);
+
+  const runFromMemory = useCallback(() => ask(last.current, true), [ask]);
+
   useEffect(() => () => abort.current?.abort(), []);
-  return { answer, problem, isRunning, history, run, cancel };
+  return { answer, problem, isRunning, history, run, runFromMemory, cancel };
 }

@@ -16,7 +16,7 @@ let draft: string | null = null;
 export function SqlPage({ metric }: { metric: string | null }) {
   const editor = useRef<SqlEditorHandle>(null);
   const streams = useStreams();
-  const { answer, problem, isRunning, history, run, cancel } = useSql();
+  const { answer, problem, isRunning, history, run, runFromMemory, cancel } = useSql();
   const examples = useMemo(() => examplesFor(metric ?? 'temperature'), [metric]);
   const known = JSON.stringify(tablesOf(streams.data?.streams ?? []));
   const tables = useMemo(() => JSON.parse(known) as Record<string, string[]>, [known]);
@@ -39,7 +39,7 @@ export function SqlPage({ metric }: { metric: string | null }) {
             isRunning={isRunning} examples={examples} history={history} onRun={runText} onCancel={cancel} onPick={pick}
           />
         </section>
-        <ResultPanel answer={answer} problem={problem} isRunning={isRunning} />
+        <ResultPanel answer={answer} problem={problem} isRunning={isRunning} runFromMemory={runFromMemory} />
       </div>
     </div>
   );
