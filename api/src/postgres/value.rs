@@ -7,8 +7,8 @@ use std::fmt::Write;
 
 use arrow::array::{
     Array, ArrayRef, AsArray, BinaryArray, BooleanArray, Date32Array, Decimal128Array, Float32Array, Float64Array,
-    Int16Array, Int32Array, Int64Array, IntervalMonthDayNanoArray, ListArray, StringArray, Time64MicrosecondArray,
-    TimestampMicrosecondArray, UInt32Array,
+    Int16Array, Int32Array, Int64Array, IntervalMonthDayNanoArray, LargeListArray, ListArray, StringArray,
+    Time64MicrosecondArray, TimestampMicrosecondArray, UInt32Array,
 };
 use arrow::datatypes::{
     DataType, Date32Type, Decimal128Type, Float32Type, Float64Type, Int16Type, Int32Type, Int64Type,
@@ -22,6 +22,8 @@ use super::message::Form;
 /// From 1970 to 2000.
 pub(super) const EPOCH_US: i64 = 946_684_800_000_000;
 pub(super) const EPOCH_DAYS: i32 = 10_957;
+/// The number of the type `oid`.
+const OID: u32 = 26;
 
 /// A column of a batch.
 pub(super) enum Values<'a> {
@@ -37,9 +39,21 @@ pub(super) enum Values<'a> {
     Bytes(&'a BinaryArray),
     Dates(&'a Date32Array),
     Times(&'a Time64MicrosecondArray),
-    Moments { values: &'a TimestampMicrosecondArray, zoned: bool },
+    Moments {
+        values: &'a TimestampMicrosecondArray,
+        zoned: bool,
+    },
     Intervals(&'a IntervalMonthDayNanoArray),
-    Lists { lists: &'a ListArray, items: Box<Values<'a>>, kind: u32 },
+    Lists {
+        lists: &'a ListArray,
+        items: Box<Values<'a>>,
+        kind: u32,
+    },
+    /// `oidvector`.
+    Vectors {
+        vectors: &'a LargeListArray,
+        oids: &'a UInt32Array,
+    },
 }
 
 impl<'a> Values<'a> {
@@ -69,6 +83,10 @@ impl<'a> Values<'a> {
                 let kind = types::oid_of(item.data_type());
                 Values::Lists { lists, items: Box::new(Values::of(lists.values())?), kind }
             }
+            DataType::LargeList(item) if *item.data_type() == DataType::UInt32 => {
+                let vectors = column.as_list::<i64>();
+                Values::Vectors { vectors, oids: vectors.values().as_primitive::<UInt32Type>() }
+            }
             _ => return None,
         })
     }
@@ -90,6 +108,7 @@ impl<'a> Values<'a> {
             Values::Moments { values, .. } => values,
             Values::Intervals(values) => values,
             Values::Lists { lists, .. } => lists,
+            Values::Vectors { vectors, .. } => vectors,
         }
     }
 
@@ -151,6 +170,10 @@ impl<'a> Values<'a> {
                 let (offset, count) = (lists.value_offsets()[row] as usize, lists.value_length(row) as usize);
                 list(items, offset..offset + count, &mut text);
             }
+            Values::Vectors { vectors, oids } => {
+                let oids: Vec<String> = vector(vectors, oids, row).map(|oid| oid.to_string()).collect();
+                text.push_str(&oids.join(" "));
+            }
         }
         out.extend_from_slice(text.as_bytes());
     }
@@ -191,8 +214,22 @@ impl<'a> Values<'a> {
                 }
                 (offset..offset + count).for_each(|place| items.put(place, Form::Binary, out));
             }
+            Values::Vectors { vectors, oids } => {
+                // An array of one dimension, also of no number, that counts from 0.
+                let head = [1_u32, 0, OID, vectors.value_length(row) as u32, 0];
+                head.iter().for_each(|word| out.extend_from_slice(&word.to_be_bytes()));
+                for oid in vector(vectors, oids, row) {
+                    out.extend_from_slice(&4_u32.to_be_bytes());
+                    out.extend_from_slice(&oid.to_be_bytes());
+                }
+            }
         }
     }
+}
+
+fn vector<'a>(vectors: &LargeListArray, oids: &'a UInt32Array, row: usize) -> impl Iterator<Item = u32> + use<'a> {
+    let (offset, count) = (vectors.value_offsets()[row] as usize, vectors.value_length(row) as usize);
+    (offset..offset + count).map(|place| oids.value(place))
 }
 
 fn put(text: &mut String, arguments: std::fmt::Arguments<'_>) {
@@ -408,6 +445,9 @@ mod tests {
         list(&Values::of(&items).expect("texts"), 0..5, &mut text);
         assert_eq!(text, r#"{"a b","\"q\\","null",x,""}"#);
         assert_eq!(texts(Arc::new(BinaryArray::from(vec![[0_u8, 255].as_slice()]))), ["\\x00ff"]);
+        let vectors =
+            LargeListArray::from_iter_primitive::<UInt32Type, _, _>([Some(vec![Some(20), Some(25)]), Some(vec![])]);
+        assert_eq!(texts(Arc::new(vectors)), ["20 25", ""]);
     }
 
     #[test]
@@ -419,6 +459,9 @@ mod tests {
         };
         assert_eq!(binary(Arc::new(Int64Array::from(vec![1]))), [0, 0, 0, 8, 0, 0, 0, 0, 0, 0, 0, 1]);
         assert_eq!(binary(new_null_array(&DataType::Utf8, 1)), [0xff; 4]);
+        let vector = LargeListArray::from_iter_primitive::<UInt32Type, _, _>([Some(vec![Some(20)])]);
+        let words = [28_u32, 1, 0, 26, 1, 0, 4, 20]; // all its bytes, one dimension, no null, of `oid`, one item, from 0
+        assert_eq!(binary(Arc::new(vector)), words.map(u32::to_be_bytes).concat());
         assert_eq!(binary(Arc::new(Date32Array::from(vec![EPOCH_DAYS + 1]))), [0, 0, 0, 4, 0, 0, 0, 1]);
         // 12345.678: the groups 1, 2345 and 6780.
         let decimal = Decimal128Array::from(vec![12_345_678]).with_precision_and_scale(38, 3).expect("it fits");

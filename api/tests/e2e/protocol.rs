@@ -4,6 +4,7 @@
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio_postgres::SimpleQueryMessage;
 use tokio_postgres::types::Type;
 
 use crate::postgres::{ENDLESS, connect, message, start, state, until_ready, untyped};
@@ -188,12 +189,23 @@ async fn the_catalogues_have_the_types_of_postgres() {
         &Type::TEXT,
         &Type::OID,
         &Type::INT2,
-        &Type::OID_ARRAY,
+        &Type::OID_VECTOR,
         &Type::TEXT_ARRAY,
         &Type::OID_ARRAY,
         &Type::OID,
     ];
     assert_eq!(found, expected);
+    // As JDBC's getFunctionColumns does it: numbers with blanks between them, and never null.
+    let types = "SELECT p.proname, p.proargtypes, p.pronargs FROM pg_catalog.pg_proc p, pg_catalog.pg_namespace n, \
+                 pg_catalog.pg_type t WHERE p.pronamespace = n.oid AND p.prorettype = t.oid AND n.nspname LIKE 'pg_catalog' \
+                 AND p.proname LIKE 'pg_backend_pid' ORDER BY n.nspname, p.proname, p.oid::text";
+    let rows = client.simple_query(types).await.unwrap();
+    let rows: Vec<_> =
+        rows.iter().filter_map(|row| if let SimpleQueryMessage::Row(row) = row { Some(row) } else { None }).collect();
+    assert_eq!(rows.len(), 1);
+    assert_eq!([0, 1, 2].map(|place| rows[0].get(place)), [Some("pg_backend_pid"), Some(""), Some("0")]);
+    let vectors = client.query("SELECT typname FROM pg_type WHERE oid = 30 AND typarray = 1013", &[]).await.unwrap();
+    assert_eq!(vectors[0].get::<_, &str>(0), "oidvector");
     let rows = client
         .query(
             "SELECT oid, array_agg(typarray) FROM pg_type WHERE oid = ANY($1::oid[]) GROUP BY 1 ORDER BY 1",

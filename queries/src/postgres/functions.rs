@@ -202,7 +202,10 @@ pub(super) fn list(sheet: &mut Sheet) {
             ("pronamespace", PG_CATALOG_OID.into()),
             ("prokind", "f".into()),
             ("proretset", false.into()),
+            ("pronargs", 0.into()), // they take what they are given
+            ("pronargdefaults", 0.into()),
             ("prorettype", i64::from(returns).into()),
+            ("proargtypes", Vec::new().into()),
         ]);
     }
 }
@@ -270,9 +273,6 @@ impl ScalarUDFImpl for Function {
     }
 }
 
-fn row(arguments: &[ColumnarValue], place: usize) -> Result<Vec<ScalarValue>> {
-    let value = |argument: &ColumnarValue| match argument {
-        ColumnarValue::Scalar(scalar) => Ok(scalar.clone()),
 /// Computes a function row by row, or once if its arguments are the same for all rows.
 pub(super) fn value_by_value(
     arguments: &ScalarFunctionArgs,
@@ -290,6 +290,9 @@ pub(super) fn value_by_value(
     Ok(ColumnarValue::Array(ScalarValue::iter_to_array(values.collect::<Result<Vec<_>>>()?)?))
 }
 
+fn row(arguments: &[ColumnarValue], place: usize) -> Result<Vec<ScalarValue>> {
+    let value = |argument: &ColumnarValue| match argument {
+        ColumnarValue::Scalar(scalar) => Ok(scalar.clone()),
         ColumnarValue::Array(array) => ScalarValue::try_from_array(array, place),
     };
     arguments.iter().map(value).collect()

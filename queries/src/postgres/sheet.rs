@@ -18,6 +18,8 @@ pub(crate) enum Cell {
     Text(String),
     Truth(bool),
     Float(f64),
+    /// Numbers of the catalogue.
+    Oids(Vec<u32>),
 }
 
 impl From<i64> for Cell {
@@ -44,6 +46,12 @@ impl From<f64> for Cell {
     }
 }
 
+impl From<Vec<u32>> for Cell {
+    fn from(oids: Vec<u32>) -> Self {
+        Cell::Oids(oids)
+    }
+}
+
 impl From<bool> for Cell {
     fn from(truth: bool) -> Self {
         Cell::Truth(truth)
@@ -63,7 +71,7 @@ pub(crate) struct Sheet {
 }
 
 impl Sheet {
-    /// An empty one. Each word of `columns` is a name and, after a colon, a type: `o` (a number of the catalogue), `i2`,
+    /// An empty one. Each word of `columns` is a name and, after a colon, a type: `o` (a number of the catalogue), `ov` (several), `i2`,
     /// `i4`, `i8`, `f` and `f8` (floats), `b` (truth), `t` (text), `ts` (a time, as microseconds), `[…]` for a list; text when it has none.
     pub(crate) fn new(columns: &str) -> Self {
         let field = |column: &str| {
@@ -106,6 +114,10 @@ impl Sheet {
                     Cell::Text(text) => ScalarValue::Utf8(Some(text.clone())),
                     Cell::Truth(truth) => ScalarValue::Boolean(Some(*truth)),
                     Cell::Float(float) => ScalarValue::Float64(Some(*float)),
+                    Cell::Oids(oids) => {
+                        let oids: Vec<ScalarValue> = oids.iter().map(|oid| ScalarValue::UInt32(Some(*oid))).collect();
+                        ScalarValue::LargeList(ScalarValue::new_large_list(&oids, &types::OID))
+                    }
                 };
                 value.cast_to(field.data_type())
             };
@@ -120,6 +132,7 @@ impl Sheet {
 fn plain(kind: &str) -> DataType {
     match kind {
         "o" => types::OID,
+        "ov" => types::oid_vector(),
         "i8" => DataType::Int64,
         "i2" => DataType::Int16,
         "i4" => DataType::Int32,

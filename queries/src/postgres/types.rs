@@ -3,6 +3,8 @@
 //! Integers without a sign are told as the signed ones that hold most of them; whoever writes values says so when one
 //! does not fit. What has parts (maps, structs, lists of such) is `json`.
 
+use std::sync::Arc;
+
 use arrow::datatypes::{DataType, Field, IntervalUnit, TimeUnit};
 use streamgauge_schemas::stream::timestamp_type;
 
@@ -35,7 +37,7 @@ const fn kind(
 }
 
 /// Those that there are, arrays apart.
-pub const TYPES: [PostgresType; 25] = [
+pub const TYPES: [PostgresType; 26] = [
     kind(16, "bool", "boolean", 1, 1000, 'B'),
     kind(17, "bytea", "bytea", -1, 1001, 'U'),
     kind(18, "char", "\"char\"", 1, 1002, 'Z'),
@@ -61,10 +63,17 @@ pub const TYPES: [PostgresType; 25] = [
     kind(2205, "regclass", "regclass", 4, 2210, 'N'),
     kind(2950, "uuid", "uuid", 16, 2951, 'U'),
     kind(3802, "jsonb", "jsonb", -1, 3807, 'U'),
+    kind(30, "oidvector", "oidvector", -1, 1013, 'A'),
 ];
 
 /// What numbers of the catalogue are: `oid`. No value of an event has this type.
 pub(crate) const OID: DataType = DataType::UInt32;
+
+/// Lists of such numbers as the catalogue has them: `oidvector`, which clients read otherwise than an array of `oid`. They are
+/// the large lists of Arrow, so that they are another type than the lists that questions make.
+pub(crate) fn oid_vector() -> DataType {
+    DataType::LargeList(Arc::new(Field::new_list_field(OID, true)))
+}
 
 /// `text`, which everything can be written as.
 pub const TEXT: &PostgresType = &TYPES[8];
@@ -99,6 +108,7 @@ pub fn of(arrow: &DataType) -> (&'static PostgresType, bool) {
         DataType::Time32(_) | DataType::Time64(_) => 1083,
         DataType::Interval(_) | DataType::Duration(_) => 1186,
         DataType::Binary | DataType::LargeBinary | DataType::BinaryView | DataType::FixedSizeBinary(_) => 17,
+        DataType::LargeList(item) if *item.data_type() == OID => 30, // see `oid_vector`
         DataType::List(item) | DataType::LargeList(item) | DataType::FixedSizeList(item, _) => {
             return match of(item.data_type()) {
                 (kind, false) if kind.oid != 114 => (kind, true),
@@ -136,6 +146,7 @@ pub fn arrow_of(oid: u32) -> Option<DataType> {
         17 => DataType::Binary,
         20 => DataType::Int64,
         24 | 26 | 2205 => OID,
+        30 => oid_vector(),
         21 => DataType::Int16,
         23 => DataType::Int32,
         700 => DataType::Float32,

@@ -10,7 +10,8 @@ use crate::error::QueryError;
 use crate::format::json_texts;
 
 /// The Arrow type that a column is written from: booleans, signed integers of two to eight bytes, floats of four and
-/// eight, decimals, texts, bytes, dates, times and moments in microseconds, intervals, and lists of these. JSON is text.
+/// eight, decimals, texts, bytes, dates, times and moments in microseconds, intervals, lists of these, and large lists of
+/// numbers of the catalogue. JSON is text.
 #[must_use]
 pub fn written_as(arrow: &DataType) -> DataType {
     match arrow {

@@ -23,7 +23,7 @@ pub(super) const TABLES: &[(&str, i64, &str)] = &[
         1255,
         "oid:o proname pronamespace:o proowner:o prolang:o procost:f prorows:f provariadic:o prosupport \
       prokind prosecdef:b proleakproof:b proisstrict:b proretset:b provolatile proparallel pronargs:i2 \
-      pronargdefaults:i2 prorettype:o proargtypes:[o] proallargtypes:[o] proargmodes:[t] proargnames:[t] \
+      pronargdefaults:i2 prorettype:o proargtypes:ov proallargtypes:[o] proargmodes:[t] proargnames:[t] \
       proargdefaults protrftypes:[o] prosrc probin prosqlbody proconfig:[t] proacl:[t]",
     ),
     (
