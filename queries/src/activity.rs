@@ -121,7 +121,9 @@ impl Activity {
     /// whether there is any.
     pub(crate) fn cancel(&self, number: i64) -> bool {
         let meant = self.meant(number);
-        meant.iter().for_each(|record| drop(record.cancelled.send_replace(true)));
+        for record in &meant {
+            record.cancelled.send_replace(true);
+        }
         !meant.is_empty()
     }
 

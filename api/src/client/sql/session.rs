@@ -397,21 +397,3 @@ fn edit(text: &str) -> anyhow::Result<String> {
     let _ = std::fs::remove_file(&path); // it may not have come about
     edited.map(|text| text.trim_end().to_owned())
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn settings_are_known_and_anything_else_is_the_servers() {
-        let read = |statement: &str| Setting::read(statement).map(|setting| (setting.name, setting.value));
-        let set = |name: &str, value: Option<&str>| Some((name.to_owned(), value.map(str::to_owned)));
-        assert_eq!(read("SET streamgauge.epoch = 123"), set("epoch", Some("123")));
-        assert_eq!(read("set StreamGauge.Epoch TO '123'"), set("epoch", Some("123")));
-        assert_eq!(read("SET SESSION \"streamgauge\".\"partial\"=TRUE"), set("partial", Some("true")));
-        assert_eq!(read("RESET streamgauge.epoch"), set("epoch", None));
-        assert_eq!(read("SET TIME ZONE 'UTC'"), None);
-        assert_eq!(read("SELECT 1"), None);
-        assert_eq!(read("SET"), None);
-    }
-}
