@@ -155,10 +155,7 @@ impl Session {
         let names: Vec<String> = answer.columns().fields().iter().map(|field| field.name().clone()).collect();
         let out = &mut self.connection.out;
         match form {
-            CopyForm::Binary => {
-                out.copy_out(names.len(), Form::Binary);
-                out.message(b'd', |out| out.extend_from_slice(BINARY_HEAD));
-            }
+            CopyForm::Binary => out.copy_out(names.len(), Form::Binary),
             CopyForm::Lines(lines) => {
                 out.copy_out(names.len(), Form::Text);
                 if lines.header {
@@ -168,7 +165,10 @@ impl Session {
         }
         let count = self.write_all(answer, Writing::Copy(form), limits).await?;
         if matches!(form, CopyForm::Binary) {
-            self.connection.out.message(b'd', |out| out.extend_from_slice(BINARY_END));
+            self.connection.out.message(b'd', |out| {
+                out.extend_from_slice(if count == 0 { BINARY_HEAD } else { &[] }); // it is before the first row otherwise
+                out.extend_from_slice(BINARY_END);
+            });
         }
         self.connection.out.plain(b'c');
         self.connection.out.complete(&format!("COPY {count}"));

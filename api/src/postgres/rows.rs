@@ -9,7 +9,7 @@ use streamgauge_queries::QueryStream;
 use streamgauge_queries::postgres::{types, values};
 
 use super::connection::OUT_BYTES;
-use super::copy::CopyForm;
+use super::copy::{BINARY_HEAD, CopyForm};
 use super::error::PostgresError;
 use super::message::{Column, Form, Output, form_at};
 use super::value::Values;
@@ -39,6 +39,8 @@ pub(super) struct Answer {
     /// The batch that is written, converted, and the row to go on with.
     batch: Option<(Vec<ArrayRef>, usize)>,
     rows_in_batch: usize,
+    /// Whether a row was written.
+    is_begun: bool,
 }
 
 /// How far the rows went.
@@ -61,7 +63,7 @@ impl Answer {
             return Err(PostgresError::new("0A000", message).with_hint("prepare it again"));
         }
         let kinds = told.fields().iter().map(|field| values::written_as(field.data_type())).collect();
-        Ok(Answer { stream, kinds, sql, batch: None, rows_in_batch: 0 })
+        Ok(Answer { stream, kinds, sql, batch: None, rows_in_batch: 0, is_begun: false })
     }
 
     /// Its columns.
@@ -96,7 +98,8 @@ impl Answer {
                 return Err(PostgresError::new("XX000", "a column has a type that cannot be written"));
             }
             while *row < self.rows_in_batch && *wanted > 0 && out.0.len() < OUT_BYTES {
-                form.row(&values, *row, out);
+                form.row(&values, *row, !self.is_begun, out);
+                self.is_begun = true;
                 *row += 1;
                 *wanted -= 1;
             }
@@ -129,10 +132,14 @@ pub(super) enum Writing<'a> {
 }
 
 impl Writing<'_> {
-    fn row(self, values: &[Values<'_>], row: usize, out: &mut Output) {
+    fn row(self, values: &[Values<'_>], row: usize, is_first: bool, out: &mut Output) {
         match self {
             Writing::Rows(forms) => out.message(b'D', |out| fields(values, row, forms, out)),
-            Writing::Copy(CopyForm::Binary) => out.message(b'd', |out| fields(values, row, &[Form::Binary], out)),
+            Writing::Copy(CopyForm::Binary) => out.message(b'd', |out| {
+                // In one message with the first row, as PostgreSQL sends it: clients rely on it.
+                out.extend_from_slice(if is_first { BINARY_HEAD } else { &[] });
+                fields(values, row, &[Form::Binary], out);
+            }),
             Writing::Copy(CopyForm::Lines(form)) => {
                 let text = |column: &Values<'_>| {
                     (!column.is_null(row)).then(|| {

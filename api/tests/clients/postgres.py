@@ -63,6 +63,9 @@ def psycopg_asks():
             with connection.cursor() as cursor, cursor.copy(copied) as copy:
                 copy.set_types(types)
                 assert list(copy.rows()) == expected, copied
+        with connection.cursor() as cursor, cursor.copy("COPY (SELECT value FROM metrics WHERE false) TO STDOUT BINARY") as copy:
+            copy.set_types(["float8"])
+            assert list(copy.rows()) == []
         with connection.cursor() as cursor, cursor.copy("COPY BINARY metrics (value) TO STDOUT") as copy:
             all = b"".join(bytes(part) for part in copy)
         assert all.startswith(b"PGCOPY\n\xff\r\n\0" + bytes(8) + b"\0\1\0\0\0\x08") and all.endswith(b"\xff\xff"), all[:40]
