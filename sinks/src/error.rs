@@ -410,7 +410,11 @@ mod tests {
         for (code, message, of_query) in [
             (241, "Query memory limit exceeded: would use 67.23 MiB (attempt to allocate chunk of 4.13 MiB)", true),
             (241, "Memory limit (for query) exceeded: would use 67.23 MiB", true),
-            (241, "User memory limit exceeded: would use 67.22 MiB. OvercommitTracker decision: Query was selected", false),
+            (
+                241,
+                "User memory limit exceeded: would use 67.22 MiB. OvercommitTracker decision: Query was selected",
+                false,
+            ),
             (241, "Memory limit (for user) exceeded: would use 67.22 MiB", false),
             (241, "(total) memory limit exceeded: would use 4.01 GiB", false),
             (241, "Memory limit (total) exceeded: would use 4.01 GiB", false),

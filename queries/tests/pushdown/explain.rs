@@ -34,6 +34,11 @@ fn explain_shows_what_is_asked() {
                 ["ClickHouseExec", "GROUP BY intDiv("],
             ),
             (
+                // As Grafana asks for a time series.
+                "SELECT floor(extract(epoch FROM at)/300)*300 AS time, avg(ms) FROM hits GROUP BY 1 ORDER BY 1",
+                ["ClickHouseExec", "GROUP BY (floor("],
+            ),
+            (
                 "SELECT country, count(DISTINCT visitor), sum(n) FROM hits GROUP BY country",
                 ["uniqExact(", "GROUP BY _t0.`country`"],
             ),
