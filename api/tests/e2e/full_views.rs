@@ -28,8 +28,8 @@ async fn a_full_view_makes_its_stream_wait_and_nothing_else() {
     let columns = json!([{"name": "customer", "type": "text"}, {"name": "amount", "type": "i64"}]);
     let definition = json!({"name": "orders", "time_column": "at", "columns": columns});
     client.post_json("/api/v1/streams", &definition).await.expect(201);
-    let view = "CREATE MATERIALIZED VIEW by_customer WITH (memory = '1MiB', idle = '2s', flush_interval = '200ms') AS \
-                SELECT customer, count(*) AS orders, sum(amount) AS total FROM orders GROUP BY customer";
+    let view = "CREATE MATERIALIZED VIEW by_customer WITH (memory = '1MiB', idle = '2s', flush_interval = '200ms', \
+                backfill = false) AS SELECT customer, count(*) AS orders, sum(amount) AS total FROM orders GROUP BY customer";
     client.sql(view).await;
     assert!(detail(client, "memory").await.starts_with("1048576 bytes"), "the bound is shown");
 
