@@ -12,7 +12,7 @@ pub(crate) use client::Client;
 pub(crate) use program::{DataDir, Program};
 
 /// How long anything may take that is waited for.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(180);
 
 /// Asks until the answer is the expected one, and fails with the last answer when that takes too long.
 pub(crate) async fn eventually<T, F>(what: &str, expected: T, mut ask: impl FnMut() -> F)
