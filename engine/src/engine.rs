@@ -16,6 +16,7 @@ use crate::config::EngineConfig;
 use crate::dataflow::feeders;
 use crate::decode::Decoded;
 use crate::error::EngineError;
+use crate::gaps::Gaps;
 use crate::log::{Committer, CommitterOptions, Log, LogOptions, Request, Submission};
 use crate::pending::Pending;
 use crate::program::Failed;
@@ -178,7 +179,10 @@ impl Engine {
         let workers = workers.map_err(|source| EngineError::Workers(Arc::new(source)))?;
         let requests = Requests::new(config.idempotency_window, config.idempotency_keys_max);
         let sequencer = Arc::new(Sequencer::new(workers, registry.clone(), config.planner.clone(), requests, pending));
+        let mut gaps = Gaps::open(&config.log_dir)?;
+        sequencer.with(|ordered| ordered.gaps = gaps.missing(log.truncated_epoch()).collect());
         let floor = recovery::replay(&log, recovered, config.built_in_views, &sequencer, &registry)?;
+        gaps.keep(sequencer.with(|ordered| ordered.unmaintained().collect::<Vec<_>>()).into_iter())?;
         let options = CommitterOptions {
             clock: config.clock.clone(),
             epoch_floor: floor,
@@ -407,15 +411,6 @@ impl Engine {
             let views = ordered.catalog.views.iter().filter(maintained).map(|view| &**view);
             feeders(views).get(&id).copied()
         })
-    }
-
-    /// Says how many events in all a back-fill of a view could not compute; they are counted with those that the flow could not.
-    pub fn note_backfill_failed(&self, view: ViewId, failed: &Failed) {
-        self.inner.sequencer.with(|ordered| {
-            if let Some(view) = ordered.views.get(&view) {
-                view.counters.set_before(failed);
-            }
-        });
     }
 
     /// What is counted of a stream.

@@ -24,6 +24,7 @@ mod dataflow;
 pub mod decode;
 pub mod engine;
 pub mod error;
+mod gaps;
 mod keys;
 pub mod log;
 mod pending;

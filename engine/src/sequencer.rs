@@ -13,7 +13,7 @@
 //! 2. `last` grows. No event will come at or below it.
 //! 3. A flushed epoch reaches the workers through the same queue, so a read finds one horizon on all of them.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use futures_channel::mpsc;
@@ -48,6 +48,8 @@ pub(crate) struct Ordered {
     pub(crate) events_total: u64,
     /// `F` of each stream as ClickHouse had it at start, also of streams that the log is yet to make.
     pub(crate) streams_flushed_at_start: HashMap<StreamId, Epoch>,
+    /// Views that miss events, since the log was cut while they were not maintained.
+    pub(crate) gaps: HashSet<ViewId>,
     /// Up to where all views were advanced.
     advanced: Epoch,
     workers: Workers,
@@ -152,6 +154,7 @@ impl Sequencer {
             views: HashMap::new(),
             events_total: 0,
             streams_flushed_at_start: HashMap::new(),
+            gaps: HashSet::new(),
             advanced: Epoch::ZERO,
             workers,
         };
@@ -220,6 +223,9 @@ impl Sequencer {
         counters.fail(&failed);
         let program: Result<Arc<dyn Program>, String> = match (Rollup::of(view), &self.planner) {
             (Some(rollup), _) => Ok(Arc::new(rollup)),
+            _ if ordered.gaps.contains(&view.id) => {
+                Err("it was not maintained for a time, and lacks the events that came since; CREATE OR REPLACE makes it again".to_owned())
+            }
             (None, Some(planner)) => planner.program(view, &ordered.catalog).map_err(|error| error.to_string()),
             (None, None) => Err("there is no planner for its statement".to_owned()),
         };
@@ -332,10 +338,15 @@ impl Ordered {
         }
     }
 
+    /// The views that are not maintained, and where they stand.
+    pub(crate) fn unmaintained(&self) -> impl Iterator<Item = (ViewId, Epoch)> {
+        self.views.iter().filter(|(_, view)| view.keys.is_err()).map(|(id, view)| (*id, view.flushed))
+    }
+
     /// Everything at or below is in ClickHouse, whatever it is: the log may forget it.
     pub(crate) fn flushed_everywhere(&self) -> Epoch {
         let tails = self.tails.values().map(Tail::flushed);
-        // A view that is not maintained would hold the log for ever.
+        // A view that is not maintained would hold the log for ever; that it misses events is kept in `Gaps`.
         let views = self.views.values().filter(|view| view.keys.is_ok()).map(|view| view.flushed);
         tails.chain(views).chain([self.catalog_flushed]).min().unwrap_or_default()
     }

@@ -66,6 +66,15 @@ impl Engine {
         self.inner.sequencer.with(|ordered| ordered.broadcast(&Command::History { view, newest }));
     }
 
+    /// Says how many events in all a back-fill of a view could not compute; they are counted with those that the flow could not.
+    pub fn note_backfill_failed(&self, view: ViewId, failed: &Failed) {
+        self.inner.sequencer.with(|ordered| {
+            if let Some(view) = ordered.views.get(&view) {
+                view.counters.set_before(failed);
+            }
+        });
+    }
+
     /// The flushed epoch of a view, with the events up to it that the view could not be computed of.
     #[must_use]
     pub fn view_flushed(&self, view: ViewId) -> Option<(Epoch, Failed)> {

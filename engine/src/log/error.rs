@@ -82,7 +82,7 @@ pub enum LogError {
 
 impl LogError {
     /// An error of the file system.
-    pub(super) fn io(operation: &'static str, path: &Path) -> impl FnOnce(io::Error) -> LogError + use<> {
+    pub(crate) fn io(operation: &'static str, path: &Path) -> impl FnOnce(io::Error) -> LogError + use<> {
         let path = path.to_owned();
         move |source| LogError::Io { operation, path, source: Arc::new(source) }
     }

@@ -2,6 +2,7 @@
 
 mod definitions;
 mod failures;
+mod gaps;
 mod generator;
 mod oracle;
 mod sketches;
