@@ -18,13 +18,13 @@ use futures::future::BoxFuture;
 use metrics_exporter_prometheus::PrometheusBuilder;
 use streamgauge_engine::decode::DecodeLimits;
 use streamgauge_engine::{Engine, EngineConfig};
-use streamgauge_queries::{QueryEngine, QueryLimits, ViewPlanner};
+use streamgauge_queries::{BackfillProgress, QueryEngine, QueryLimits, ViewPlanner};
 use streamgauge_schemas::fault::journal::{self, Step};
 use streamgauge_schemas::view::built_in_rollups;
 use streamgauge_schemas::{Epoch, fault, time};
 use streamgauge_sinks::{
     Aside, AsideFile, FlushStatus, Flusher, RequestWindow, Server, ServerConfig, ServerMode, ServerState, SinkError,
-    migrations,
+    backfill, migrations,
 };
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -321,7 +321,14 @@ async fn start(config: &Config, app: &Arc<App>, stopping: CancellationToken) -> 
         flusher: flusher.clone(),
         backfills: running.queries.backfills().clone(),
         planner: ViewPlanner::new(),
+        step_events: config.backfill_step_events,
     };
+    for view in running.engine.catalog().own_views() {
+        let upto = flushed.get(&backfill::item(view)).copied().unwrap_or_default();
+        if view.is_filled(upto) {
+            backfilling.backfills.set(view.id, BackfillProgress { upto, ..BackfillProgress::default() });
+        }
+    }
     app.ready(running.clone());
     let backfiller = tokio::spawn(backfilling.run());
     let ticker = tokio::spawn(tick(running));

@@ -201,6 +201,12 @@ impl View {
         flushed.minus((self.definition.options.idle.as_micros() + recent.as_micros()) as u64).max(self.id.created())
     }
 
+    /// Whether the view counts all that it should, when its back-fill counts the events up to `upto`.
+    #[must_use]
+    pub fn is_filled(&self, upto: Epoch) -> bool {
+        !self.definition.options.backfill || upto >= self.id.created()
+    }
+
     /// For how long memory keeps final rows if it has room, so that questions about recent time need nothing else: the time
     /// that a dashboard shows in buckets of this width. Groups without buckets have no recent time.
     #[must_use]

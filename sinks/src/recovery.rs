@@ -31,7 +31,7 @@ use crate::flusher::{CATALOG_ITEM, stream_item, view_item};
 use crate::repair::{delete_rows, end_writes, table_exists};
 use crate::requests::{RecoveredRequest, RecoveredSequence, RequestWindow, read_requests};
 use crate::states::{newest_bucket, read_states_and, recent_horizon};
-use crate::{Aside, ClickHouse, SinkError};
+use crate::{Aside, ClickHouse, SinkError, backfill};
 
 /// What ClickHouse holds that memory must know to go on from the log.
 #[derive(Debug, Default)]
@@ -109,7 +109,10 @@ pub async fn recover(
         let is_there = !stored.gone.contains(&view.id) // its name may be another's by now
             && table_exists(clickhouse, &view.states_table()).await?; // dropped by a change that the log will say again
         recovered.views.push(match is_there {
-            true => load_view(clickhouse, &view, flushed, recent_rows_max, aside).await?,
+            true => {
+                let is_filled = view.is_filled(recovered.flushed(&backfill::item(&view)));
+                load_view(clickhouse, &view, (flushed, is_filled), recent_rows_max, aside).await?
+            }
             false => RecoveredView::empty(&view, flushed),
         });
     }
@@ -132,7 +135,7 @@ impl RecoveredView {
 async fn load_view(
     clickhouse: &ClickHouse,
     view: &View,
-    flushed: Epoch,
+    (flushed, is_filled): (Epoch, bool),
     recent_rows_max: usize,
     aside: &Arc<Aside>,
 ) -> Result<RecoveredView, SinkError> {
@@ -141,8 +144,8 @@ async fn load_view(
         rows_max => recent_horizon(clickhouse, view, flushed, rows_max).await?,
     };
     let aside = read_aside(aside, view_item(view), flushed).await?;
-    // What is set aside may come to ClickHouse at any time; so may what a back-fill makes, of which its end says more.
-    let newest = match aside.is_empty() && (view.id.is_built_in() || !view.definition.options.backfill) {
+    // What is set aside may come to ClickHouse at any time; so may what a back-fill makes.
+    let newest = match aside.is_empty() && is_filled {
         true => newest_bucket(clickhouse, view, horizon).await?,
         false => Some(EventTime(i64::MAX)),
     };

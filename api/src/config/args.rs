@@ -139,6 +139,11 @@ pub(crate) struct ServeArgs {
     #[arg(long, env = "STREAMGAUGE_CACHE_BYTES_MAX", value_name = "BYTES")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) cache_bytes_max: Option<usize>,
+    /// About how many events a step of a view's back-fill reads; so many groups at most it holds in memory, and so much is
+    /// done again after a crash [default: 500000]
+    #[arg(long, env = "STREAMGAUGE_BACKFILL_STEP_EVENTS", value_name = "N")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) backfill_step_events: Option<usize>,
     /// The log on disk; beyond it, ingest is answered with 503 until ClickHouse has taken its events [default: 8589934592]
     #[arg(long, env = "STREAMGAUGE_LOG_BYTES_MAX", value_name = "BYTES")]
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -50,6 +50,7 @@ impl Config {
         for (name, queries_max) in [("queries_max", self.queries_max), ("user_queries_max", self.user_queries_max())] {
             anyhow::ensure!((1..=MANY).contains(&queries_max), "{name} = {queries_max}: use 1 to {MANY}");
         }
+        anyhow::ensure!(self.backfill_step_events > 0, "backfill_step_events = 0: use at least 1");
         anyhow::ensure!(self.query_rows_max != Some(0), "query_rows_max = 0: use at least 1, or leave it out");
         anyhow::ensure!(
             self.inflight_bytes_max >= self.body_bytes_max,

@@ -29,6 +29,7 @@
 mod support;
 
 mod aside;
+mod backfills;
 mod dataset;
 mod disk;
 mod extremes;

@@ -44,7 +44,7 @@ impl Backfills {
     /// Whether a view counts all that it should.
     #[must_use]
     pub fn is_done(&self, view: &View) -> bool {
-        !view.definition.options.backfill || self.get(view.id).upto >= view.id.created()
+        view.is_filled(self.get(view.id).upto)
     }
 
     /// Refuses a view whose back-fill is not done.
