@@ -59,8 +59,11 @@ async fn a_full_view_makes_its_stream_wait_and_nothing_else() {
     assert_eq!(client.sql(totals).await, expected(posts));
 
     // Groups become final and leave: what was refused is taken when it is sent again, and everything is counted once.
-    eventually("the view has room again", true, async || client.post_json(ORDERS, &orders(posts)).await.status == 200)
-        .await;
+    let again = async || {
+        let answer = client.post_json(ORDERS, &orders(posts)).await;
+        if answer.status == 200 { String::new() } else { format!("{} {}", answer.status, answer.text()) }
+    };
+    eventually("the view has room again", String::new(), again).await;
     assert_eq!(client.sql(totals).await, expected(posts + 1));
     program.kill();
     let program = Program::start(&data).await;

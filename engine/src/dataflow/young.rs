@@ -27,6 +27,8 @@ const ROWS_PER_CHANGE: usize = 8;
 const CHANGES_MIN: usize = 1_024;
 /// and always when they are this many: a read waits until they are sorted.
 const CHANGES_MAX: usize = 65_536;
+/// Room for more than so many times what becomes a batch is let go.
+const ROOM_MAX: usize = 4;
 
 /// See the module.
 pub(super) struct Young {
@@ -49,8 +51,14 @@ impl Young {
 
     /// The view has `rows` rows now.
     pub(super) fn reach(&mut self, rows: usize) {
-        if self.changes.len() >= (rows / ROWS_PER_CHANGE).clamp(CHANGES_MIN, CHANGES_MAX) {
+        let enough = (rows / ROWS_PER_CHANGE).clamp(CHANGES_MIN, CHANGES_MAX);
+        if self.changes.len() >= enough {
             self.settle();
+        }
+        // A start may have brought very many rows, and a flush may have taken all: a view that is full must not stay so for
+        // the room that this took.
+        if self.changes.capacity() > ROOM_MAX * enough {
+            self.changes.shrink_to(enough);
         }
         self.writer.exert();
     }
@@ -64,7 +72,6 @@ impl Young {
             let mut builder = RowBuilder::default();
             builder.push(&mut self.changes);
             self.changes.clear();
-            self.changes.shrink_to(CHANGES_MAX); // a start may have brought very many
             self.step += 1;
             let description = Description::new(lower, upper, Antichain::from_elem(0));
             self.writer.insert(Span::new(description, builder.done().map(Into::into)), hint);
@@ -155,10 +162,18 @@ mod tests {
     }
 
     #[test]
-    fn the_room_for_very_many_changes_is_let_go() {
+    fn room_is_let_go_as_rows_leave() {
         let mut rows = arrangement();
+        let held = |rows: &Arrangement| rows.held().borrow().young.bytes();
+        let room = |changes: usize| ROOM_MAX * changes * size_of::<(Indexed, u64, isize)>();
         load(&mut rows, 100, 0..4 * CHANGES_MAX as u64);
-        let bytes = rows.held().borrow().young.bytes();
-        assert!(bytes <= CHANGES_MAX * size_of::<(Indexed, u64, isize)>(), "{bytes}");
+        assert!(held(&rows) <= room(CHANGES_MAX), "{}", held(&rows));
+        for rest in [1, 0] {
+            load(&mut rows, 101, 0..rest);
+            rows.flush(Epoch(101), Epoch(if rest == 0 { 101 } else { 100 }), &mut Rows::default());
+            rows.held().borrow_mut().passed(Epoch(2));
+            assert!(held(&rows) <= room(CHANGES_MIN), "{} of {rest} rows", held(&rows));
+            assert!(rows.bytes() < 2 * room(CHANGES_MIN), "{} of {rest} rows", rows.bytes());
+        }
     }
 }
