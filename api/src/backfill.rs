@@ -71,12 +71,13 @@ impl Backfilling {
             let is_there = |id: ViewId| catalog.view_by_id(id).is_some();
             self.backfills.retain(is_there);
             fillings.retain(|id, _| is_there(*id));
-            failed_at.retain(|id, at| is_there(*id) && at.elapsed() < AFTER_FAILURE);
+            failed_at.retain(|id, _| is_there(*id));
             for view in catalog.own_views().filter(|view| !self.backfills.is_done(view)) {
-                if fillings.contains_key(&view.id) || failed_at.contains_key(&view.id) {
+                let failed = failed_at.get(&view.id);
+                if fillings.contains_key(&view.id) || failed.is_some_and(|at| at.elapsed() < AFTER_FAILURE) {
                     continue;
                 }
-                match self.begin(view).await {
+                match self.begin(view, failed.is_some()).await {
                     Ok(Begun::Filling(filling)) => drop(fillings.insert(view.id, filling)),
                     Ok(Begun::Waits(reason)) => self.note_failure(view, reason),
                     Err(error) => {
@@ -91,18 +92,18 @@ impl Backfilling {
                 tokio::time::sleep(INTERVAL).await;
                 continue;
             };
-            let is_made = self.step(&mut filling).await;
-            let id = filling.view.id;
-            match is_made {
-                Ok(true) if self.backfills.is_done(&filling.view) => continue,
-                Ok(true) => {
-                    fillings.insert(id, filling);
-                    continue;
-                }
-                Ok(false) => {}
-                Err(error) => self.note_error(&filling.view, &error),
+            let (is_made, id) = (self.step(&mut filling).await, filling.view.id);
+            if let Err(error) = &is_made {
+                self.note_error(&filling.view, error);
             }
-            failed_at.insert(id, Instant::now());
+            if is_made.unwrap_or(false) {
+                failed_at.remove(&id);
+                if !self.backfills.is_done(&filling.view) {
+                    fillings.insert(id, filling);
+                }
+            } else {
+                failed_at.insert(id, Instant::now());
+            }
         }
     }
 
@@ -120,8 +121,8 @@ impl Backfilling {
         self.note_failure(view, error);
     }
 
-    /// Begins a back-fill where it was left, when it is its time.
-    async fn begin(&self, view: &Arc<View>) -> anyhow::Result<Begun> {
+    /// Begins a back-fill where it was left, when it is its time; why it failed before is shown until a step succeeds.
+    async fn begin(&self, view: &Arc<View>, failed_before: bool) -> anyhow::Result<Begun> {
         let (created, stream) = (view.id.created(), view.definition.stream);
         if self.engine.flushed().streams.get(&stream).is_none_or(|flushed| *flushed < created) {
             return Ok(Begun::Waits("the last events before it are not in ClickHouse yet".to_owned()));
@@ -141,7 +142,7 @@ impl Backfilling {
         let Some(source) = Source::of(view, &self.engine, &self.clickhouse) else { return Ok(gone()) };
         let (upto, failed) = backfill::progress(&self.clickhouse, view).await?;
         self.engine.note_backfill_failed(view.id, &failed); // also those of a commit whose answer was lost
-        let failure = self.backfills.get(view.id).failure; // until a step succeeds
+        let failure = self.backfills.get(view.id).failure.filter(|_| failed_before);
         let mut progress = BackfillProgress { upto, failure, ..BackfillProgress::default() };
         if upto < created {
             let Some(hold) = self.flusher.hold(view).await else { return Ok(gone()) }; // also: the tables are there
@@ -163,7 +164,7 @@ impl Backfilling {
         let Filling { view, source, pieces, aggregate, progress, failed: all_failed } = filling;
         let created = view.id.created();
         if progress.upto < created {
-            let upto = pieces.take(source, self.step_events as u64).await?.unwrap_or(created);
+            let upto = pieces.take(source, self.step_events as u64).await?;
             progress.events_done += source.read(progress.upto, upto, aggregate).await?;
             let Step { rows, keys, failed } = aggregate.take(upto);
             let Some(hold) = self.flusher.hold(view).await else { return Ok(false) };

@@ -147,9 +147,9 @@ impl Pieces {
         self.left.iter().map(|piece| piece.events).sum()
     }
 
-    /// Takes as many pieces as have about `events_max` events together, but no less than one epoch; returns the last
-    /// epoch, and `None` when nothing is left.
-    pub(super) async fn take(&mut self, source: &Source, events_max: u64) -> anyhow::Result<Option<Epoch>> {
+    /// Takes as many pieces as have about `events_max` events together, but no less than one epoch; returns their last
+    /// epoch.
+    pub(super) async fn take(&mut self, source: &Source, events_max: u64) -> anyhow::Result<Epoch> {
         let mut taken = 0;
         while let Some(next) = self.left.front().copied() {
             if taken > 0 && taken + next.events > events_max {
@@ -166,6 +166,6 @@ impl Pieces {
             self.after = next.upto;
             self.left.pop_front();
         }
-        Ok((taken > 0 || self.left.is_empty()).then_some(self.after))
+        Ok(self.after)
     }
 }

@@ -10,13 +10,9 @@ async fn what_is_set_aside_comes_back_when_it_is_asked_for() {
     let data = DataDir::new();
     let program = Program::start(&data).await;
     let client = program.client();
-    let change = async |sql: &str| {
-        let answer = client.ask_clickhouse(sql).await.unwrap();
-        assert_eq!(answer.status, 200, "{sql}: {}", answer.text());
-    };
     let restore = async || client.post("/api/v1/aside/restore", JSON, "").await.expect(200);
     assert_eq!(restore().await, json!({"restored": 0, "aside": []}));
-    change("ALTER TABLE metrics ADD CONSTRAINT c CHECK value != 666").await;
+    client.change_clickhouse("ALTER TABLE metrics ADD CONSTRAINT c CHECK value != 666").await;
     for value in [1, 666, 2] {
         accepted(&client.post_json("/v1/metrics", &json!({"name": "cpu", "value": value})).await, 1);
     }
@@ -28,7 +24,7 @@ async fn what_is_set_aside_comes_back_when_it_is_asked_for() {
     assert!(metrics.text().contains("streamgauge_aside_files 1") && metrics.text().contains("streamgauge_aside_bytes"));
 
     assert_eq!(restore().await, json!({"restored": 0, "aside": files}), "it is still refused");
-    change("ALTER TABLE metrics DROP CONSTRAINT c").await;
+    client.change_clickhouse("ALTER TABLE metrics DROP CONSTRAINT c").await;
     // The file is there a moment before its flush is committed; until then the log has its rows, and it waits.
     eventually("it is restored", json!({"restored": 1, "aside": []}), &restore).await;
     assert_eq!(aside().await, Value::Array(Vec::new()));

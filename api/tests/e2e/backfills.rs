@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use crate::support::client::{JSON, accepted};
 use crate::support::{Client, DataDir, Program, eventually};
 
-const EVENTS: usize = 4_000;
+const EVENTS: usize = 2_000;
 /// Small steps, so that there is a time between two of them.
 const STEPS: [&str; 2] = ["--backfill-step-events", "25"];
 const SELECT: &str = "SELECT page, date_trunc('hour', at) AS hour, count(*) AS visits, sum(took) AS total, max(took) AS most \
@@ -94,16 +94,12 @@ async fn a_back_fill_waits_for_events_that_are_set_aside() {
     let data = DataDir::new();
     let program = Program::start(&data).await;
     let client = program.client();
-    let change = async |sql: &str| {
-        let answer = client.ask_clickhouse(sql).await.unwrap();
-        assert_eq!(answer.status, 200, "{sql}: {}", answer.text());
-    };
     make_stream(client, "visits").await;
     post(client, "visits", 0, 3).await;
     let table =
         || async { client.ask_clickhouse("EXISTS TABLE visits FORMAT TSV").await.unwrap().text().trim() == "1" };
     eventually("its table", true, table).await;
-    change("ALTER TABLE visits ADD CONSTRAINT c CHECK took != 666").await;
+    client.change_clickhouse("ALTER TABLE visits ADD CONSTRAINT c CHECK took != 666").await;
     for from in [665, 666, 667] {
         post(client, "visits", from, from + 1).await;
     }
@@ -120,7 +116,7 @@ async fn a_back_fill_waits_for_events_that_are_set_aside() {
     let question = json!({"sql": "SELECT * FROM by_page"});
     let told = client.post_json("/api/v1/sql", &question).await.problem(503, "view_backfilling");
     assert!(told.contains("1 events before it are set aside"), "{told}");
-    change("ALTER TABLE visits DROP CONSTRAINT c").await;
+    client.change_clickhouse("ALTER TABLE visits DROP CONSTRAINT c").await;
     let restored = || async { client.post("/api/v1/aside/restore", JSON, "").await.expect(200)["restored"].clone() };
     eventually("it is restored", json!(1), restored).await;
     until_done(client, "by_page").await;

@@ -142,18 +142,14 @@ async fn a_read_that_fails_is_a_partial_answer_or_says_what_is_missing() {
     let program = Program::start_with(&data, &[&NOTHING_KEPT[..], &["--query-timeout", "2s"]].concat()).await;
     let client = program.client();
     fill(client, 20).await;
-    let change = async |sql: &str| {
-        let answer = client.ask_clickhouse(sql).await.unwrap();
-        assert_eq!(answer.status, 200, "{sql}: {}", answer.text());
-    };
     let max = "SELECT max(value) FROM metrics";
     for (broken, status, code) in [
         (None, 503, "history_unavailable"),
         (Some("CREATE VIEW metrics AS SELECT * FROM kept WHERE sleepEachRow(0.13) = 0"), 422, "query_time_exceeded"),
     ] {
-        change("RENAME TABLE metrics TO kept").await;
+        client.change_clickhouse("RENAME TABLE metrics TO kept").await;
         if let Some(sql) = broken {
-            change(sql).await;
+            client.change_clickhouse(sql).await;
         }
         accepted(&client.post_json("/v1/metrics", &event(-1.0)).await, 1);
         let refused = ask(client, max, false).await;
@@ -167,14 +163,14 @@ async fn a_read_that_fails_is_a_partial_answer_or_says_what_is_missing() {
         assert!(csv.status == 200 && csv.text().ends_with("-1.0\n"), "{}", csv.text());
         assert!(csv.header("x-streamgauge-partial").contains("missing"), "{:?}", csv.headers);
         if broken.is_some() {
-            change("DROP VIEW metrics").await;
+            client.change_clickhouse("DROP VIEW metrics").await;
         }
-        change("RENAME TABLE kept TO metrics").await;
+        client.change_clickhouse("RENAME TABLE kept TO metrics").await;
     }
     is_whole(&ask(client, COUNT, true).await, "mended");
 
     // The series of a metric, and a subscription, which is whole again once the table is back.
-    change("RENAME TABLE metrics_1s_states TO kept").await;
+    client.change_clickhouse("RENAME TABLE metrics_1s_states TO kept").await;
     let path = "/api/v1/metrics/cpu/data?granularity=1s&aggregation=count";
     let refused = client.get(path).await;
     assert!(refused.problem(503, "history_unavailable").contains("up to epoch"), "{}", refused.text());
@@ -183,7 +179,7 @@ async fn a_read_that_fails_is_a_partial_answer_or_says_what_is_missing() {
     socket.send(json!({"type": "subscribe", "id": "s", "metric": "cpu", "granularity": "1s", "partial": true})).await;
     let snapshot = socket.next().await;
     assert!(snapshot["type"] == "snapshot" && snapshot["partial"]["missing"].is_string(), "{snapshot}");
-    change("RENAME TABLE kept TO metrics_1s_states").await;
+    client.change_clickhouse("RENAME TABLE kept TO metrics_1s_states").await;
     let began = Instant::now();
     loop {
         let frame = socket.next().await;

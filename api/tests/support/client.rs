@@ -177,6 +177,12 @@ impl Client {
         let request = request.header("x-clickhouse-user", "streamgauge").header("x-clickhouse-key", password.trim());
         self.send(request.body(sql.to_owned())).await
     }
+
+    /// Changes something in ClickHouse itself, as an operator would.
+    pub(crate) async fn change_clickhouse(&self, sql: &str) {
+        let answer = self.ask_clickhouse(sql).await.unwrap();
+        assert_eq!(answer.status, 200, "{sql}: {}", answer.text());
+    }
 }
 
 /// Checks that every event of a request was accepted; answers their epoch.

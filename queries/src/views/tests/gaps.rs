@@ -88,6 +88,17 @@ fn create(engine: &Engine, condition: &str) -> ViewId {
     block_on(engine.create_view(planned.definition, true)).unwrap().id
 }
 
+/// A log, the view, and what ClickHouse has: all of it.
+fn a_view_of_some_events() -> (tempfile::TempDir, ViewId, Recovered) {
+    let (dir, mut recovered) = (tempfile::tempdir().unwrap(), Recovered::default());
+    let engine = open(dir.path(), true, &recovered);
+    let id = create(&engine, "true");
+    append(&engine, 3);
+    flush(&engine, &mut recovered);
+    flush_view(&engine, id, &mut recovered);
+    (dir, id, recovered)
+}
+
 fn reason(engine: &Engine, id: ViewId) -> Option<String> {
     match block_on(engine.begin_view_flush(id)) {
         Err(EngineError::BrokenView { reason, .. }) => Some(reason),
@@ -99,13 +110,7 @@ fn reason(engine: &Engine, id: ViewId) -> Option<String> {
 fn a_view_goes_on_when_the_log_has_all_that_it_missed() {
     let mut found = Vec::new();
     for has_plan in [true, false] {
-        let (dir, mut recovered) = (tempfile::tempdir().unwrap(), Recovered::default());
-        let engine = open(dir.path(), true, &recovered);
-        let id = create(&engine, "true");
-        append(&engine, 3);
-        flush(&engine, &mut recovered);
-        flush_view(&engine, id, &mut recovered);
-        drop(engine);
+        let (dir, id, mut recovered) = a_view_of_some_events();
         let engine = open(dir.path(), has_plan, &recovered);
         assert_eq!(reason(&engine, id), (!has_plan).then(|| "this version has no plan for it".to_owned()));
         append(&engine, 2);
@@ -119,14 +124,7 @@ fn a_view_goes_on_when_the_log_has_all_that_it_missed() {
 
 #[test]
 fn a_view_does_not_go_on_when_the_log_has_forgotten_what_it_missed() {
-    let (dir, mut recovered) = (tempfile::tempdir().unwrap(), Recovered::default());
-    let engine = open(dir.path(), true, &recovered);
-    let id = create(&engine, "true");
-    append(&engine, 3);
-    flush(&engine, &mut recovered);
-    flush_view(&engine, id, &mut recovered);
-    drop(engine);
-
+    let (dir, id, mut recovered) = a_view_of_some_events();
     let forgets = |recovered: &mut Recovered, has_plan: bool| {
         let before = recovered.streams_flushed[&StreamId::METRICS];
         for _ in 0..100 {
