@@ -82,12 +82,12 @@ impl Aggregates {
                 (Finish::Spread { fold, sample, root: func.name().starts_with("stddev") }, ValueType::F64, nullable)
             }
             "first_value" | "last_value" => {
-                if !by_time(&params.order_by, &scope.stream.time_column) {
+                let Some(rises) = by_time(&params.order_by, &scope.stream.time_column) else {
                     let time = &scope.stream.time_column;
                     return refuse(&format!(
                         "the first and the last value are those by event time; write ORDER BY {time}"
                     ));
-                }
+                };
                 let mut argument = argument(&call, params, None, scope)?;
                 if let Some(filter) = &filter
                     && !matches!(argument.expr, Expr::Column(_))
@@ -99,7 +99,7 @@ impl Aggregates {
                 let filter = filter.into_iter().chain(given).reduce(Expr::and);
                 let filter = filter.map(|filter| scope.normal(filter)).transpose()?;
                 let (nullable, kind) = (argument.nullable || filter.is_some(), argument.kind);
-                let function = if func.name() == "first_value" { Function::First } else { Function::Last };
+                let function = if (func.name() == "first_value") == rises { Function::First } else { Function::Last };
                 let condition = filter.map(|filter| scope.typed(filter)).transpose()?;
                 (Finish::Held(self.fold_if(function, argument, condition)), kind, nullable)
             }
@@ -243,8 +243,12 @@ fn float(argument: Typed, scope: &Scope<'_>) -> Result<Typed, ViewError> {
     }
 }
 
-/// Whether an order is none, or that of event time.
-fn by_time(order: &[Sort], time_column: &str) -> bool {
-    let is_time = |sort: &Sort| sort.asc && matches!(&sort.expr, Expr::Column(column) if column.name == time_column);
-    order.is_empty() || (order.len() == 1 && is_time(&order[0]))
+/// Whether an order that is none or that of event time rises; `None` of another.
+fn by_time(order: &[Sort], time_column: &str) -> Option<bool> {
+    let is_time = |sort: &Sort| matches!(&sort.expr, Expr::Column(column) if column.name == time_column);
+    match order {
+        [] => Some(true),
+        [sort] if is_time(sort) => Some(sort.asc),
+        _ => None,
+    }
 }

@@ -4,6 +4,8 @@
 #![allow(clippy::unwrap_used, reason = "a test ends where something is not as it must be")]
 
 mod cases;
+#[path = "../../src/views/tests/exactly.rs"]
+mod exactly;
 #[allow(dead_code, reason = "the tests that have no engine need more of it")]
 #[path = "../../src/views/tests/stream.rs"]
 mod stream;

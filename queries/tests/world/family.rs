@@ -33,6 +33,9 @@ const FLIGHTS: Words = Words {
         "first_value(n ORDER BY at)",
         "last_value(origin ORDER BY at)",
         "last_value(delay ORDER BY at) FILTER (WHERE ok)",
+        "count(DISTINCT origin) FILTER (WHERE n > 0)",
+        "approx_percentile_cont(delay, 0.9) AS quantile",
+        "approx_top_k(origin, 2) FILTER (WHERE ok)",
     ],
 };
 
@@ -53,6 +56,9 @@ const METRICS: Words = Words {
         "first_value(value ORDER BY ts)",
         "last_value(dimensions['host'] ORDER BY ts)",
         "first_value(value ORDER BY ts) FILTER (WHERE source = 's1')",
+        "count(DISTINCT source)",
+        "approx_percentile_cont(value, 0.5) FILTER (WHERE source <> '') AS quantile",
+        "approx_top_k(dimensions['host'], 2)",
     ],
 };
 

@@ -16,6 +16,7 @@ struct Words {
     numbers: &'static [&'static str],
     /// Any type that has an order.
     values: &'static [&'static str],
+    texts: &'static [&'static str],
 }
 
 const FLIGHTS: Words = Words {
@@ -90,6 +91,7 @@ const FLIGHTS: Words = Words {
         "upper(payload)",
         "carrier || origin",
     ],
+    texts: &["carrier", "origin", "upper(origin)", "CASE WHEN ok THEN carrier ELSE origin END", "payload ->> 'a'"],
 };
 
 const METRICS: Words = Words {
@@ -128,6 +130,7 @@ const METRICS: Words = Words {
         "CAST(value - 1 AS BIGINT)",
     ],
     values: &["name", "dimensions['zone']", "ts", "source", "value > 0", "name || source"],
+    texts: &["name", "source", "dimensions['host']", "coalesce(dimensions['zone'], name)"],
 };
 
 const BUCKETS: [&str; 16] = [
@@ -168,7 +171,7 @@ fn aggregate(rng: &mut StdRng, words: &Words) -> (String, bool) {
     let number = one(rng, words.numbers);
     let any = if rng.random_bool(0.5) { number } else { one(rng, words.values) };
     let time = words.time;
-    let (call, exact) = match rng.random_range(0..13) {
+    let (call, exact) = match rng.random_range(0..16) {
         0 | 1 => ("count(*)".to_owned(), true),
         2 => (format!("count({any})"), true),
         3 | 4 => (format!("sum({number})"), true),
@@ -179,10 +182,18 @@ fn aggregate(rng: &mut StdRng, words: &Words) -> (String, bool) {
             let spread = one(rng, &["stddev", "stddev_samp", "stddev_pop", "var", "var_samp", "var_pop"]);
             (format!("{spread}({number})"), false)
         }
-        9 | 10 => (format!("{}({any} ORDER BY {time})", one(rng, &["first_value", "last_value"])), false),
+        9 | 10 => {
+            let (call, order) = (one(rng, &["first_value", "last_value"]), one(rng, &["", "", " DESC"]));
+            (format!("{call}({any} ORDER BY {time}{order})"), false)
+        }
         // Not of floats, of which DataFusion tells 0 and -0 apart.
         11 => (format!("count(DISTINCT {})", one(rng, words.values)), true),
-        _ => (format!("count({number}, {any})"), true),
+        12 => (format!("count({number}, {any})"), true),
+        13 | 14 => {
+            let q = one(rng, &["0", "0.05", "0.5", "0.9", "0.99", "1"]);
+            (format!("approx_percentile_cont(({number}) * 1.0, {q})"), false)
+        }
+        _ => (format!("approx_top_k({}, {})", one(rng, words.texts), one(rng, &["1", "3", "100"])), false),
     };
     let filter = match rng.random_range(0..3) {
         0 => format!(" FILTER (WHERE {})", condition(rng, words)),
@@ -231,7 +242,8 @@ pub(super) fn select(rng: &mut StdRng, metrics: bool) -> String {
     let mut list: Vec<String> = Vec::new();
     let mut by: Vec<String> = groups.clone();
     for (at, (expr, grouped)) in columns.iter().enumerate() {
-        list.push(format!("{expr} AS c{at}"));
+        let name = if expr.contains("approx_percentile") { "quantile" } else { "c" };
+        list.push(format!("{expr} AS {name}{at}"));
         // Groups are named by their expression, alias or place.
         if *grouped {
             let name = [expr.clone(), format!("c{at}"), format!("{}", at + 1)];

@@ -9,6 +9,7 @@ use arrow::compute::concat_batches;
 use arrow::datatypes::DataType;
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 use datafusion::datasource::MemTable;
+use datafusion::execution::FunctionRegistry;
 use datafusion::execution::session_state::{SessionState, SessionStateBuilder};
 use datafusion::prelude::{SessionConfig, SessionContext};
 use rand::Rng;
@@ -26,6 +27,7 @@ use streamgauge_schemas::{
     StreamId, TableBatch, ViewDefinition,
 };
 
+use super::exactly;
 use crate::views::Reading;
 
 pub(super) const FLIGHTS: StreamId = StreamId(100);
@@ -39,6 +41,15 @@ const COLUMNS: [(&str, ColumnType); 8] = [
     ("seen", ColumnType::Timestamp),
     ("payload", ColumnType::Json),
 ];
+
+/// Seeds for a test: from 0 always the same, and others each time, `VIEWS_RUNS` of them from `VIEWS_SEED` on.
+pub(super) fn seeds((fixed, fresh): (u64, u64)) -> impl Iterator<Item = u64> {
+    let given = |name| std::env::var(name).ok().map(|text| text.parse().unwrap());
+    let fresh: u64 = given("VIEWS_RUNS").unwrap_or(fresh);
+    let first: u64 = given("VIEWS_SEED").unwrap_or_else(|| rand::random_range(1_000..1_000_000_000));
+    println!("to run the same again: VIEWS_SEED={first} VIEWS_RUNS={fresh}");
+    (0..fixed).chain(first..first + fresh)
+}
 
 pub(super) fn catalog() -> Catalog {
     let definition = StreamDefinition {
@@ -57,6 +68,7 @@ pub(super) fn state() -> SessionState {
     config.options_mut().execution.time_zone = Some("UTC".into());
     let mut state = SessionStateBuilder::new().with_default_features().with_config(config).build();
     datafusion_functions_json::register_all(&mut state).unwrap();
+    state.register_udaf(Arc::new(exactly::top_k())).unwrap(); // which DataFusion does not have
     state
 }
 
@@ -189,6 +201,7 @@ pub(super) fn answer_of(batch: &RecordBatch) -> Answer {
 /// DataFusion's answer over the rows of the batches.
 pub(super) fn plain(select: &str, batches: &[EventBatch]) -> Answer {
     let context = SessionContext::new_with_state(state());
+    context.register_udaf(exactly::quantile());
     let rows: Vec<RecordBatch> = batches.iter().map(EventBatch::to_record_batch).collect();
     let (name, schema) = match batches[0].stream() {
         StreamId::METRICS => ("metrics", StreamDefinition::metrics_schema()),
@@ -321,12 +334,18 @@ fn series_columns(ids: impl Iterator<Item = SeriesId>, batches: &[EventBatch]) -
     vec![Arc::new(names.finish()), Arc::new(dimensions.finish())]
 }
 
+/// Whether a column is of a quantile, which is within 1 %; whoever asks for one calls it so.
+fn is_quantile((name, _): &(String, DataType)) -> bool {
+    name.starts_with("quantile")
+}
+
 /// Asserts that answers have the same columns and rows, in whatever order.
 pub(super) fn assert_same(what: &str, found: Answer, wanted: Answer) {
     assert_eq!(found.0, wanted.0, "columns of {what}");
-    let close = |found: &Cell, wanted: &Cell| match (found, wanted) {
+    let errors: Vec<f64> = wanted.0.iter().map(|column| if is_quantile(column) { 0.010_001 } else { 1e-9 }).collect();
+    let close = |found: &Cell, wanted: &Cell, error: f64| match (found, wanted) {
         (Cell::Float(found), Cell::Float(wanted)) => {
-            (found - wanted).abs() <= 1e-9 * wanted.abs().max(1.0) || (found.is_nan() && wanted.is_nan())
+            (found - wanted).abs() <= error * wanted.abs().max(1.0) || (found.is_nan() && wanted.is_nan())
         }
         (Cell::Other(found), Cell::Other(wanted)) => found == wanted,
         _ => false,
@@ -334,7 +353,10 @@ pub(super) fn assert_same(what: &str, found: Answer, wanted: Answer) {
     let mut rest = found.1;
     let count = rest.len();
     for row in &wanted.1 {
-        let same = |other: &Vec<Cell>| other.iter().zip(row).all(|(found, wanted)| close(found, wanted));
+        let cells = row.iter().zip(&errors);
+        let same = |other: &Vec<Cell>| {
+            std::iter::zip(other, cells.clone()).all(|(found, (wanted, error))| close(found, wanted, *error))
+        };
         let place = rest.iter().position(same);
         let place = place.unwrap_or_else(|| panic!("{what}\n  lacks {row:?}\n  among {rest:?}"));
         rest.swap_remove(place);
