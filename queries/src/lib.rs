@@ -51,6 +51,7 @@ pub mod limits;
 pub mod live;
 pub mod memory;
 pub mod metrics;
+mod misread;
 mod open;
 pub mod options;
 pub mod postgres;

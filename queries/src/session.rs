@@ -193,6 +193,7 @@ impl QueryEngine {
         datafusion_functions_json::register_all(&mut base).map_err(fail)?;
         timeseries::register(&mut base).map_err(fail)?;
         base.register_udaf(combine::function()).map_err(fail)?;
+        base.register_expr_planner(Arc::new(postgres::IntervalOperators)).map_err(fail)?;
         for function in postgres::functions::functions(&engine).into_iter().chain(Own::default().functions()) {
             base.register_udf(function).map_err(fail)?;
         }

@@ -359,3 +359,42 @@ fn a_group_that_a_question_names_twice_is_read_once() {
         }
     });
 }
+
+#[test]
+fn what_would_be_read_otherwise_than_it_is_meant_is_refused() {
+    run(async {
+        let world = World::new("misread").await;
+        for (sql, part) in [
+            ("SELECT count(*) FROM metrics TABLESAMPLE BERNOULLI (10)", "metrics TABLESAMPLE BERNOULLI (10) is not"),
+            ("SELECT sum(value) FROM metrics PREWHERE value > 10", "write the condition with WHERE"),
+            ("SELECT name, count(*) FROM metrics GROUP BY name WITH TOTALS", "WITH TOTALS is not answered"),
+            ("SELECT avg(0.5)(value) FROM metrics", "among the arguments"),
+            ("SELECT abs(value) FILTER (WHERE value > 1000) FROM metrics", "only aggregates take"),
+            ("EXPLAIN SELECT value ^ 2 FROM metrics", "write power(a, b)"),
+            ("CREATE MATERIALIZED VIEW v AS SELECT sum(n ^ 2) FROM rejects", "write power(a, b)"),
+            ("CREATE MATERIALIZED VIEW v AS SELECT sum(abs(DISTINCT n)) FROM rejects", "only aggregates take"),
+        ] {
+            let error = world.rows(sql).await.unwrap_err();
+            assert!(error.to_string().contains(part), "{sql}: {error}");
+        }
+    });
+}
+
+#[test]
+fn intervals_have_multiples_and_parts() {
+    run(async {
+        let world = World::new("intervals").await;
+        for (sql, wanted) in [
+            ("TIMESTAMP '2024-05-01' - 3 * INTERVAL '1 hour'", "2024-04-30T21:00:00Z"),
+            ("TIMESTAMP '2024-05-01' + INTERVAL '1 day' / 4", "2024-05-01T06:00:00Z"),
+            ("TIMESTAMP '2024-05-01' + INTERVAL '1 month' * 1.5", "2024-06-16T00:00:00Z"),
+            ("TIMESTAMP '2024-05-01' + n * INTERVAL '1 minute'", "2024-05-01T00:07:00Z"),
+            ("TIMESTAMP '2024-05-01' + CAST(NULL AS BIGINT) * INTERVAL '1 minute'", ""),
+        ] {
+            let sql = format!("SELECT {sql} FROM (VALUES (7)) AS t(n) FETCH FIRST ROW ONLY");
+            assert_eq!(world.rows(&sql).await.unwrap(), [wanted], "{sql}");
+        }
+        let error = world.rows("SELECT INTERVAL '1 day' / 0").await.unwrap_err();
+        assert!(error.to_string().contains("divided by zero"), "{error}");
+    });
+}

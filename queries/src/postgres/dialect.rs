@@ -15,6 +15,7 @@
 //! | `a LIKE 'x/_%' ESCAPE '/'` | `a LIKE 'x\_%'` |
 //! | `to_timestamp(x, 'YYYY-MM-DD')`, so `to_date`, `to_char` | `to_timestamp(x, '%Y-%m-%d')` |
 //! | `s IN (SELECT … current_setting('search_path') …)` | `s IN ('public')` |
+//! | `FETCH FIRST 10 ROWS ONLY` | `LIMIT 10` |
 //! | `SELECT 1, 1` | `SELECT 1, 1 AS …`: names of columns are there once |
 //! | `CASE WHEN typtype = 'c' THEN … END` | null: there are no types of that kind |
 //! | `SELECT … FROM pg_index …` | no rows; see [`absent`](super::absent) |
@@ -36,8 +37,8 @@ use std::ops::ControlFlow;
 
 use datafusion::sql::parser::Statement as SqlStatement;
 use datafusion::sql::sqlparser::ast::{
-    BinaryOperator, Expr, Function, FunctionArguments, Ident, ObjectName, ObjectNamePart, Query, Select, SelectItem,
-    SetExpr, TableFactor, TableWithJoins, Value, ValueWithSpan, VisitMut, VisitorMut,
+    BinaryOperator, Expr, Fetch, Function, FunctionArguments, Ident, LimitClause, ObjectName, ObjectNamePart, Query,
+    Select, SelectItem, SetExpr, TableFactor, TableWithJoins, Value, ValueWithSpan, VisitMut, VisitorMut,
 };
 
 use super::absent;
@@ -91,6 +92,7 @@ impl VisitorMut for Adapter {
         {
             query.order_by = None; // it may be by columns that are gone
         }
+        first_rows(query);
         ControlFlow::Continue(())
     }
 
@@ -197,6 +199,19 @@ impl VisitorMut for Adapter {
         }
         ControlFlow::Continue(())
     }
+}
+
+/// `FETCH FIRST n ROWS ONLY` as a `LIMIT`.
+fn first_rows(query: &mut Query) {
+    let Some(Fetch { with_ties: false, percent: false, quantity }) = &query.fetch else { return };
+    let one = || Expr::value(Value::Number("1".to_owned(), false));
+    let rows = quantity.clone().unwrap_or_else(one);
+    match &mut query.limit_clause {
+        Some(LimitClause::LimitOffset { limit: limit @ None, .. }) => *limit = Some(rows),
+        Some(_) => return,
+        none => *none = Some(LimitClause::LimitOffset { limit: Some(rows), offset: None, limit_by: Vec::new() }),
+    }
+    query.fetch = None;
 }
 
 fn plain_operator(op: &BinaryOperator) -> Option<BinaryOperator> {

@@ -12,12 +12,14 @@
 //! - `catalog`: the tables of `pg_catalog`; `information`: those of `information_schema`.
 //! - `functions`: the functions that browse them; `own`: those about the session that asks.
 //! - `dialect`: from PostgreSQL's SQL to DataFusion's; `absent`: questions about what is never there.
+//! - `intervals`: intervals times numbers.
 
 mod absent;
 pub(crate) mod catalog;
 pub(crate) mod dialect;
 pub(crate) mod functions;
 pub(crate) mod information;
+mod intervals;
 pub(crate) mod own;
 pub(crate) mod relations;
 pub(crate) mod sheet;
@@ -25,6 +27,7 @@ pub mod types;
 pub mod values;
 
 pub use functions::{SETTINGS, setting};
+pub(crate) use intervals::IntervalOperators;
 
 /// The version of PostgreSQL whose catalogues and protocol are spoken; clients choose by it what they ask.
 pub const SERVER_VERSION: &str = "14.0";

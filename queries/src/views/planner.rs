@@ -50,7 +50,8 @@ impl ViewPlanner {
         tables: &dyn Tables,
     ) -> Result<Planned, ViewError> {
         let recursion_limit: usize = self.state.config_options().sql_parser.recursion_limit.into();
-        let select = shape::written(select, recursion_limit)?;
+        let is_scalar = |name: &str| self.state.scalar_functions().contains_key(name);
+        let select = shape::written(select, recursion_limit, &is_scalar)?;
         plan_view(name, &select, options, tables, &self.state)
     }
 

@@ -99,6 +99,10 @@ fn forms_of_postgres_become_datafusions() {
             "SELECT TO_TIMESTAMP('2024-01-01', 'YYYY-MM-DD'), to_char(t, '%H'), to_date(a, b), to_timestamp(1)",
             "SELECT TO_TIMESTAMP('2024-01-01', '%Y-%m-%d'), to_char(t, '%H'), to_date(a, b), to_timestamp(1)",
         ),
+        ("SELECT a FROM t ORDER BY a FETCH FIRST 10 ROWS ONLY", "SELECT a FROM t ORDER BY a LIMIT 10"),
+        ("SELECT a FROM (SELECT a FROM t FETCH NEXT ROW ONLY) u", "SELECT a FROM (SELECT a FROM t LIMIT 1) u"),
+        ("SELECT a FROM t OFFSET 2 ROWS FETCH FIRST 1 ROW ONLY", "SELECT a FROM t LIMIT 1 OFFSET 2 ROWS"),
+        ("SELECT a FROM t FETCH FIRST 1 ROWS WITH TIES", "SELECT a FROM t FETCH FIRST 1 ROWS WITH TIES"),
         ("SELECT sum(value) FROM metrics WHERE name = 'x'", "SELECT sum(value) FROM metrics WHERE name = 'x'"),
     ] {
         let mut statement = DFParser::parse_sql(sql).expect(sql).pop_front().expect(sql);

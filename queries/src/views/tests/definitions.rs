@@ -245,7 +245,6 @@ fn refused() {
         ("SELECT array_agg(n) FROM flights", "array_agg(flights.n)", "there are count, sum, avg"),
         ("SELECT corr(n, delay) FROM flights", "corr", "there are count, sum, avg"),
         ("SELECT first_value(n ORDER BY delay) FROM flights", "first_value", "write ORDER BY at"),
-        ("SELECT last_value(n ORDER BY at DESC) FROM flights", "last_value", "write ORDER BY at"),
         ("SELECT min(dimensions) FROM metrics", "min(metrics.dimensions)", ""),
         (
             "SELECT count(*) FROM metrics GROUP BY CASE WHEN value > 0 THEN dimensions END",
