@@ -38,6 +38,7 @@ use arrow::datatypes::{Field, Schema};
 use datafusion::common::tree_node::{Transformed, TreeNodeRecursion};
 use datafusion::datasource::provider_as_source;
 use datafusion::error::Result;
+use datafusion::execution::session_state::SessionState;
 use datafusion::logical_expr::{Expr, LogicalPlan, Projection, Sort, TableScanBuilder, col};
 
 use crate::tables::Statement;
@@ -49,15 +50,15 @@ use view::summed;
 /// The name of translated parts in plans.
 const NAME: &str = "clickhouse";
 
-/// An optimized plan whose parts ClickHouse computes, where it can.
+/// An optimized plan whose parts ClickHouse computes, where it can; `plain` is a session for plans that filter and compute rows of a table.
 ///
 /// # Errors
 /// DataFusion's, when it has another idea of the plan.
-pub(crate) fn pushed(plan: LogicalPlan, statement: &Statement) -> Result<LogicalPlan> {
+pub(crate) fn pushed(plan: LogicalPlan, statement: &Statement, plain: &Arc<SessionState>) -> Result<LogicalPlan> {
     let plan = plan.transform_down_with_subqueries(|plan| {
         let pushed = match translate(&plan) {
             Some(translation) => replaced(plan, translation, statement)?,
-            None => match summed(&plan, statement)? {
+            None => match summed(&plan, statement, plain)? {
                 Some(pushed) => pushed,
                 None => return Ok(Transformed::no(plan)),
             },

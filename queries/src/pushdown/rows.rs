@@ -13,6 +13,7 @@ use async_trait::async_trait;
 use datafusion::catalog::{Session, TableProvider};
 use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::error::{DataFusionError, Result};
+use datafusion::execution::session_state::SessionState;
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::logical_expr::{Expr, LogicalPlan, TableType};
 use datafusion::physical_expr::EquivalenceProperties;
@@ -43,13 +44,21 @@ pub(super) struct Asks {
 #[derive(Debug)]
 pub(super) struct RowsTable {
     work: Arc<Work>,
+    /// Plans `plan`: it reads one table and computes, so there is little to optimize.
+    plain: Arc<SessionState>,
     /// The rows of memory; those of history too, unless their part is read apart.
     plan: LogicalPlan,
 }
 
 impl RowsTable {
-    pub(super) fn new(statement: Statement, view: ApartView, asks: Asks, plan: LogicalPlan) -> Self {
-        RowsTable { work: Arc::new(Work { statement, view, asks }), plan }
+    pub(super) fn new(
+        statement: Statement,
+        plain: Arc<SessionState>,
+        view: ApartView,
+        asks: Asks,
+        plan: LogicalPlan,
+    ) -> Self {
+        RowsTable { work: Arc::new(Work { statement, view, asks }), plain, plan }
     }
 }
 
@@ -65,7 +74,7 @@ impl TableProvider for RowsTable {
 
     async fn scan(
         &self,
-        state: &dyn Session,
+        _state: &dyn Session,
         projection: Option<&Vec<usize>>,
         _filters: &[Expr],
         _limit: Option<usize>,
@@ -81,7 +90,7 @@ impl TableProvider for RowsTable {
         );
         Ok(Arc::new(ClickHouseSumsExec {
             work: self.work.clone(),
-            rows: state.query_planner().create_physical_plan(&self.plan, state).await?,
+            rows: self.plain.query_planner().create_physical_plan(&self.plan, self.plain.as_ref()).await?,
             properties: Arc::new(properties),
             metrics: ExecutionPlanMetricsSet::new(),
         }))
@@ -101,8 +110,7 @@ impl Work {
     fn sql(&self, horizon: impl fmt::Display) -> String {
         let Asks { columns, conditions, keys } = &self.asks;
         let columns: Vec<String> = columns.iter().enumerate().map(|(at, sql)| format!("{sql} AS _{at}")).collect();
-        let mut sql = format!("SELECT {} {}", columns.join(", "), self.view.history_from(horizon));
-        conditions.iter().for_each(|condition| sql.push_str(&format!(" AND {condition}")));
+        let mut sql = format!("SELECT {} {}", columns.join(", "), self.view.history_from(horizon, conditions));
         match keys.is_empty() {
             true => sql.push_str(" HAVING count() > 0"), // of no rows there is no part
             false => sql.push_str(&format!(" GROUP BY {}", keys.join(", "))),

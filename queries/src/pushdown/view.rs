@@ -26,6 +26,7 @@ use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{Column, DFSchema};
 use datafusion::datasource::provider_as_source;
 use datafusion::error::{DataFusionError, Result};
+use datafusion::execution::session_state::SessionState;
 use datafusion::logical_expr::expr::AggregateFunction;
 use datafusion::logical_expr::utils::split_conjunction;
 use datafusion::logical_expr::{Aggregate, Case, Expr, LogicalPlan, Projection, TableScan, TableScanBuilder, col};
@@ -40,11 +41,16 @@ use crate::tables::{ApartView, Statement};
 /// Of fewer groups ClickHouse sends the rows as fast as it adds them up, and there is less to plan.
 const GROUPS_MIN: i64 = 1_500;
 
-/// An aggregate over a view whose history ClickHouse adds up; `None` when it cannot, or when nothing would be won.
+/// An aggregate over a view whose history ClickHouse adds up; `None` when it cannot, or when nothing would be won. `plain` plans what
+/// is read of memory.
 ///
 /// # Errors
 /// DataFusion's, when it has another idea of the plan.
-pub(super) fn summed(plan: &LogicalPlan, statement: &Statement) -> Result<Option<LogicalPlan>> {
+pub(super) fn summed(
+    plan: &LogicalPlan,
+    statement: &Statement,
+    plain: &Arc<SessionState>,
+) -> Result<Option<LogicalPlan>> {
     let LogicalPlan::Aggregate(aggregate) = plan else { return Ok(None) };
     let Some(scan) = scan_under(&aggregate.input) else { return Ok(None) };
     let Some(view) = ApartView::of(scan) else { return Ok(None) };
@@ -54,7 +60,7 @@ pub(super) fn summed(plan: &LogicalPlan, statement: &Statement) -> Result<Option
     let Some(asks) = asks(aggregate, scan, &view) else { return Ok(None) };
     let input = reading(&aggregate.input, &view)?;
     let input = LogicalPlan::Projection(Projection::try_new(arguments(aggregate)?, Arc::new(input))?);
-    let table = RowsTable::new(statement.clone(), view, asks, input);
+    let table = RowsTable::new(statement.clone(), plain.clone(), view, asks, input);
     over(aggregate, table).map(Some)
 }
 

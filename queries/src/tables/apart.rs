@@ -8,6 +8,7 @@
 //!
 //! Which of the two it is, is known when the snapshot is taken: the plan is the same.
 
+use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
@@ -139,10 +140,17 @@ impl ApartView {
         Some(of_a_bucket.saturating_mul(buckets))
     }
 
-    /// From what history is selected, up to a horizon.
-    pub(crate) fn history_from(&self, horizon: impl std::fmt::Display) -> String {
+    /// From what history is selected, up to a horizon: the rows that meet the scan's filters and these conditions.
+    pub(crate) fn history_from(&self, horizon: impl fmt::Display, conditions: &[String]) -> String {
         let mut conjuncts = String::new();
-        write_conjuncts(&self.stored, "s", &mut conjuncts);
+        let mut known = Vec::new();
+        for predicate in &self.stored {
+            let from = conjuncts.len();
+            write_conjuncts(std::slice::from_ref(predicate), "s", &mut conjuncts);
+            known.push(conjuncts[from..].to_owned());
+        }
+        let others = conditions.iter().map(|condition| format!(" AND {condition}"));
+        others.filter(|condition| !known.contains(condition)).for_each(|condition| conjuncts.push_str(&condition));
         let table = clickhouse::table(self.statement.history.as_ref(), &self.view().states_table());
         self.reader.history_from(&table, &conjuncts, horizon)
     }

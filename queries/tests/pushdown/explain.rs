@@ -117,7 +117,7 @@ fn explain_shows_what_is_only_read() {
                 "metrics_1m where name = 'cpu' AND dimensions['host'] = 'a' AND bucket >= '2024-05-01T00:00:00Z' AND bucket < \
                  '2024-05-02T00:00:00Z'",
             ),
-            ("SELECT sum(p99) FROM metrics_1h", "horizon", &["`metrics_1h_states` AS s FINAL"], "metrics_1h"),
+            ("SELECT max(avg) FROM metrics_1h", "horizon", &["`metrics_1h_states` AS s FINAL"], "metrics_1h"),
             (
                 "SELECT c FROM pages WHERE page = '/p/1' AND country IN ('it', 'de') AND hour > '2020-01-01T00:30:00Z'",
                 "horizon",
