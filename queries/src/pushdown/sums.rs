@@ -12,8 +12,8 @@
 //! | `min`, `max` | what names a group | all pieces of a group have it |
 //! | `combine` | counts, sums, smallest and largest values | states merge |
 //!
-//! Anything else is about whole groups: of a group that has a piece in memory and others in ClickHouse, neither side knows the `max(count)`,
-//! and neither counts it.
+//! Anything else is about whole groups. When a group has a piece in memory and others in ClickHouse, neither side knows its count, so
+//! neither knows which count is the greatest.
 //!
 //! # Invariants
 //!
