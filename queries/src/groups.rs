@@ -34,6 +34,15 @@ use crate::views::Reading;
 /// So many groups are asked for by their identities at most.
 const IDENTITIES_MAX: usize = 1_000;
 
+/// What a column of a view is.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Shown<'a> {
+    /// A dimension or the bucket, by the name of ClickHouse's column.
+    Name(&'a str),
+    /// A result as it is.
+    Result(&'a Output),
+}
+
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct GroupReader {
@@ -119,19 +128,31 @@ impl GroupReader {
         self.view.definition.bucket.is_some()
     }
 
+    /// What a column of the view is, of a reader of all columns; `None` when it is an expression.
+    pub(crate) fn shown(&self, column: usize) -> Option<Shown<'_>> {
+        let definition = &self.view.definition;
+        let place = self.reading.columns.get(column)?.0.downcast_ref::<Column>()?.index();
+        if let Some(dimension) = definition.dimensions.get(place) {
+            return Some(Shown::Name(&dimension.name));
+        }
+        match &definition.bucket {
+            Some(bucket) if place == self.kinds.len() => Some(Shown::Name(&bucket.name)),
+            bucket => {
+                let named = self.kinds.len() + usize::from(bucket.is_some());
+                definition.outputs.get(place.checked_sub(named)?).map(Shown::Result)
+            }
+        }
+    }
+
     /// A filter on what names a group, with the names of ClickHouse's columns; `None` when it is on anything else.
     pub(crate) fn stored(&self, predicate: &Predicate) -> Option<Predicate> {
         let definition = &self.view.definition;
         if predicate.has_entries() && !definition.by_series {
             return None;
         }
-        let stored = predicate.renamed(&|name| {
-            let place = self.reading.schema.index_of(name).ok()?;
-            let column = self.reading.columns[place].0.downcast_ref::<Column>()?.index();
-            match definition.dimensions.get(column) {
-                Some(dimension) => Some(dimension.name.clone()),
-                None => definition.bucket.as_ref().filter(|_| column == self.kinds.len()).map(|b| b.name.clone()),
-            }
+        let stored = predicate.renamed(&|name| match self.shown(self.reading.schema.index_of(name).ok()?)? {
+            Shown::Name(stored) => Some(stored.to_owned()),
+            Shown::Result(_) => None,
         })?;
         let bucket = definition.bucket.as_ref().and_then(|bucket| Some((&bucket.name, bucket.width?)));
         Some(match bucket {
@@ -252,7 +273,7 @@ impl GroupReader {
         )
     }
 
-    /// The same without settings. The filter on the version comes after `FINAL`; `identity` keeps it from the index.
+    /// The same without settings.
     pub(crate) fn history_select(&self, table: &str, conjuncts: &str, horizon: impl fmt::Display) -> String {
         let definition = &self.view.definition;
         let column = |name: &str| format!("s.{}", clickhouse::name(name));
@@ -270,12 +291,14 @@ impl GroupReader {
         order.push(series);
         order.extend(bucket);
         order.push(column(&self.view.hidden("generation"))); // the order in which they merge
-        format!(
-            "SELECT {} FROM {table} AS s FINAL WHERE identity({}) <= {horizon}{conjuncts} ORDER BY {}",
-            selected.join(", "),
-            column(&self.view.hidden("version")),
-            order.join(", "),
-        )
+        let from = self.history_from(table, conjuncts, horizon);
+        format!("SELECT {} {from} ORDER BY {}", selected.join(", "), order.join(", "))
+    }
+
+    /// What rows of history are selected from. The filter on the version comes after `FINAL`; `identity` keeps it from the index.
+    pub(crate) fn history_from(&self, table: &str, conjuncts: &str, horizon: impl fmt::Display) -> String {
+        let version = clickhouse::name(&self.view.hidden("version"));
+        format!("FROM {table} AS s FINAL WHERE identity(s.{version}) <= {horizon}{conjuncts}")
     }
 
     /// The groups of rows of history.

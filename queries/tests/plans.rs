@@ -154,6 +154,16 @@ fn texts_in_conditions() {
                 "SELECT count(*), combine(p90), combine(mean) FROM by_country WHERE hour < '{}'",
                 &["2024-05-01 03:00:00", "2025-01-01"],
             ),
+            // Of these ClickHouse adds its part up.
+            ("SELECT sum(n), combine(mean) FROM by_country WHERE country <> '{}'", &["it", "x"]),
+            (
+                "SELECT country, sum(n), max(hour) FROM by_country WHERE hour >= '{}' GROUP BY country",
+                &["2024-05-01 02:30:00", "2030-01-01", "soon"],
+            ),
+            (
+                "SELECT date_trunc('hour', bucket) AS hour, sum(count), max(max) FROM metrics_1m WHERE name = '{}' GROUP BY 1",
+                &["cpu", "io", "no"],
+            ),
             ("SELECT n FROM (SELECT count(*) AS n FROM orders) WHERE '{}' = 'de'", &["it", "de"]),
             ("SELECT count(*) FROM orders HAVING now() < '2020-01-01' AND min(country) <> '{}'", &["it", "de"]),
             ("SELECT n FROM (SELECT count(*) AS n, 0 * max(number) AS z FROM orders) WHERE z < '{}'", &["1", "-1"]),

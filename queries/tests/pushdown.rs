@@ -9,6 +9,8 @@ mod explain;
 #[path = "pushdown/generator.rs"]
 mod generator;
 mod support;
+#[path = "pushdown/views.rs"]
+mod views;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};

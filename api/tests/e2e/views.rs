@@ -79,6 +79,14 @@ async fn check(client: &Client, when: &str) {
                  stddev(took), max(upper(page)) FROM visits WHERE took IS NULL OR took <> 13 GROUP BY 1 ORDER BY 1";
     let (found, expected) = (client.sql(combined).await, client.sql(plain).await);
     assert!(is_close(&found, &expected), "combined, {when}\n{found}\n{expected}");
+    let summed = "SELECT date_trunc('hour', minute) AS hour, sum(visits), sum(total), min(least), max(most), max(top), combine(mean), \
+                  coalesce(sum(slow) FILTER (WHERE page = '/1'), 0) FROM by_page GROUP BY 1 ORDER BY 1";
+    let plain = "SELECT date_trunc('hour', at) AS hour, count(*), sum(took), min(took), max(took), max(upper(page)), avg(took), \
+                 count(*) FILTER (WHERE took > 50 AND page = '/1') FROM visits WHERE took IS NULL OR took <> 13 GROUP BY 1 ORDER BY 1";
+    let (found, expected) = (client.sql(summed).await, client.sql(plain).await);
+    assert!(is_close(&found, &expected), "summed, {when}\n{found}\n{expected}");
+    let plan = client.sql(&format!("EXPLAIN {summed}")).await.to_string();
+    assert!(plan.contains("ClickHouseSumsExec"), "{plan}");
 }
 
 /// Whether two answers are the same, floats to within 1e-9 of each other.

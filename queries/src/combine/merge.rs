@@ -19,7 +19,9 @@ use arrow::datatypes::{DataType, Field, FieldRef, Fields, SchemaRef, UInt64Type}
 use datafusion::common::ScalarValue;
 use datafusion::error::{DataFusionError, Result};
 use datafusion::logical_expr::function::{AccumulatorArgs, StateFieldsArgs};
-use datafusion::logical_expr::{Accumulator, AggregateUDFImpl, EmitTo, GroupsAccumulator, Signature, Volatility};
+use datafusion::logical_expr::{
+    Accumulator, AggregateUDF, AggregateUDFImpl, EmitTo, GroupsAccumulator, Signature, Volatility,
+};
 use datafusion::physical_expr::utils::{collect_columns, reassign_expr_columns};
 use datafusion::physical_plan::PhysicalExpr;
 use streamgauge_schemas::state::Output;
@@ -133,6 +135,11 @@ impl Hash for MergeStates {
     fn hash<H: Hasher>(&self, state: &mut H) {
         Arc::as_ptr(&self.merged).hash(state);
     }
+}
+
+/// Whether a function is one of these: it merges columns of states, whoever made them.
+pub(crate) fn merges_states(function: &AggregateUDF) -> bool {
+    function.inner().downcast_ref::<MergeStates>().is_some()
 }
 
 impl AggregateUDFImpl for MergeStates {

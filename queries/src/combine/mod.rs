@@ -35,4 +35,5 @@ mod source;
 mod tests;
 
 pub(crate) use call::{NAME, function};
+pub(crate) use merge::merges_states;
 pub(crate) use rewrite::rewritten;

@@ -10,6 +10,8 @@
 //! A part is worth it when it groups, joins, or keeps the first rows of an order. It is translated exactly or not at all;
 //! where there is no ClickHouse, or nothing in it, the same part is done by DataFusion.
 //!
+//! Of an aggregate over a view, ClickHouse adds up what it has of the view, memory is not sent, and the aggregate of the plan is over both.
+//!
 //! # Layout
 //!
 //! - [`scalar`], [`time`], [`aggregate`]: expressions.
@@ -17,14 +19,18 @@
 //! - [`source`]: a stream in ClickHouse and in memory.
 //! - [`parts`]: parts of tables that are read without their events' epochs.
 //! - [`table`]: a translated part in the plan around it.
+//! - [`view`]: aggregates over views; [`sums`]: which of them are added up; [`rows`]: what they are over.
 
 mod aggregate;
 mod parts;
 mod plan;
+mod rows;
 mod scalar;
 mod source;
+mod sums;
 mod table;
 mod time;
+mod view;
 
 use std::sync::Arc;
 
@@ -32,27 +38,32 @@ use arrow::datatypes::{Field, Schema};
 use datafusion::common::tree_node::{Transformed, TreeNodeRecursion};
 use datafusion::datasource::provider_as_source;
 use datafusion::error::Result;
+use datafusion::execution::session_state::SessionState;
 use datafusion::logical_expr::{Expr, LogicalPlan, Projection, Sort, TableScanBuilder, col};
 
 use crate::tables::Statement;
 pub(crate) use parts::Parts;
 use plan::{Translation, translate};
 use table::PushedTable;
+use view::summed;
 
 /// The name of translated parts in plans.
 const NAME: &str = "clickhouse";
 
-/// An optimized plan whose parts ClickHouse computes, where it can.
+/// An optimized plan whose parts ClickHouse computes, where it can; `plain` is a session for plans that filter and compute rows of a table.
 ///
 /// # Errors
 /// DataFusion's, when it has another idea of the plan.
-pub(crate) fn pushed(plan: LogicalPlan, statement: &Statement) -> Result<LogicalPlan> {
-    let plan = plan.transform_down_with_subqueries(|plan| match translate(&plan) {
-        None => Ok(Transformed::no(plan)),
-        Some(translation) => {
-            let plan = replaced(plan, translation, statement)?;
-            Ok(Transformed::new(plan, true, TreeNodeRecursion::Jump))
-        }
+pub(crate) fn pushed(plan: LogicalPlan, statement: &Statement, plain: &Arc<SessionState>) -> Result<LogicalPlan> {
+    let plan = plan.transform_down_with_subqueries(|plan| {
+        let pushed = match translate(&plan) {
+            Some(translation) => replaced(plan, translation, statement)?,
+            None => match summed(&plan, statement, plain)? {
+                Some(pushed) => pushed,
+                None => return Ok(Transformed::no(plan)),
+            },
+        };
+        Ok(Transformed::new(pushed, true, TreeNodeRecursion::Jump))
     })?;
     Ok(plan.data)
 }

@@ -33,10 +33,10 @@ use crate::tables::Statement;
 /// With more of events in memory than this they are not sent.
 const MEMORY_BYTES_MAX: usize = 256 << 20;
 /// The longest statement that ClickHouse reads, and the longest address of a request; with events sent along it is part of that.
-const SQL_BYTES_MAX: usize = 250 << 10;
+pub(super) const SQL_BYTES_MAX: usize = 250 << 10;
 const ADDRESS_BYTES_MAX: usize = 60_000;
 /// What ClickHouse must do as DataFusion does.
-const SETTINGS: &str = ", join_use_nulls = 1, enable_positional_arguments = 0, transform_null_in = 0";
+pub(super) const SETTINGS: &str = ", join_use_nulls = 1, enable_positional_arguments = 0, transform_null_in = 0";
 
 /// See the module.
 #[derive(Debug)]

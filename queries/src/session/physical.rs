@@ -20,7 +20,7 @@ pub(super) struct Narrow {
     whole: SessionState,
     /// And with those rules only that do something for a plain plan: it has no distributions, no orders that a node asks of
     /// another, no joins and no aggregates.
-    plain: SessionState,
+    plain: Arc<SessionState>,
 }
 
 impl Narrow {
@@ -35,7 +35,12 @@ impl Narrow {
         // What is cut off is not computed, and the work can be ended.
         let rules: Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>> =
             vec![Arc::new(LimitPushdown::new()), Arc::new(EnsureCooperative::new())];
-        Narrow { whole: whole().build(), plain: whole().with_physical_optimizer_rules(rules).build() }
+        Narrow { whole: whole().build(), plain: Arc::new(whole().with_physical_optimizer_rules(rules).build()) }
+    }
+
+    /// The session for plans that only filter and compute rows of one table, as they come.
+    pub(super) fn plain(&self) -> &Arc<SessionState> {
+        &self.plain
     }
 
     /// The session for an optimized plan; `None` for one that may read much.

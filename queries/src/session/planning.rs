@@ -56,7 +56,7 @@ impl QueryEngine {
         let (plan, state) = match question.options.unpushed {
             true => (plan, state),
             false => {
-                let plan = pushed(plan, statement).map_err(fail)?;
+                let plan = pushed(plan, statement, self.inner.narrow.plain()).map_err(fail)?;
                 let narrow = self.inner.narrow.session(&plan).map_err(fail)?;
                 (plan, narrow.unwrap_or(state))
             }

@@ -31,6 +31,7 @@ use streamgauge_engine::{KeyFilter, ViewRead};
 use streamgauge_schemas::View;
 use streamgauge_schemas::state::columns::StateColumn;
 
+use super::apart::{ApartView, Seam};
 use super::merge::GroupMerge;
 use super::read::{Explained, ReadExec};
 use super::{Statement, predicates, pushdown, write_conjuncts};
@@ -43,7 +44,7 @@ use crate::predicate::Predicate;
 use crate::views::Reading;
 
 /// A view as a table of one statement.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct GroupsTable {
     statement: Statement,
     reader: Arc<GroupReader>,
@@ -51,12 +52,15 @@ pub(super) struct GroupsTable {
     states: Vec<StateColumn>,
     /// All of these columns.
     schema: SchemaRef,
+    /// With whom it shares the reading, if it does.
+    seam: Option<Arc<Seam>>,
 }
 
 impl GroupsTable {
     pub(super) fn new(statement: Statement, view: Arc<View>, reading: Arc<Reading>) -> Self {
         let schema = reading.schema.clone();
-        GroupsTable { statement, reader: Arc::new(GroupReader::new(view, reading)), states: Vec::new(), schema }
+        let reader = Arc::new(GroupReader::new(view, reading));
+        GroupsTable { statement, reader, states: Vec::new(), schema, seam: None }
     }
 
     /// The same view as a table of another statement; `None` when its name means another by now.
@@ -69,9 +73,17 @@ impl GroupsTable {
             return Ok(None);
         };
         statement.backfills.check(&view)?;
-        let GroupsTable { reader, states, schema, .. } = self;
-        let (reader, states, schema) = (reader.clone(), states.clone(), schema.clone());
-        Ok(Some(GroupsTable { statement: statement.clone(), reader, states, schema }))
+        Ok(Some(GroupsTable { statement: statement.clone(), ..self.clone() }))
+    }
+
+    /// The same table, whose history somebody else may read.
+    pub(super) fn apart(&self, seam: Arc<Seam>) -> Self {
+        GroupsTable { seam: Some(seam), ..self.clone() }
+    }
+
+    /// What is to be known to read memory and history apart.
+    pub(super) fn read_apart(&self, filters: &[Expr]) -> ApartView {
+        ApartView::new(self.statement.clone(), self.reader.clone(), self.states.clone(), self.stored(filters))
     }
 
     /// Whether these filters name values of dimensions of the groups that are read, so that they are probably few.
@@ -111,7 +123,7 @@ impl GroupsTable {
         let shown = states.iter().map(|state| Arc::new(Field::new(name(state), state.kind.arrow(), false)));
         let fields: Vec<Arc<Field>> = self.reader.reading.schema.fields().iter().cloned().chain(shown).collect();
         let schema = Arc::new(Schema::new(fields));
-        GroupsTable { statement: self.statement.clone(), reader: self.reader.clone(), states, schema }
+        GroupsTable { states, schema, ..self.clone() }
     }
 }
 
@@ -148,8 +160,13 @@ impl TableProvider for GroupsTable {
         let schema: SchemaRef = Arc::new(self.schema.project(&columns)?);
         let stored = self.stored(filters);
         let filter = reader.row_filter(&stored);
+        let place = self.statement.capture.want_view(ViewRead { view: view.id, filter, follow: None });
+        if let Some(seam) = &self.seam {
+            seam.reads(place);
+        }
         let groups = Arc::new(Groups {
-            place: self.statement.capture.want_view(ViewRead { view: view.id, filter, follow: None }),
+            place,
+            seam: self.seam.clone(),
             table: clickhouse::table(self.statement.history.as_ref(), &view.states_table()),
             statement: self.statement.clone(),
             reader: Arc::new(reader.narrowed(&columns, &self.states, &schema)?),
@@ -176,6 +193,7 @@ fn with_texts(filter: Expr) -> Result<Expr> {
 struct Groups {
     statement: Statement,
     place: ViewPlace,
+    seam: Option<Arc<Seam>>,
     table: String,
     reader: Arc<GroupReader>,
     /// Which groups, by the names of ClickHouse's columns.
@@ -220,7 +238,8 @@ impl PartitionStream for Groups {
         };
         let horizon = snapshot.horizon;
         let sql = self.reader.history_sql(&self.table, &self.conjuncts(), horizon, self.statement.bounds, self.all);
-        let has_history = self.reader.has_history(horizon) && !self.statement.memory_only;
+        let is_apart = self.seam.as_ref().is_some_and(|seam| seam.is_apart());
+        let has_history = self.reader.has_history(horizon) && !self.statement.memory_only && !is_apart;
         let history = has_history.then(|| self.statement.history.clone());
         let waits = self.statement.waits.clone();
         let cache = self.statement.backfills.is_done(&self.reader.view).then(|| self.statement.cache.clone());

@@ -5,9 +5,11 @@
 //! - [`stream`]: the events of a stream, from memory and from history.
 //! - [`groups`]: the rows of a view; `merge` joins the pieces of a group that memory and history hold.
 //! - [`kept`]: the states behind these rows, for [`combine`](crate::combine).
+//! - [`apart`]: the rows of a view of which ClickHouse adds its part up, for [`pushdown`](crate::pushdown).
 //! - `read`: how `EXPLAIN` shows what of both is read.
 //! - [`catalog`]: which table a name means.
 
+mod apart;
 mod catalog;
 mod groups;
 mod kept;
@@ -35,6 +37,7 @@ use crate::pushdown::Parts;
 use crate::system::System;
 use crate::views::{Backfills, Readings};
 
+pub(crate) use apart::{ApartView, ScanColumn};
 pub(crate) use catalog::{CATALOG, SCHEMA, StatementCatalog, table_names};
 use groups::GroupsTable;
 pub(crate) use kept::Kept;

@@ -117,7 +117,7 @@ fn explain_shows_what_is_only_read() {
                 "metrics_1m where name = 'cpu' AND dimensions['host'] = 'a' AND bucket >= '2024-05-01T00:00:00Z' AND bucket < \
                  '2024-05-02T00:00:00Z'",
             ),
-            ("SELECT sum(count) FROM metrics_1h", "horizon", &["`metrics_1h_states` AS s FINAL"], "metrics_1h"),
+            ("SELECT max(avg) FROM metrics_1h", "horizon", &["`metrics_1h_states` AS s FINAL"], "metrics_1h"),
             (
                 "SELECT c FROM pages WHERE page = '/p/1' AND country IN ('it', 'de') AND hour > '2020-01-01T00:30:00Z'",
                 "horizon",
@@ -162,5 +162,40 @@ fn explain_shows_what_is_only_read() {
         let long = plan(&format!("SELECT n FROM hits WHERE page <> '{}'", "long ".repeat(20_000))).await;
         let [(shown, _)] = &reads(&long)[..] else { panic!("not one read") };
         assert!(shown.ends_with(" …") && shown.len() < 20_000, "{} bytes are shown", shown.len());
+    });
+}
+
+#[test]
+fn explain_shows_what_is_added_up_of_a_view() {
+    run(async {
+        let world = world("pushed_explain_views", 10, 10).await;
+        let view = "CREATE MATERIALIZED VIEW pages WITH (backfill = false) AS SELECT page, country, date_bin(interval '1 hour', at) AS hour, count(*) AS c, \
+                    avg(ms) AS mean FROM hits GROUP BY page, country, hour";
+        world.answer(view, Format::Csv).await.unwrap();
+        world.engine.append(hits(&world.engine.stream("hits").unwrap(), 20..40)).await.unwrap();
+        world.bury().await;
+        for (sql, parts, memory) in [
+            (
+                "SELECT country, sum(c) FROM pages WHERE hour >= '2024-05-01T00:30:00Z' GROUP BY country",
+                &["AS _1 FROM `pushed_explain_views`.`pages_states` AS s FINAL", "GROUP BY s.`country`"][..],
+                "pages where hour >= '2024-05-01T00:00:00.000001Z'",
+            ),
+            ("SELECT combine(mean) FROM pages", &["HAVING count() > 0"], "pages"),
+            (
+                "SELECT bucket, sum(count) FROM metrics_1m WHERE name = 'cpu' GROUP BY bucket",
+                &["(s.`name` = 'cpu')", "GROUP BY s.`bucket`"],
+                "metrics_1m where name = 'cpu'",
+            ),
+        ] {
+            let plan = world.answer(&format!("EXPLAIN {sql}"), Format::Csv).await.unwrap();
+            assert!(plan.contains("ClickHouseSumsExec: sql=SELECT "), "{plan}");
+            assert!(parts.iter().all(|part| plan.contains(part)), "{parts:?} in {plan}");
+            assert!(plan.contains(&format!("memory=[{memory}]")), "{memory} in {plan}");
+        }
+        // The last hours of one series are few rows.
+        let hot = "EXPLAIN SELECT date_trunc('hour', bucket) AS h, sum(count) FROM metrics_1m WHERE name = 'cpu' AND dimensions['host'] = 'a' AND bucket >= \
+                   now() - interval '24 hours' GROUP BY h";
+        let plan = world.answer(hot, Format::Csv).await.unwrap();
+        assert!(plan.contains("ReadExec: sql=SELECT") && !plan.contains("ClickHouseSumsExec"), "{plan}");
     });
 }
