@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use arrow::array::{AsArray, IntervalMonthDayNanoArray};
-use arrow::datatypes::{DataType, Float64Type, IntervalMonthDayNano, IntervalMonthDayNanoType, IntervalUnit};
+use arrow::datatypes::{DataType, Field, Float64Type, IntervalMonthDayNano, IntervalMonthDayNanoType, IntervalUnit};
 use datafusion::common::{DFSchema, ScalarValue};
 use datafusion::error::{DataFusionError, Result};
 use datafusion::logical_expr::planner::{ExprPlanner, PlannerResult, RawBinaryExpr};
@@ -29,7 +29,10 @@ impl ExprPlanner for IntervalOperators {
     fn plan_binary_op(&self, expr: RawBinaryExpr, schema: &DFSchema) -> Result<PlannerResult<RawBinaryExpr>> {
         let is = |part: &Expr, test: fn(&DataType) -> bool| part.get_type(schema).is_ok_and(|kind| test(&kind));
         let is_interval = |part| is(part, |kind| matches!(kind, DataType::Interval(_)));
-        let is_number = |part| is(part, DataType::is_numeric);
+        let is_number = |part: &Expr| {
+            let untyped = matches!(part, Expr::Placeholder(placeholder) if placeholder.field.is_none());
+            untyped || is(part, |kind| kind.is_numeric() || kind.is_null())
+        };
         let (name, arguments) = match expr.op {
             BinaryOperator::Multiply if is_interval(&expr.left) && is_number(&expr.right) => {
                 (Scale::Times, vec![expr.left, expr.right])
@@ -42,7 +45,14 @@ impl ExprPlanner for IntervalOperators {
             }
             _ => return Ok(PlannerResult::Original(expr)),
         };
-        Ok(PlannerResult::Planned(function(name).call(arguments)))
+        let arguments = arguments.into_iter().map(|argument| match argument {
+            Expr::Placeholder(mut placeholder) if placeholder.field.is_none() => {
+                placeholder.field = Some(Arc::new(Field::new("", DataType::Float64, true)));
+                Expr::Placeholder(placeholder)
+            }
+            other => other,
+        });
+        Ok(PlannerResult::Planned(function(name).call(arguments.collect())))
     }
 }
 

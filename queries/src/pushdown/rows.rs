@@ -125,6 +125,7 @@ impl Work {
         context: Arc<TaskContext>,
     ) -> Result<SendableRecordBatchStream> {
         let Statement { history, waits, cache, backfills, bounds, .. } = &self.statement;
+        self.view.seam.set_apart(false); // the plan may have run before, in a recursion
         let Some(horizon) = self.view.horizon() else { return execute_stream(rows, context) };
         let settings = clickhouse::settings(*bounds);
         let sql = format!("{} {settings}{}{SETTINGS}", self.sql(horizon), clickhouse::FINAL_SETTINGS);
@@ -141,7 +142,7 @@ impl Work {
             Err(error) if !error.is_retryable() || error.is_beyond_memory() => return execute_stream(rows, context),
             Err(error) => return Err(error.into()),
         };
-        self.view.seam.part();
+        self.view.seam.set_apart(true);
         let schema = rows.schema();
         let unusable = move |error| DataFusionError::from(HistoryError::lasting(error).up_to(horizon));
         let parts = {

@@ -19,7 +19,9 @@
 //!
 //! 1. A part is null where it is one of nothing, and then the aggregate does not see it.
 //! 2. Of states, what stands for nothing (see `Layout::blank`) is as neutral here as it is to a merge.
+//! 3. No float that ClickHouse compares is not-a-number: no event has one, but what a view computes of events may be one.
 
+use arrow::datatypes::DataType;
 use datafusion::common::{DFSchema, ScalarValue};
 use datafusion::logical_expr::expr::AggregateFunction;
 use datafusion::logical_expr::{Case, Expr, TableScan};
@@ -65,7 +67,9 @@ impl<'a> Pieces<'a> {
         let view = apart.view();
         let mut pieces = Pieces { view, schema: &scan.projected_schema, kinds: Vec::new(), columns: Vec::new() };
         for place in 0..scan.projected_schema.fields().len() {
+            let is_float = *scan.projected_schema.field(place).data_type() == DataType::Float64;
             let (kind, column) = match apart.column(scan, place) {
+                Some(ScanColumn::Shown(Some(Shown::Name(_)))) if is_float => (Kind::Whole, String::new()), // invariant 3
                 Some(ScanColumn::Shown(Some(Shown::Name(name)))) => {
                     (Kind::Name, format!("s.{}", clickhouse::name(name)))
                 }
@@ -135,6 +139,15 @@ impl<'a> Pieces<'a> {
         Some(format!("s.{}", clickhouse::name(&self.view.state_columns()[place])))
     }
 
+    /// Whether a fold is of a column of the stream as it is.
+    fn is_of_column(&self, fold: usize) -> bool {
+        let definition = &self.view.definition;
+        let argument =
+            definition.folds.get(fold).and_then(|fold| definition.arguments.get(usize::from(fold.argument?)));
+        let is_name = |c: char| c.is_alphanumeric() || matches!(c, '_' | '.' | '"');
+        argument.is_some_and(|argument| argument.expression.chars().all(is_name))
+    }
+
     /// A result of a row; null when nothing was counted.
     fn result(&self, output: &Output) -> Option<(Kind, String)> {
         let layout = self.view.layout();
@@ -150,6 +163,9 @@ impl<'a> Pieces<'a> {
                     Function::Max => Kind::Max,
                     _ => return None,
                 };
+                if output.kind == ValueType::F64 && kind != Kind::Sum && !self.is_of_column(fold) {
+                    return None; // invariant 3
+                }
                 let (value, count) = (self.fold(fold, "")?, self.fold(count, "")?);
                 let value = match output.kind {
                     ValueType::I64 | ValueType::F64 => value,

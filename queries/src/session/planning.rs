@@ -14,7 +14,7 @@ use super::names::hint;
 use super::{QueryEngine, parameters};
 use crate::combine;
 use crate::error::QueryError;
-use crate::misread::{Misread, misread};
+use crate::misread::{Misread, kind, misread};
 use crate::postgres;
 use crate::postgres::catalog::PG_CATALOG;
 use crate::postgres::information::INFORMATION_SCHEMA;
@@ -74,8 +74,7 @@ impl QueryEngine {
         let fail = |error| QueryError::from_datafusion(error, self.inner.limits.memory_bytes_max);
         self.check_tables(state, &state.resolve_table_references(&statement).map_err(fail)?)?;
         let refused = not_a_question(&statement);
-        if let Some(Misread { part, reason }) = misread(&statement, &|name| state.scalar_functions().contains_key(name))
-        {
+        if let Some(Misread { part, reason }) = misread(&statement, &|name| kind(state, name)) {
             return Err(QueryError::Sql { message: format!("{part} is not answered: {reason}") });
         }
         let plan = state.statement_to_plan(statement).await.map_err(fail)?;

@@ -42,9 +42,9 @@ impl Seam {
         let _ = self.place.set(place); // one plan is made of a table
     }
 
-    /// From now on the table leaves its history out.
-    pub(crate) fn part(&self) {
-        self.is_apart.store(true, Ordering::Release);
+    /// Whether from now on the table leaves its history out.
+    pub(crate) fn set_apart(&self, is_apart: bool) {
+        self.is_apart.store(is_apart, Ordering::Release);
     }
 
     pub(super) fn is_apart(&self) -> bool {

@@ -15,6 +15,7 @@ use streamgauge_schemas::{View, ViewId};
 use super::aggregates::sketches::top_k;
 use super::shape;
 use super::{GivenOptions, Planned, Reading, Tables, ViewError, plan_view, program_of};
+use crate::misread::kind;
 use crate::{combine, timeseries};
 
 /// Makes the programs of views, for the engine.
@@ -50,8 +51,7 @@ impl ViewPlanner {
         tables: &dyn Tables,
     ) -> Result<Planned, ViewError> {
         let recursion_limit: usize = self.state.config_options().sql_parser.recursion_limit.into();
-        let is_scalar = |name: &str| self.state.scalar_functions().contains_key(name);
-        let select = shape::written(select, recursion_limit, &is_scalar)?;
+        let select = shape::written(select, recursion_limit, &|name| kind(&self.state, name))?;
         plan_view(name, &select, options, tables, &self.state)
     }
 

@@ -7,7 +7,7 @@ use datafusion::sql::sqlparser::ast::{
 
 use super::error::ViewError;
 use crate::depth::too_much;
-use crate::misread::{Misread, misread_in};
+use crate::misread::{Kind, Misread, misread_in};
 use crate::postgres::dialect::adapt_patterns;
 
 /// Why a pattern of times is refused: of every time it would say the same.
@@ -30,16 +30,12 @@ pub(super) fn parse(select: &str, recursion_limit: usize) -> Result<Query, ViewE
     }
 }
 
-/// A new view's `SELECT` as it is stored: patterns of times that PostgreSQL knows are DataFusion's from then on. `is_scalar` knows the
-/// functions that are no aggregates.
-pub(super) fn written(
-    select: &str,
-    recursion_limit: usize,
-    is_scalar: &dyn Fn(&str) -> bool,
-) -> Result<String, ViewError> {
+/// A new view's `SELECT` as it is stored: patterns of times that PostgreSQL knows are DataFusion's from then on. `kind` knows the
+/// functions.
+pub(super) fn written(select: &str, recursion_limit: usize, kind: &dyn Fn(&str) -> Kind) -> Result<String, ViewError> {
     let mut query = parse(select, recursion_limit)?;
     stream_of(&query)?; // which has more to say of what is refused
-    if let Some(Misread { part, reason }) = misread_in(&query, is_scalar) {
+    if let Some(Misread { part, reason }) = misread_in(&query, kind) {
         return refuse(part, reason);
     }
     match adapt_patterns(&mut query) {

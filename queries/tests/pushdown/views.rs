@@ -14,7 +14,7 @@ use crate::{HERE, definition, hits, number, rows};
 const KEPT: &str = "count(*) AS c, count(visitor) AS cv, sum(n) AS sn, sum(visitor) AS sv, sum(ms) AS sm, min(visitor) AS lo, max(visitor) AS hi, \
                     min(ms) AS least, max(ms) AS most, min(page) AS first_page, max(country) AS last_country, min(seen) AS oldest, max(seen) AS newest, \
                     min(secure) AS unsafe, avg(ms) AS mean, avg(n) AS middle, count(DISTINCT visitor) AS visitors, stddev(n) AS spread, \
-                    count(*) FILTER (WHERE secure) AS cs, sum(n) * 2 AS twice FROM hits";
+                    count(*) FILTER (WHERE secure) AS cs, sum(n) * 2 AS twice, max(sqrt(ms)) AS root FROM hits";
 
 /// A world with a fine view, a coarse one and one without a bucket, whose groups have pieces in ClickHouse, in memory, and in both.
 async fn world(name: &str) -> World {
@@ -327,5 +327,22 @@ fn views_of_nothing_add_up_to_nothing() {
         assert!(is_added_up(&empty));
         let plan = empty.answer(&format!("EXPLAIN {sql}"), Format::Csv).await.unwrap();
         assert!(plan.contains("ClickHouseSumsExec") && plan.contains("<= horizon"), "{plan}");
+    });
+}
+
+#[test]
+fn floats_that_may_be_no_numbers_are_not_compared_in_clickhouse() {
+    run(async {
+        let world = world("no_numbers").await;
+        for (sql, is_pushed) in [
+            ("SELECT max(most), min(least) FROM fine", true),
+            ("SELECT max(root) FROM fine", false),
+            ("SELECT combine(root) FROM fine", true), // by the order of bits
+        ] {
+            let plan = world.rows(&format!("EXPLAIN {sql}")).await.unwrap().join("\n");
+            assert_eq!(plan.contains("ClickHouseSumsExec"), is_pushed, "{sql}: {plan}");
+            let [pushed, here] = [AskOptions::default(), HERE].map(async |options| rows(&world, sql, options).await);
+            assert_eq!(pushed.await, here.await, "{sql}");
+        }
     });
 }
