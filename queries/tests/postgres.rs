@@ -190,3 +190,18 @@ fn times_are_read_and_written_by_patterns_of_postgres() {
         assert_eq!(world.rows(day).await.unwrap(), ["2024-05-01,2024-05-01T00:00,00:00:02"]);
     });
 }
+
+#[test]
+fn a_parameter_of_no_type_multiplies_an_interval() {
+    run(async {
+        let world = world("intervals").await;
+        for (sql, wanted) in [
+            ("SELECT TIMESTAMP '2024-05-01' + $1 * INTERVAL '1 hour'", "2024-05-01T03:00:00Z"),
+            ("SELECT TIMESTAMP '2024-05-01' + INTERVAL '1 hour' * $1", "2024-05-01T03:00:00Z"),
+            ("SELECT TIMESTAMP '2024-05-01' + INTERVAL '1 day' / $1", "2024-05-01T08:00:00Z"),
+        ] {
+            let three = Parameters::from_json(&[serde_json::json!(3)]);
+            assert_eq!(asked(&world, sql, three).await.unwrap(), wanted, "{sql}");
+        }
+    });
+}

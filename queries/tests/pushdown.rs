@@ -143,49 +143,74 @@ fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok().map(|text| text.parse().unwrap())
 }
 
+/// Random questions, asked both ways.
+struct Fuzz {
+    seed: u64,
+    questions: u64,
+    answered: u64,
+    pushed: u64,
+    wrong: Vec<String>,
+}
+
+impl Fuzz {
+    fn new() -> Self {
+        let questions = number("PUSHDOWN_QUESTIONS").unwrap_or(300);
+        let seed = number("PUSHDOWN_SEED").unwrap_or_else(|| rand::random_range(0..1_000_000));
+        println!("to ask the same again: PUSHDOWN_SEED={seed} PUSHDOWN_QUESTIONS={questions}");
+        Fuzz { seed, questions, answered: 0, pushed: 0, wrong: Vec::new() }
+    }
+
+    fn seed_of(&self, question: u64) -> u64 {
+        self.seed.wrapping_mul(1_000_003).wrapping_add(question)
+    }
+
+    /// Asks one; whether it was answered. `is_pushed` tells by what ClickHouse was asked.
+    async fn ask(&mut self, world: &World, sql: &str, is_ordered: bool, is_pushed: impl Fn(&str) -> bool) -> bool {
+        let rows = async |options| match is_ordered {
+            true => rows_in_order(world, sql, options).await,
+            false => rows(world, sql, options).await,
+        };
+        let here = rows(HERE).await;
+        world.asked.lock().clear();
+        let there = rows(AskOptions::default()).await;
+        self.pushed += u64::from(world.asked.lock().iter().any(|asked| is_pushed(asked)));
+        self.answered += u64::from(here.is_ok());
+        let again = rows(AskOptions::default()).await; // by the plan that was kept
+        let same = match (&here, &there, &again) {
+            (Ok(here), Ok(there), Ok(again)) => here == there && here == again,
+            (here, there, again) => here.is_err() && there.is_err() && again.is_err(),
+        };
+        if !same {
+            let asked = world.asked.lock().join("\n");
+            self.wrong.push(format!("{sql}\nhere: {here:?}\nthere: {there:?}\nagain: {again:?}\nasked: {asked}\n"));
+        }
+        here.is_ok()
+    }
+
+    /// Fails when an answer was wrong, or fewer than so many of ten were pushed.
+    fn end(self, pushed_min: u64) {
+        let Fuzz { seed, questions, answered, pushed, wrong } = self;
+        println!("{questions} questions, {answered} answered, {pushed} pushed");
+        let some = wrong[..wrong.len().min(10)].join("\n");
+        assert!(wrong.is_empty(), "PUSHDOWN_SEED={seed}: {} wrong answers, such as:\n{some}", wrong.len());
+        assert!(answered * 10 >= questions * 9, "PUSHDOWN_SEED={seed}: {answered} of {questions} answered");
+        assert!(pushed * 10 >= questions * pushed_min, "PUSHDOWN_SEED={seed}: {pushed} of {questions} pushed");
+    }
+}
+
 #[test]
 fn pushed_is_as_unpushed() {
     run(async {
         let worlds = [world("pushed_seam", 2_000, 500).await, world("pushed_history", 500, 0).await];
-        let questions = number("PUSHDOWN_QUESTIONS").unwrap_or(300);
-        let seed = number("PUSHDOWN_SEED").unwrap_or_else(|| rand::random_range(0..1_000_000));
-        println!("to ask the same again: PUSHDOWN_SEED={seed} PUSHDOWN_QUESTIONS={questions}");
-        let (mut pushed, mut answered, mut ordered, mut wrong) = (0, 0, 0, Vec::new());
-        for question in 0..questions {
-            let of_question = seed.wrapping_mul(1_000_003).wrapping_add(question);
-            let Question { sql, is_ordered } = Generator::new(of_question).question();
+        let (mut fuzz, mut ordered) = (Fuzz::new(), 0);
+        for question in 0..fuzz.questions {
+            let Question { sql, is_ordered } = Generator::new(fuzz.seed_of(question)).question();
             let world = &worlds[question as usize % 2];
-            let rows = async |options| match is_ordered {
-                true => rows_in_order(world, &sql, options).await,
-                false => rows(world, &sql, options).await,
-            };
-            let here = rows(HERE).await;
-            world.asked.lock().clear();
-            let there = rows(AskOptions::default()).await;
-            pushed += u64::from(world.asked.lock().iter().any(|asked| asked.contains("AS _0")));
-            answered += u64::from(here.is_ok());
-            ordered += u64::from(is_ordered && here.is_ok());
-            let again = rows(AskOptions::default()).await; // by the plan that was kept
-            let same = match (&here, &there, &again) {
-                (Ok(here), Ok(there), Ok(again)) => here == there && here == again,
-                (here, there, again) => here.is_err() && there.is_err() && again.is_err(),
-            };
-            if !same {
-                let asked = world.asked.lock().join("\n");
-                wrong.push(format!(
-                    "{question}: {sql}\nhere: {here:?}\nthere: {there:?}\nagain: {again:?}\nasked: {asked}\n"
-                ));
-            }
+            let is_answered = fuzz.ask(world, &sql, is_ordered, |asked| asked.contains("AS _0")).await;
+            ordered += u64::from(is_ordered && is_answered);
         }
-        println!("{questions} questions, {answered} answered, {pushed} pushed, {ordered} in order");
-        assert!(
-            wrong.is_empty(),
-            "PUSHDOWN_SEED={seed}: {} wrong answers, such as:\n{}",
-            wrong.len(),
-            wrong[..wrong.len().min(10)].join("\n")
-        );
-        assert!(answered * 10 >= questions * 9, "PUSHDOWN_SEED={seed}: {answered} of {questions} answered");
-        assert!(pushed * 10 >= questions * 7, "PUSHDOWN_SEED={seed}: {pushed} of {questions} pushed");
+        println!("{ordered} answered in order");
+        fuzz.end(7);
     });
 }
 

@@ -8,7 +8,7 @@ use rand::{Rng, SeedableRng};
 use streamgauge_queries::{AskOptions, Format, QueryLimits};
 
 use crate::support::{Weather, World, run};
-use crate::{HERE, definition, hits, number, rows};
+use crate::{Fuzz, HERE, definition, hits, rows};
 
 /// What both views keep of a group.
 const KEPT: &str = "count(*) AS c, count(visitor) AS cv, sum(n) AS sn, sum(visitor) AS sv, sum(ms) AS sm, min(visitor) AS lo, max(visitor) AS hi, \
@@ -156,47 +156,26 @@ impl Questions {
     }
 }
 
-/// Whether ClickHouse was asked to add up.
+/// Whether a text asks ClickHouse to add up.
+fn adds_up(asked: &str) -> bool {
+    asked.contains(" AS _0") && asked.contains(" FINAL ")
+}
+
+/// Whether ClickHouse was asked to.
 fn is_added_up(world: &World) -> bool {
-    world.asked.lock().iter().any(|sql| sql.contains(" AS _0") && sql.contains(" FINAL "))
+    world.asked.lock().iter().any(|asked| adds_up(asked))
 }
 
 #[test]
 fn views_pushed_are_as_unpushed() {
     run(async {
         let world = world("pushed_views").await;
-        let questions = number("PUSHDOWN_QUESTIONS").unwrap_or(300);
-        let seed = number("PUSHDOWN_SEED").unwrap_or_else(|| rand::random_range(0..1_000_000));
-        println!("to ask the same again: PUSHDOWN_SEED={seed} PUSHDOWN_QUESTIONS={questions}");
-        let (mut pushed, mut answered, mut wrong) = (0, 0, Vec::new());
-        for question in 0..questions {
-            let sql = Questions(StdRng::seed_from_u64(seed.wrapping_mul(1_000_003).wrapping_add(question))).question();
-            let here = rows(&world, &sql, HERE).await;
-            world.asked.lock().clear();
-            let there = rows(&world, &sql, AskOptions::default()).await;
-            pushed += u64::from(is_added_up(&world));
-            answered += u64::from(here.is_ok());
-            let again = rows(&world, &sql, AskOptions::default()).await; // by the plan that was kept
-            let same = match (&here, &there, &again) {
-                (Ok(here), Ok(there), Ok(again)) => here == there && here == again,
-                (here, there, again) => here.is_err() && there.is_err() && again.is_err(),
-            };
-            if !same {
-                let asked = world.asked.lock().join("\n");
-                wrong.push(format!(
-                    "{question}: {sql}\nhere: {here:?}\nthere: {there:?}\nagain: {again:?}\nasked: {asked}\n"
-                ));
-            }
+        let mut fuzz = Fuzz::new();
+        for question in 0..fuzz.questions {
+            let sql = Questions(StdRng::seed_from_u64(fuzz.seed_of(question))).question();
+            fuzz.ask(&world, &sql, false, adds_up).await;
         }
-        println!("{questions} questions, {answered} answered, {pushed} pushed");
-        assert!(
-            wrong.is_empty(),
-            "PUSHDOWN_SEED={seed}: {} wrong answers, such as:\n{}",
-            wrong.len(),
-            wrong[..wrong.len().min(10)].join("\n")
-        );
-        assert!(answered * 10 >= questions * 9, "PUSHDOWN_SEED={seed}: {answered} of {questions} answered");
-        assert!(pushed * 10 >= questions * 3, "PUSHDOWN_SEED={seed}: {pushed} of {questions} pushed");
+        fuzz.end(3);
     });
 }
 
