@@ -22,6 +22,7 @@
 //! - [`view`]: aggregates over views; [`sums`]: which of them are added up; [`rows`]: what they are over.
 
 mod aggregate;
+mod exec;
 mod parts;
 mod plan;
 mod rows;

@@ -1,4 +1,4 @@
-//! A translated plan as a table of the plan around it, and its execution.
+//! A translated plan as a table of the plan around it, and its answer.
 
 use std::fmt;
 use std::sync::Arc;
@@ -7,27 +7,22 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use datafusion::catalog::{Session, TableProvider};
-use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::error::{DataFusionError, Result};
 use datafusion::execution::memory_pool::MemoryConsumer;
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::logical_expr::{Expr, LogicalPlan, TableType};
-use datafusion::physical_expr::EquivalenceProperties;
-use datafusion::physical_plan::execution_plan::{Boundedness, EmissionType};
-use datafusion::physical_plan::metrics::{BaselineMetrics, ExecutionPlanMetricsSet, MetricsSet};
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
-use datafusion::physical_plan::{
-    DisplayAs, DisplayFormatType, ExecutionPlan, Partitioning, PhysicalExpr, PlanProperties, execute_stream,
-};
-use futures::{StreamExt, TryStreamExt, stream};
+use datafusion::physical_plan::{ExecutionPlan, execute_stream};
+use futures::TryStreamExt;
 use streamgauge_schemas::Epoch;
 
+use super::exec::{ClickHouseExec, Work};
 use super::parts::{Read, SETTING};
 use super::plan::Translation;
 use super::source::{HistoryPart, MemoryFilter, Source};
 use crate::capture::StreamPlace;
 use crate::clickhouse;
-use crate::history::{self, ExternalTable, HistoryError, conform};
+use crate::history::{self, ExternalTable};
 use crate::tables::Statement;
 
 /// With more of events in memory than this they are not sent.
@@ -75,28 +70,21 @@ impl TableProvider for PushedTable {
             return Err(DataFusionError::Internal("plans are translated after they are optimized".into()));
         }
         let places = self.translation.sources.iter().map(|source| self.statement.capture.want_stream(source.stream));
-        let properties = PlanProperties::new(
-            EquivalenceProperties::new(self.schema.clone()),
-            Partitioning::UnknownPartitioning(1),
-            EmissionType::Incremental,
-            Boundedness::Bounded,
-        );
         let filter = |source: &Source| source.memory_filter(state.execution_props());
-        let work = Work {
+        let work = Answer {
             statement: self.statement.clone(),
             places: places.collect(),
             filters: self.translation.sources.iter().map(filter).collect::<Result<_>>()?,
             translation: self.translation.clone(),
             instead: state.query_planner().create_physical_plan(&self.plan, state).await?,
         };
-        let (work, properties) = (Arc::new(work), Arc::new(properties));
-        Ok(Arc::new(ClickHouseExec { work, properties, metrics: ExecutionPlanMetricsSet::new() }))
+        Ok(Arc::new(ClickHouseExec::new(work, self.schema.clone())))
     }
 }
 
-/// What is to be done.
+/// The whole answer.
 #[derive(Debug)]
-struct Work {
+struct Answer {
     statement: Statement,
     /// Of each source its events in memory.
     places: Vec<StreamPlace>,
@@ -113,9 +101,9 @@ struct Asked {
     upto: Epoch,
 }
 
-impl Work {
+impl Answer {
     /// The statement with its sources put in by `source`.
-    fn sql(&self, source: impl Fn(usize, &Source) -> String) -> String {
+    fn sql_over(&self, source: impl Fn(usize, &Source) -> String) -> String {
         let mut sql = String::new();
         for (at, piece) in self.translation.sql.split('\0').enumerate() {
             match piece.parse::<usize>() {
@@ -144,7 +132,7 @@ impl Work {
             let settled = parts.settled(&Read { history, waits, stream: source.stream, table: &table, flushed }).await;
             histories.push(HistoryPart { table, flushed: flushed.to_string(), settled });
         }
-        let sql = self.sql(|number, source| {
+        let sql = self.sql_over(|number, source| {
             source.sql(&histories[number], memory[number].as_ref().map(|table| table.name.as_str()))
         });
         let is_shared = histories.iter().any(|part| !part.settled.is_empty());
@@ -157,6 +145,11 @@ impl Work {
         let fits = sql.len() <= SQL_BYTES_MAX && (memory.is_empty() || address <= ADDRESS_BYTES_MAX);
         Ok(fits.then_some(Asked { sql, memory, upto }))
     }
+}
+
+#[async_trait]
+impl Work for Answer {
+    const NAME: &'static str = "ClickHouseExec";
 
     async fn begin(self: Arc<Self>, context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
         let Some(Asked { sql, memory, upto }) = self.asked().await? else {
@@ -183,79 +176,24 @@ impl Work {
             Err(error) => Err(error.into()),
         }
     }
+
+    fn sql(&self) -> String {
+        self.sql_over(|number, source| {
+            let table = clickhouse::table(self.statement.history.as_ref(), &source.name);
+            let history = HistoryPart { table, flushed: "flushed".to_owned(), settled: Vec::new() };
+            source.sql(&history, Some(&format!("_memory_{number}")))
+        })
+    }
+
+    fn memory(&self) -> String {
+        let words = |(number, source): (usize, &Source)| format!("_memory_{number}: {}", source.memory_words());
+        self.translation.sources.iter().enumerate().map(words).collect::<Vec<_>>().join(", ")
+    }
 }
 
 /// How long a text is in the address of a request.
 fn encoded_bytes(text: &str) -> usize {
     text.bytes().map(|byte| if byte.is_ascii_alphanumeric() || b" *-._".contains(&byte) { 1 } else { 3 }).sum()
-}
-
-/// Asks ClickHouse, or does the same without it.
-#[derive(Debug)]
-struct ClickHouseExec {
-    work: Arc<Work>,
-    properties: Arc<PlanProperties>,
-    metrics: ExecutionPlanMetricsSet,
-}
-
-impl ExecutionPlan for ClickHouseExec {
-    fn name(&self) -> &str {
-        "ClickHouseExec"
-    }
-
-    fn properties(&self) -> &Arc<PlanProperties> {
-        &self.properties
-    }
-
-    fn children(&self) -> Vec<&Arc<dyn ExecutionPlan>> {
-        Vec::new()
-    }
-
-    fn with_new_children(self: Arc<Self>, _children: Vec<Arc<dyn ExecutionPlan>>) -> Result<Arc<dyn ExecutionPlan>> {
-        Ok(self)
-    }
-
-    fn apply_expressions(
-        &self,
-        _f: &mut dyn FnMut(&Arc<dyn PhysicalExpr>) -> Result<TreeNodeRecursion>,
-    ) -> Result<TreeNodeRecursion> {
-        Ok(TreeNodeRecursion::Continue)
-    }
-
-    fn execute(&self, _partition: usize, context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
-        let schema = self.schema();
-        let metrics = BaselineMetrics::new(&self.metrics, 0);
-        let batches = stream::once(self.work.clone().begin(context)).try_flatten();
-        let unusable = |error| DataFusionError::from(HistoryError::lasting(error));
-        let rows = {
-            let schema = schema.clone();
-            batches.map(move |batch| {
-                let batch = conform(&batch?, &schema).map_err(unusable)?;
-                metrics.record_output(batch.num_rows());
-                Ok(batch)
-            })
-        };
-        Ok(Box::pin(RecordBatchStreamAdapter::new(schema, rows)))
-    }
-
-    fn metrics(&self) -> Option<MetricsSet> {
-        Some(self.metrics.clone_inner())
-    }
-}
-
-impl DisplayAs for ClickHouseExec {
-    fn fmt_as(&self, _kind: DisplayFormatType, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Work { statement, translation, .. } = self.work.as_ref();
-        let sql = self.work.sql(|number, source| {
-            let table = clickhouse::table(statement.history.as_ref(), &source.name);
-            let history = HistoryPart { table, flushed: "flushed".to_owned(), settled: Vec::new() };
-            source.sql(&history, Some(&format!("_memory_{number}")))
-        });
-        write!(f, "ClickHouseExec: sql={}, memory=", clickhouse::shortened(sql))?;
-        let memory = |(number, source): (usize, &Source)| format!("_memory_{number}: {}", source.memory_words());
-        let memory: Vec<String> = translation.sources.iter().enumerate().map(memory).collect();
-        write!(f, "[{}]", memory.join(", "))
-    }
 }
 
 impl fmt::Debug for Translation {
