@@ -27,6 +27,7 @@ use streamgauge_sinks::{
     backfill, migrations,
 };
 use tokio::net::TcpListener;
+use tokio::runtime::{Builder, Handle};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
@@ -55,12 +56,14 @@ pub(crate) fn run(args: ServeArgs) -> anyhow::Result<()> {
     if let Some(journal) = std::env::var_os(JOURNAL) {
         journal::start(Path::new(&journal)).with_context(|| format!("{JOURNAL}: {}", journal.display()))?;
     }
-    let runtime =
-        tokio::runtime::Builder::new_multi_thread().enable_all().build().context("no threads for the server")?;
-    runtime.block_on(serve(config))
+    let runtime = Builder::new_multi_thread().enable_all().build().context("no threads for the server")?;
+    // Whoever asks must not wait while rows are made ready for ClickHouse.
+    let flushing = Builder::new_multi_thread().worker_threads(1).thread_name("flush").enable_all().build();
+    let flushing = flushing.context("no thread for flushes")?;
+    runtime.block_on(serve(config, flushing.handle().clone()))
 }
 
-async fn serve(config: Config) -> anyhow::Result<()> {
+async fn serve(config: Config, flushing: Handle) -> anyhow::Result<()> {
     let _lock = lock(&config.data_dir)?;
     let prometheus = PrometheusBuilder::new().install_recorder().context("the metrics could not be set up")?;
     let app = App::new(prometheus.clone());
@@ -86,7 +89,7 @@ async fn serve(config: Config) -> anyhow::Result<()> {
         }
     });
     let parts = tokio::select! {
-        parts = start(&config, &app, stopping.clone()) => parts?,
+        parts = start(&config, &app, &flushing, stopping.clone()) => parts?,
         () = stopping.cancelled() => anyhow::bail!("stopped before the start was finished"),
     };
     tracing::info!("ready: open http://{address}/ ; API at http://{address}/docs");
@@ -238,7 +241,12 @@ struct Parts {
     backfiller: tokio::task::JoinHandle<()>,
 }
 
-async fn start(config: &Config, app: &Arc<App>, stopping: CancellationToken) -> anyhow::Result<Parts> {
+async fn start(
+    config: &Config,
+    app: &Arc<App>,
+    flushing: &Handle,
+    stopping: CancellationToken,
+) -> anyhow::Result<Parts> {
     app.starting("starting ClickHouse");
     let clickhouse = patiently(app, || Server::start(server_config(config))).await?;
     app.starting(format!("ClickHouse ({}) answers; bringing its schema up to date", clickhouse.mode()));
@@ -277,13 +285,11 @@ async fn start(config: &Config, app: &Arc<App>, stopping: CancellationToken) -> 
         .context("the engine did not start")?;
     restart::restore_last_values(&client, &engine).await;
     let boot = Epoch(time::wall_clock().0.max(0) as u64);
-    let flusher = Arc::new(Flusher::start(
-        client.clone(),
-        Arc::new(EngineFlushes::new(engine.clone())),
-        boot,
-        &flushed,
-        aside.clone(),
-    ));
+    let flusher = {
+        let _there = flushing.enter();
+        let source = Arc::new(EngineFlushes::new(engine.clone()));
+        Arc::new(Flusher::start(client.clone(), source, boot, &flushed, aside.clone()))
+    };
     let backfilling_clickhouse = client.clone();
     let limits = QueryLimits {
         time_max: config.query_timeout.into(),
@@ -330,7 +336,7 @@ async fn start(config: &Config, app: &Arc<App>, stopping: CancellationToken) -> 
         }
     }
     app.ready(running.clone());
-    let backfiller = tokio::spawn(backfilling.run());
+    let backfiller = flushing.spawn(backfilling.run());
     let ticker = tokio::spawn(tick(running));
     Ok(Parts { flusher, clickhouse, ticker, backfiller })
 }

@@ -47,15 +47,14 @@ impl Pending {
         Pending { bytes, bound, state_bytes, state_bound, recent_bound, bounded }
     }
 
-    /// What rows of a view take, as a share of what they may while some are there for recent time alone.
-    pub(crate) fn recent_pressure(&self, view: &View, counters: &ViewCounters) -> f64 {
-        let all = self.state_bytes() as f64 / self.recent_bound as f64;
-        let own = view
-            .definition
-            .options
-            .memory_bytes_max
-            .map_or(0.0, |bound| counters.bytes.load(Ordering::Relaxed) as f64 / (bound / 2).max(1) as f64);
-        if self.recent_bound == 0 { f64::INFINITY } else { all.max(own) }
+    /// What rows of a view take, as a share of what they may while some are there for recent time alone; `all` is what each view takes.
+    pub(crate) fn recent_pressure(&self, view: &View, counters: &ViewCounters, all: Vec<usize>) -> f64 {
+        if self.recent_bound == 0 {
+            return f64::INFINITY;
+        }
+        let bytes = counters.bytes.load(Ordering::Relaxed) as f64;
+        let own = view.definition.options.memory_bytes_max.map_or(u64::MAX, |bound| (bound / 2).max(1));
+        bytes / (fair_share(all, self.recent_bound) as f64).min(own as f64)
     }
 
     /// Bytes that the rows of all views take, about.
@@ -116,8 +115,38 @@ impl Pending {
     }
 }
 
+/// How much each may take so that together they take no more than `bound`: what some leave of an equal share, others may take.
+/// So one that would take all takes nothing from those that take little.
+fn fair_share(mut sizes: Vec<usize>, bound: usize) -> usize {
+    sizes.sort_unstable();
+    let mut left = bound;
+    for (place, size) in sizes.iter().enumerate() {
+        let share = left / (sizes.len() - place);
+        if *size > share {
+            return share.max(1);
+        }
+        left -= size;
+    }
+    bound // all of them fit
+}
+
 impl Drop for Ticket {
     fn drop(&mut self) {
         self.pending.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::fair_share;
+
+    #[test]
+    fn who_takes_little_loses_nothing_to_who_takes_much() {
+        assert_eq!(fair_share(vec![], 100), 100);
+        assert_eq!(fair_share(vec![40, 60], 100), 100, "they fit");
+        assert_eq!(fair_share(vec![5_000, 10, 20], 100), 70, "what the small ones leave");
+        assert_eq!(fair_share(vec![90, 90, 10], 100), 45);
+        assert_eq!(fair_share(vec![200, 300], 100), 50);
+        assert_eq!(fair_share(vec![1; 1_000], 100), 1, "never nothing, which would be a share without an end");
     }
 }

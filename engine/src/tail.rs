@@ -90,7 +90,9 @@ impl Tail {
         Some(StreamFlush { after: self.flushed, upto, batches: taken })
     }
 
-    pub(crate) fn confirm(&mut self, upto: Epoch) {
+    /// ClickHouse has everything up to `upto`. Gives out what is not needed any more: to free it takes long.
+    #[must_use]
+    pub(crate) fn confirm(&mut self, upto: Epoch) -> VecDeque<(Epoch, EventBatch, Arc<Ticket>)> {
         let first = self.batches.front().map(|(first, ..)| *first);
         assert!(
             first.is_none_or(|first| first > self.flushed),
@@ -100,11 +102,10 @@ impl Tail {
         if first.is_some_and(|first| first <= upto) {
             self.last_flushed = self.flushed;
         }
-        while self.batches.front().is_some_and(|(epoch, ..)| *epoch <= upto) {
-            if let Some((_, batch, _)) = self.batches.pop_front() {
-                self.rows -= batch.len();
-                self.bytes -= batch.size_bytes();
-            }
-        }
+        let rest = self.batches.split_off(self.batches.partition_point(|(epoch, ..)| *epoch <= upto));
+        let confirmed = std::mem::replace(&mut self.batches, rest);
+        self.rows -= confirmed.iter().map(|(_, batch, _)| batch.len()).sum::<usize>();
+        self.bytes -= confirmed.iter().map(|(_, batch, _)| batch.size_bytes()).sum::<usize>();
+        confirmed
     }
 }

@@ -31,7 +31,7 @@ use crate::sql::sql_name;
 use crate::{ClickHouse, SinkError};
 
 /// Rows of one Arrow batch on the wire.
-const CHUNK_ROWS: usize = 65_536;
+const CHUNK_ROWS: usize = 16_384;
 /// Buckets that are older than this are no recent ones.
 const RECENT: Duration = Duration::from_secs(62 * 86_400);
 /// So many maps of one group are looked at for whether they are null or empty.

@@ -1,6 +1,7 @@
 //! What a flush reads of the engine, and what it tells it afterwards.
 
 use std::collections::HashMap;
+use std::sync::atomic::Ordering;
 
 use futures_channel::mpsc;
 use streamgauge_schemas::{Epoch, EventTime, Rows, StreamId, ViewId};
@@ -51,8 +52,9 @@ impl Engine {
     pub fn confirm_view_flush(&self, view: ViewId, upto: Epoch) {
         self.inner.sequencer.with(|ordered| {
             let Some(definition) = ordered.catalog.view_by_id(view).cloned() else { return };
+            let all = ordered.views.values().map(|view| view.counters.bytes.load(Ordering::Relaxed)).collect();
             let Some(known) = ordered.views.get_mut(&view) else { return }; // it was dropped meanwhile
-            let pressure = self.inner.sequencer.pending.recent_pressure(&definition, &known.counters);
+            let pressure = self.inner.sequencer.pending.recent_pressure(&definition, &known.counters, all);
             known.confirm(&definition, upto, pressure);
             known.failed_flushed = known.failed_begun.clone();
             let (epoch, horizon) = (upto, known.horizon);
@@ -96,11 +98,8 @@ impl Engine {
 
     /// ClickHouse has the stream up to `upto`.
     pub fn confirm_stream_flush(&self, stream: StreamId, upto: Epoch) {
-        self.inner.sequencer.with(|ordered| {
-            if let Some(tail) = ordered.tails.get_mut(&stream) {
-                tail.confirm(upto);
-            }
-        });
+        let confirmed = self.inner.sequencer.with(|ordered| Some(ordered.tails.get_mut(&stream)?.confirm(upto)));
+        drop(confirmed); // not while everybody waits for the sequencer
         self.truncate_log();
     }
 
