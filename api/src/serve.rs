@@ -278,6 +278,7 @@ async fn start(
     let mut recovered = restart::recovered(found)?;
     if let Some(coarsest) = built_in_rollups().last() {
         recovered.series.extend(patiently(app, || restart::known_series(&client, coarsest)).await?);
+        recovered.series_are_all = aside.files().is_empty();
     }
     app.starting("replaying the log");
     let engine = tokio::task::spawn_blocking(move || Engine::open(&engine_config, recovered))

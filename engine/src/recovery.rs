@@ -35,8 +35,10 @@ pub struct Recovered {
     pub rows: HashMap<ViewId, (Rows, HashMap<SeriesId, Key>)>,
     /// Per view, what memory has not; anything up to the horizon of `F` when missing.
     pub history: HashMap<ViewId, ViewHistory>,
-    /// All series that history knows of.
+    /// Series that history knows of,
     pub series: Vec<Arc<Series>>,
+    /// and whether these are all.
+    pub series_are_all: bool,
     /// `F` of each stream; 0 when missing.
     pub streams_flushed: HashMap<StreamId, Epoch>,
     /// The streams and views, as of the catalogue's own `F`.
@@ -90,6 +92,9 @@ pub(crate) fn replay(
     recovered.sequences.iter().for_each(|forgotten| sequencer.requests.restore_forgotten(forgotten));
     recovered.requests.into_iter().for_each(|known| sequencer.requests.restore(known));
     series.into_iter().for_each(|series| registry.restore(series));
+    if recovered.series_are_all {
+        registry.restored_all();
+    }
     catalog.epoch = catalog.epoch.max(catalog_flushed);
     let from = sequencer.with(|ordered| {
         let catalog = Arc::new(catalog);

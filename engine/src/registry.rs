@@ -8,6 +8,7 @@ mod postings;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
@@ -15,9 +16,13 @@ use parking_lot::RwLock;
 use postings::Postings;
 use streamgauge_schemas::{EventTime, MetricsBatch, Series, SeriesId};
 
+use crate::snapshot::KeyFilter;
+
 /// All series that this program knows of, by identity and by name.
 pub struct SeriesRegistry {
     series_max: usize,
+    /// Whether history has no others.
+    has_all: AtomicBool,
     inner: RwLock<Inner>,
 }
 
@@ -56,7 +61,7 @@ impl SeriesRegistry {
     /// Makes an empty registry that holds at most `series_max` series.
     #[must_use]
     pub fn new(series_max: usize) -> Self {
-        SeriesRegistry { series_max, inner: RwLock::default() }
+        SeriesRegistry { series_max, has_all: AtomicBool::new(false), inner: RwLock::default() }
     }
 
     /// Makes the series of a batch known, and its newest values.
@@ -143,6 +148,26 @@ impl SeriesRegistry {
         ids
     }
 
+    /// Says that all series were restored that history has.
+    pub(crate) fn restored_all(&self) {
+        self.has_all.store(true, Ordering::Relaxed);
+    }
+
+    /// The identities, in order, of all series in memory and history that pass a filter which names dimensions, of whose values few
+    /// series have all; `None` of any other filter, of more than `most` series, and while history may have others.
+    #[must_use]
+    pub fn named(&self, filter: &KeyFilter, most: usize) -> Option<Vec<SeriesId>> {
+        let (name, test) = match filter {
+            KeyFilter::NameAnd(name, test) => (Some(name.as_str()), test),
+            KeyFilter::Predicate(test) => (None, test),
+            KeyFilter::All | KeyFilter::Name(_) | KeyFilter::Only(_) => return None,
+        };
+        if test.has.is_empty() || !self.has_all.load(Ordering::Relaxed) {
+            return None;
+        }
+        Some(self.select(name, &test.has, |series| (test.passes)(series))).filter(|series| series.len() <= most)
+    }
+
     /// Metrics whose name begins with `prefix`, by name, at most `limit`.
     #[must_use]
     pub fn metrics(&self, prefix: &str, limit: usize) -> Vec<MetricSummary> {
@@ -209,5 +234,34 @@ impl Metric {
         if self.last.is_none_or(|(newest, _)| newest <= at) {
             self.last = Some((at, value));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::snapshot::SeriesTest;
+
+    fn with_host(host: &str) -> SeriesTest {
+        let (has, host) = (vec![("host".to_owned(), host.to_owned())], host.to_owned());
+        SeriesTest { has, passes: Arc::new(move |series| series.dimension("host") == Some(host.as_str())) }
+    }
+
+    #[test]
+    fn series_are_named_when_all_are_known_and_they_are_few() {
+        let registry = SeriesRegistry::new(10);
+        let series = |name: &str, host: &str| Arc::new(Series::new(name, [("host", host)]));
+        let (cpu, memory) = (series("cpu", "a"), series("memory", "a"));
+        [&cpu, &memory, &series("cpu", "b")].into_iter().for_each(|series| registry.restore(series.clone()));
+        let of_cpu = |host| KeyFilter::NameAnd("cpu".to_owned(), with_host(host));
+        assert_eq!(registry.named(&of_cpu("a"), 10), None, "history may have others");
+        registry.restored_all();
+        assert_eq!(registry.named(&of_cpu("a"), 10), Some(vec![cpu.id()]));
+        assert_eq!(registry.named(&of_cpu("c"), 10), Some(vec![]));
+        let mut both = vec![cpu.id(), memory.id()];
+        both.sort_unstable();
+        assert_eq!(registry.named(&KeyFilter::Predicate(with_host("a")), 2), Some(both));
+        assert_eq!(registry.named(&KeyFilter::Predicate(with_host("a")), 1), None, "too many");
+        assert_eq!(registry.named(&KeyFilter::Name("cpu".to_owned()), 10), None, "it names no dimension");
     }
 }

@@ -18,7 +18,7 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimestampMicrosecondT
 use datafusion::error::{DataFusionError, Result};
 use datafusion::physical_expr::expressions::Column;
 use datafusion::physical_plan::PhysicalExpr;
-use streamgauge_engine::{KeyFilter, RowFilter};
+use streamgauge_engine::{Engine, KeyFilter, RowFilter};
 use streamgauge_schemas::event::{append_dimensions, dimensions_builder};
 use streamgauge_schemas::state::Output;
 use streamgauge_schemas::state::columns::{CellKind, StateColumn};
@@ -28,6 +28,7 @@ use streamgauge_schemas::{Epoch, EventTime, GroupKey, Key, Layout, Series, Serie
 
 use crate::clickhouse::{self, Bounds};
 use crate::history::conform_column;
+use crate::named;
 use crate::predicate::{Comparison, Operand, Predicate, Value, bucket_range, series_filter};
 use crate::views::Reading;
 
@@ -198,6 +199,14 @@ impl GroupReader {
             _ => self.identities(stored).map_or(KeyFilter::All, |ids| KeyFilter::Only(ids.into())),
         };
         filter
+    }
+
+    /// The condition on `s` of the series that memory is asked for with `keys`, if it knows them all and they are few.
+    pub(crate) fn of_series(&self, engine: &Engine, keys: &KeyFilter) -> String {
+        match self.view.definition.by_series {
+            true => named::condition(engine, keys, &format!("s.{}", clickhouse::name(&self.view.hidden("series")))),
+            false => String::new(),
+        }
     }
 
     /// What [`row_filter`](Self::row_filter) asks of memory, for people.

@@ -52,6 +52,7 @@ pub mod live;
 pub mod memory;
 pub mod metrics;
 mod misread;
+mod named;
 mod open;
 pub mod options;
 pub mod postgres;

@@ -151,6 +151,8 @@ impl ApartView {
         }
         let others = conditions.iter().map(|condition| format!(" AND {condition}"));
         others.filter(|condition| !known.contains(condition)).for_each(|condition| conjuncts.push_str(&condition));
+        let keys = self.reader.row_filter(&self.stored).keys;
+        conjuncts.push_str(&self.reader.of_series(&self.statement.engine, &keys));
         let table = clickhouse::table(self.statement.history.as_ref(), &self.view().states_table());
         self.reader.history_from(&table, &conjuncts, horizon)
     }

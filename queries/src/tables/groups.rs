@@ -160,6 +160,7 @@ impl TableProvider for GroupsTable {
         let schema: SchemaRef = Arc::new(self.schema.project(&columns)?);
         let stored = self.stored(filters);
         let filter = reader.row_filter(&stored);
+        let keys = filter.keys.clone();
         let place = self.statement.capture.want_view(ViewRead { view: view.id, filter, follow: None });
         if let Some(seam) = &self.seam {
             seam.reads(place);
@@ -171,6 +172,7 @@ impl TableProvider for GroupsTable {
             statement: self.statement.clone(),
             reader: Arc::new(reader.narrowed(&columns, &self.states, &schema)?),
             stored,
+            keys,
             all: limit.is_none(),
             schema: schema.clone(),
         });
@@ -198,6 +200,8 @@ struct Groups {
     reader: Arc<GroupReader>,
     /// Which groups, by the names of ClickHouse's columns.
     stored: Vec<Predicate>,
+    /// The same, of memory.
+    keys: KeyFilter,
     /// Whether all groups are wanted, as without a limit.
     all: bool,
     schema: SchemaRef,
@@ -207,6 +211,7 @@ impl Groups {
     fn conjuncts(&self) -> String {
         let mut sql = String::new();
         write_conjuncts(&self.stored, "s", &mut sql);
+        sql.push_str(&self.reader.of_series(&self.statement.engine, &self.keys));
         sql
     }
 }
