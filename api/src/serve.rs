@@ -57,9 +57,9 @@ pub(crate) fn run(args: ServeArgs) -> anyhow::Result<()> {
         journal::start(Path::new(&journal)).with_context(|| format!("{JOURNAL}: {}", journal.display()))?;
     }
     let runtime = Builder::new_multi_thread().enable_all().build().context("no threads for the server")?;
-    // Whoever asks must not wait while rows are made ready for ClickHouse.
-    let flushing = Builder::new_multi_thread().worker_threads(1).thread_name("flush").enable_all().build();
-    let flushing = flushing.context("no thread for flushes")?;
+    // Whoever asks must not wait while rows are sent to ClickHouse, or a view is back-filled; and flushes should not wait for a back-fill.
+    let flushing = Builder::new_multi_thread().worker_threads(2).thread_name("flush").enable_all().build();
+    let flushing = flushing.context("no threads for flushes")?;
     runtime.block_on(serve(config, flushing.handle().clone()))
 }
 
@@ -278,7 +278,7 @@ async fn start(
     let mut recovered = restart::recovered(found)?;
     if let Some(coarsest) = built_in_rollups().last() {
         recovered.series.extend(patiently(app, || restart::known_series(&client, coarsest)).await?);
-        recovered.series_are_all = aside.files().is_empty();
+        recovered.series_are_all = !aside.had_any();
     }
     app.starting("replaying the log");
     let engine = tokio::task::spawn_blocking(move || Engine::open(&engine_config, recovered))

@@ -12,6 +12,9 @@ use streamgauge_schemas::{StreamId, View};
 use crate::error::EngineError;
 use crate::workers::ViewCounters;
 
+/// From this part of the bound of all rows on, none stay for recent time alone, whatever its views have of that.
+const FULL: f64 = 0.75;
+
 /// The bytes of events that memory holds because the dataflow or ClickHouse still needs them.
 #[derive(Clone, Debug)]
 pub(crate) struct Pending {
@@ -54,7 +57,9 @@ impl Pending {
         }
         let bytes = counters.bytes.load(Ordering::Relaxed) as f64;
         let own = view.definition.options.memory_bytes_max.map_or(u64::MAX, |bound| (bound / 2).max(1));
-        bytes / (fair_share(all, self.recent_bound) as f64).min(own as f64)
+        let shared = bytes / (fair_share(all, self.recent_bound) as f64).min(own as f64);
+        // Before anything is pushed back, all give way.
+        shared.max(self.state_bytes() as f64 / (self.state_bound as f64 * FULL))
     }
 
     /// Bytes that the rows of all views take, about.
@@ -138,7 +143,25 @@ impl Drop for Ticket {
 
 #[cfg(test)]
 mod tests {
-    use super::fair_share;
+    use std::sync::atomic::Ordering;
+
+    use streamgauge_schemas::view::built_in_rollups;
+
+    use super::{Pending, fair_share};
+    use crate::workers::ViewCounters;
+
+    #[test]
+    fn all_give_way_before_anything_is_pushed_back() {
+        let (view, counters) = (built_in_rollups().remove(0), ViewCounters::default());
+        let pending = Pending::new(100, 1_000, 500);
+        counters.bytes.store(10, Ordering::Relaxed);
+        let pressure = |all: usize| {
+            pending.state_counter().store(all, Ordering::Relaxed);
+            pending.recent_pressure(&view, &counters, vec![10, all - 10])
+        };
+        assert!(pressure(740) < 1.0, "it takes little, and there is room");
+        assert!(pressure(800) > 1.0 && pending.check().is_ok());
+    }
 
     #[test]
     fn who_takes_little_loses_nothing_to_who_takes_much() {

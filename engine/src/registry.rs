@@ -131,6 +131,17 @@ impl SeriesRegistry {
         has: &[(String, String)],
         test: impl Fn(&Series) -> bool,
     ) -> Vec<SeriesId> {
+        self.select_some(name, has, test, usize::MAX)
+    }
+
+    /// As [`select`](Self::select), some `most` of them if there are more.
+    fn select_some(
+        &self,
+        name: Option<&str>,
+        has: &[(String, String)],
+        test: impl Fn(&Series) -> bool,
+        most: usize,
+    ) -> Vec<SeriesId> {
         let inner = self.inner.read();
         let passes = |id: &SeriesId| {
             inner.by_id.get(id).is_some_and(|series| name.is_none_or(|name| series.name() == name) && test(series))
@@ -139,10 +150,10 @@ impl SeriesRegistry {
         let mut ids: Vec<SeriesId> = match (of_name, inner.by_dimension.candidates(has)) {
             (Some(None), _) => Vec::new(),
             (Some(Some(series)), found) if found.as_ref().is_none_or(|found| found.len() >= series.len()) => {
-                return series.iter().filter(|id| passes(id)).copied().collect();
+                return series.iter().filter(|id| passes(id)).take(most).copied().collect();
             }
-            (_, Some(found)) => found.filter(passes).collect(),
-            (_, None) => inner.by_id.keys().filter(|id| passes(id)).copied().collect(),
+            (_, Some(found)) => found.filter(passes).take(most).collect(),
+            (_, None) => inner.by_id.keys().filter(|id| passes(id)).take(most).copied().collect(),
         };
         ids.sort_unstable();
         ids
@@ -153,8 +164,8 @@ impl SeriesRegistry {
         self.has_all.store(true, Ordering::Relaxed);
     }
 
-    /// The identities, in order, of all series in memory and history that pass a filter which names dimensions, of whose values few
-    /// series have all; `None` of any other filter, of more than `most` series, and while history may have others.
+    /// The identities, in order, of all series in memory and history that pass a filter, if it says of some dimensions what they are and
+    /// no more than `most` series pass; `None` otherwise, and while history may have series that are not known.
     #[must_use]
     pub fn named(&self, filter: &KeyFilter, most: usize) -> Option<Vec<SeriesId>> {
         let (name, test) = match filter {
@@ -165,7 +176,8 @@ impl SeriesRegistry {
         if test.has.is_empty() || !self.has_all.load(Ordering::Relaxed) {
             return None;
         }
-        Some(self.select(name, &test.has, |series| (test.passes)(series))).filter(|series| series.len() <= most)
+        let found = self.select_some(name, &test.has, |series| (test.passes)(series), most.saturating_add(1));
+        Some(found).filter(|found| found.len() <= most)
     }
 
     /// Metrics whose name begins with `prefix`, by name, at most `limit`.

@@ -28,7 +28,7 @@ use streamgauge_schemas::{Epoch, EventTime, GroupKey, Key, Layout, Series, Serie
 
 use crate::clickhouse::{self, Bounds};
 use crate::history::conform_column;
-use crate::named;
+use crate::identities;
 use crate::predicate::{Comparison, Operand, Predicate, Value, bucket_range, series_filter};
 use crate::views::Reading;
 
@@ -204,7 +204,9 @@ impl GroupReader {
     /// The condition on `s` of the series that memory is asked for with `keys`, if it knows them all and they are few.
     pub(crate) fn of_series(&self, engine: &Engine, keys: &KeyFilter) -> String {
         match self.view.definition.by_series {
-            true => named::condition(engine, keys, &format!("s.{}", clickhouse::name(&self.view.hidden("series")))),
+            true => {
+                identities::condition(engine, keys, &format!("s.{}", clickhouse::name(&self.view.hidden("series"))))
+            }
             false => String::new(),
         }
     }

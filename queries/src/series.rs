@@ -18,7 +18,7 @@ use tokio::time::Instant;
 use crate::clickhouse::{self, Bounds};
 use crate::error::QueryError;
 use crate::history::{HistoryError, Waits, conform_column};
-use crate::named;
+use crate::identities;
 use crate::options::{AskOptions, Partial};
 use crate::session::{Access, QueryEngine};
 
@@ -292,8 +292,8 @@ impl QueryEngine {
         waits: &Waits,
     ) -> Result<(), QueryError> {
         let table = clickhouse::table(self.history().as_ref(), &plan.view.states_table());
-        let named = named::condition(self.engine(), &plan.row_filter().keys, "s.series");
-        let sql = plan.history_sql(&table, &named, horizon, self.bounds());
+        let identities = identities::condition(self.engine(), &plan.row_filter().keys, "s.series");
+        let sql = plan.history_sql(&table, &identities, horizon, self.bounds());
         let mut batches = self.cache().read(self.history().clone(), sql, horizon, waits.clone()).await?;
         while let Some(batch) = batches.next().await {
             points.add_history(plan, &batch?, horizon)?;
@@ -328,8 +328,8 @@ impl Plan {
         RowFilter { keys, lower: Some(self.lower), upper: self.upper }
     }
 
-    /// One row a point: the values of the dimensions, the bucket's time in µs, and the merged state; `named` is one more condition.
-    fn history_sql(&self, table: &str, named: &str, horizon: Epoch, bounds: Bounds) -> String {
+    /// One row a point: the values of the dimensions, the bucket's time in µs, and the merged state; `identities` is one more condition.
+    fn history_sql(&self, table: &str, identities: &str, horizon: Epoch, bounds: Bounds) -> String {
         let step = self.granularity.as_micros(); // signed, since an unsigned divisor makes ClickHouse's modulo unsigned
         let map = "s.dimensions";
         let group = |(place, key): (usize, &String)| {
@@ -339,7 +339,7 @@ impl Plan {
         let groups: String = self.group_by.iter().enumerate().map(group).collect();
         let names: String = (0..self.group_by.len()).map(|place| format!("g{place}, ")).collect();
         let (name, lower) = (clickhouse::text(&self.metric), clickhouse::time(self.lower));
-        let mut conditions = format!("s.name = {name} AND s.bucket >= {lower}{named}");
+        let mut conditions = format!("s.name = {name} AND s.bucket >= {lower}{identities}");
         if let Some(upper) = self.upper {
             conditions.push_str(&format!(" AND s.bucket < {}", clickhouse::time(upper)));
         }

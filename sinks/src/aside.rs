@@ -80,6 +80,8 @@ pub struct Aside {
     folder: PathBuf,
     database: String,
     files: Mutex<Vec<AsideFile>>,
+    /// Whether there were any when it was opened, files that make no sense among them.
+    had_any: bool,
 }
 
 /// What a new file says of itself.
@@ -100,6 +102,7 @@ impl Aside {
     /// told in the log of the program.
     pub fn open(folder: impl Into<PathBuf>, database: &str) -> Result<Self, SinkError> {
         let (folder, mut files) = (folder.into(), Vec::new());
+        let mut had_any = false;
         let failed = || SinkError::io(format!("read the folder {}", folder.display()));
         let entries = match fs::read_dir(&folder) {
             // It may be there because a process made it and died before its name was durable.
@@ -113,13 +116,17 @@ impl Aside {
                 Some(SUFFIX) => match read_head(&path) {
                     Ok(head) => files.extend((head.database == database).then_some(head.file)),
                     Err(error @ SinkError::Io { .. }) => return Err(error),
-                    Err(error) => tracing::error!(file = %path.display(), %error, "rows set aside cannot be read"),
+                    Err(error) => {
+                        had_any = true;
+                        tracing::error!(file = %path.display(), %error, "rows set aside cannot be read");
+                    }
                 },
                 _ => {}
             }
         }
         files.sort_by(|a: &AsideFile, b| a.path.cmp(&b.path));
-        let aside = Aside { folder, database: database.to_owned(), files: Mutex::new(files) };
+        had_any |= !files.is_empty();
+        let aside = Aside { folder, database: database.to_owned(), files: Mutex::new(files), had_any };
         aside.tell();
         Ok(aside)
     }
@@ -128,6 +135,12 @@ impl Aside {
     #[must_use]
     pub fn files(&self) -> Vec<AsideFile> {
         self.files.lock().clone()
+    }
+
+    /// Whether there were any when it was opened, those that make no sense among them: then rows were missing in ClickHouse.
+    #[must_use]
+    pub fn had_any(&self) -> bool {
+        self.had_any
     }
 
     /// The folder.

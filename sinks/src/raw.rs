@@ -25,7 +25,7 @@ use streamgauge_schemas::{Epoch, EventBatch, MetricsBatch};
 use crate::client::INSERT_ROWS_MAX;
 use crate::{ClickHouse, SinkError, StreamTable};
 
-/// Rows of one Arrow batch on the wire: enough to be fast, few enough to be made without holding up the runtime.
+/// Rows of one Arrow batch on the wire: enough to be fast, few enough that no thread is busy with them for long.
 const CHUNK_ROWS: usize = 16_384;
 /// About how many bytes one insert may hold, for streams with long texts; a column of texts must stay below 2 GiB.
 const INSERT_BYTES_MAX: usize = 256 << 20;

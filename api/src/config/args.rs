@@ -130,8 +130,8 @@ pub(crate) struct ServeArgs {
     #[arg(long, env = "STREAMGAUGE_STATE_BYTES_MAX", value_name = "BYTES")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) state_bytes_max: Option<usize>,
-    /// As long as the rows of views take less, rows that changed lately stay in memory, so that questions about recent time
-    /// need not wait for ClickHouse; 0: none [default: 268435456]
+    /// As long as the rows of a view take less than its share of this, its rows that changed lately stay in memory, so that questions
+    /// about recent time need not wait for ClickHouse; 0: none [default: 268435456]
     #[arg(long, env = "STREAMGAUGE_RECENT_BYTES_MAX", value_name = "BYTES")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) recent_bytes_max: Option<usize>,

@@ -257,7 +257,7 @@ impl QueryEngine {
         waits: &Waits,
     ) -> Result<(), QueryError> {
         let table = clickhouse::table(self.history().as_ref(), &window.reader().view.states_table());
-        let (conjuncts, bounds) = (window.conjuncts(), self.bounds());
+        let (conjuncts, bounds) = (window.conjuncts(self.engine()), self.bounds());
         let sql = window.reader().history_sql(&table, &conjuncts, memory.horizon, bounds, true);
         let mut batches = history::read(self.history().clone(), sql, memory.horizon, waits.clone()).await?;
         while let Some(batch) = batches.next().await {

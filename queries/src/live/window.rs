@@ -26,7 +26,7 @@ use arrow::compute::filter_record_batch;
 use datafusion::error::DataFusionError;
 use datafusion::execution::memory_pool::MemoryReservation;
 use streamgauge_engine::snapshot::ViewSnapshot;
-use streamgauge_engine::{Delta, RowFilter};
+use streamgauge_engine::{Delta, Engine, RowFilter};
 use streamgauge_schemas::value::key_id;
 use streamgauge_schemas::{Duration, EventTime, GroupKey, Key, SeriesId, State};
 
@@ -118,7 +118,7 @@ impl Window {
     }
 
     /// What ClickHouse is asked for, as [`Window::filter`].
-    pub(super) fn conjuncts(&self) -> String {
+    pub(super) fn conjuncts(&self, engine: &Engine) -> String {
         let mut stored = self.condition.stored.clone();
         if let (Some(bucket), Some(_)) = (&self.reader.view.definition.bucket, self.range) {
             let column = Operand::Column(bucket.name.clone());
@@ -126,6 +126,7 @@ impl Window {
         }
         let mut sql = String::new();
         write_conjuncts(&stored, "s", &mut sql);
+        sql.push_str(&self.reader.of_series(engine, &self.condition.filter.keys));
         sql
     }
 

@@ -17,12 +17,12 @@ use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::logical_expr::{Expr, LogicalPlan, TableType};
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{ExecutionPlan, execute_stream};
-use futures::{StreamExt, TryStreamExt};
+use futures::StreamExt;
 
 use super::exec::{ClickHouseExec, Work};
 use super::table::{SETTINGS, SQL_BYTES_MAX};
 use crate::clickhouse;
-use crate::history;
+use crate::history::{self, HistoryError, conform};
 use crate::tables::{ApartView, Statement};
 
 /// What ClickHouse is asked of the rows of a view.
@@ -133,14 +133,20 @@ impl Work for Sums {
             false => history::read(history.clone(), sql, horizon, waits.clone()).await,
         };
         let parts = match answer {
-            Ok(parts) => parts.map_err(DataFusionError::from),
+            Ok(parts) => parts,
             // What ClickHouse refuses to compute is computed here; no row of an answer is out yet.
             Err(error) if !error.is_retryable() || error.is_beyond_memory() => return execute_stream(rows, context),
             Err(error) => return Err(error.into()),
         };
         view.seam.set_apart(true);
+        let schema = rows.schema();
+        let unusable = move |error| DataFusionError::from(HistoryError::lasting(error).up_to(horizon));
+        let parts = {
+            let schema = schema.clone();
+            parts.map(move |part| conform(&part?, &schema).map_err(&unusable))
+        };
         let rows = execute_stream(rows, context)?;
-        Ok(Box::pin(RecordBatchStreamAdapter::new(rows.schema(), rows.chain(parts))))
+        Ok(Box::pin(RecordBatchStreamAdapter::new(schema, rows.chain(parts))))
     }
 
     fn sql(&self) -> String {

@@ -242,18 +242,21 @@ impl PartitionStream for Groups {
             }
         };
         let horizon = snapshot.horizon;
-        let sql = self.reader.history_sql(&self.table, &self.conjuncts(), horizon, self.statement.bounds, self.all);
         let is_apart = self.seam.as_ref().is_some_and(|seam| seam.is_apart());
         let has_history = self.reader.has_history(horizon) && !self.statement.memory_only && !is_apart;
-        let history = has_history.then(|| self.statement.history.clone());
+        let history = has_history.then(|| {
+            let conjuncts = self.conjuncts();
+            let sql = self.reader.history_sql(&self.table, &conjuncts, horizon, self.statement.bounds, self.all);
+            (self.statement.history.clone(), sql)
+        });
         let waits = self.statement.waits.clone();
         let cache = self.statement.backfills.is_done(&self.reader.view).then(|| self.statement.cache.clone());
         let read = async move {
             match history {
-                Some(history) if let Some(cache) = cache => {
+                Some((history, sql)) if let Some(cache) = cache => {
                     Ok::<_, DataFusionError>(cache.read(history, sql, horizon, waits).await?)
                 }
-                Some(history) => Ok(history::read(history, sql, horizon, waits).await?),
+                Some((history, sql)) => Ok(history::read(history, sql, horizon, waits).await?),
                 None => Ok(stream::empty().boxed()),
             }
         };

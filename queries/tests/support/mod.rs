@@ -237,7 +237,7 @@ impl World {
             planner: Some(Arc::new(ViewPlanner::new())),
             ..EngineConfig::new(log.path())
         };
-        let engine = Engine::open(&config, Recovered::default()).unwrap();
+        let engine = Engine::open(&config, Recovered { series_are_all: true, ..Recovered::default() }).unwrap();
         let clickhouse = database(name).await;
         let (asked, weather) = <(Arc<Mutex<Vec<String>>>, Arc<Mutex<Weather>>)>::default();
         let history = OverClickHouse { clickhouse: clickhouse.clone(), asked: asked.clone(), weather: weather.clone() };
