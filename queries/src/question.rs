@@ -14,6 +14,9 @@ use arrow::datatypes::{Field, Schema, SchemaRef};
 use datafusion::common::ScalarValue;
 use datafusion::sql::parser::{DFParserBuilder, Statement as SqlStatement};
 use datafusion::sql::sqlparser::ast::{Expr, ObjectName, Set, Statement as Ast, Value};
+use datafusion::sql::sqlparser::dialect::GenericDialect;
+use datafusion::sql::sqlparser::parser::ParserError;
+use datafusion::sql::sqlparser::tokenizer::Tokenizer;
 use streamgauge_schemas::Epoch;
 
 use crate::asker::OwnLimits;
@@ -102,7 +105,9 @@ impl Question {
     /// [`QueryError::Sql`], [`QueryError::NotAQuestion`], [`QueryError::UnknownSetting`] or [`QueryError::Parameter`].
     pub(crate) fn parse(sql: &str, options: AskOptions, recursion_limit: usize) -> Result<Self, QueryError> {
         let fail = |error| QueryError::from_datafusion(error, 0); // reading a text takes none of the bounded memory
-        let parser = DFParserBuilder::new(sql).with_recursion_limit(recursion_limit).build();
+        let tokens = Tokenizer::new(&GenericDialect {}, sql).tokenize_with_location();
+        let tokens = tokens.map_err(|error| fail(ParserError::from(error).into()))?;
+        let parser = DFParserBuilder::new(dialect::spelled_out(tokens)).with_recursion_limit(recursion_limit).build();
         let mut statements = parser.and_then(|mut parser| parser.parse_statements()).map_err(fail)?;
         let (mut options, mut limits) = (options, OwnLimits::default());
         while let Some(SqlStatement::Statement(first)) = statements.front()

@@ -194,6 +194,7 @@ impl QueryEngine {
         timeseries::register(&mut base).map_err(fail)?;
         base.register_udaf(combine::function()).map_err(fail)?;
         base.register_expr_planner(Arc::new(postgres::IntervalOperators)).map_err(fail)?;
+        postgres::computed::register(&mut base).map_err(fail)?;
         for function in postgres::functions::functions(&engine).into_iter().chain(Own::default().functions()) {
             base.register_udf(function).map_err(fail)?;
         }

@@ -222,7 +222,7 @@ fn a_read_that_does_not_end() {
         }
         put_back(&world).await;
         // It is not ClickHouse that is slow here.
-        let slow = "SELECT sum(sin(a.value * b.value)) FROM generate_series(1, 100000) a, generate_series(1, 100000) b";
+        let slow = "SELECT sum(sin(a.value * b.value)) FROM generate_series(1, 100000) a (value), generate_series(1, 100000) b (value)";
         for options in [PARTIAL, AskOptions::default()] {
             let error = ask(&world, slow, options).await.unwrap_err();
             assert!(matches!(error, QueryError::Time { waits_for: None, .. }), "{error:?}");

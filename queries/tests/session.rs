@@ -225,19 +225,22 @@ fn bounds() {
             ..QueryLimits::default()
         };
         let world = World::with("bounds", limits, 1).await;
-        let slow = "SELECT sum(sin(a.value * b.value)) FROM generate_series(1, 100000) a, generate_series(1, 100000) b";
+        let slow = "SELECT sum(sin(a.value * b.value)) FROM generate_series(1, 100000) a (value), generate_series(1, 100000) b (value)";
         let started = std::time::Instant::now();
         assert_eq!(code(&world.rows(slow).await.unwrap_err()), "query_time_exceeded");
         assert!(started.elapsed() < Duration::from_secs(5), "{:?}", started.elapsed());
-        let large = "SELECT a.value % 99991, array_agg(a.value) FROM generate_series(1, 3000000) a GROUP BY 1";
+        let large = "SELECT a.value % 99991, array_agg(a.value) FROM generate_series(1, 3000000) a (value) GROUP BY 1";
         let error = world.rows(large).await.unwrap_err();
         assert_eq!(code(&error), "query_memory_exceeded", "{error:?}");
-        let json = world.answer("SELECT value FROM generate_series(1, 11)", Format::Json).await.unwrap();
+        let json = world.answer("SELECT value FROM generate_series(1, 11) AS s (value)", Format::Json).await.unwrap();
         assert!(json.contains(r#""row_count":10,"#) && json.ends_with(r#""truncated":true}"#), "{json}");
-        let json = world.answer("SELECT value FROM generate_series(1, 10)", Format::Json).await.unwrap();
+        let json = world.answer("SELECT value FROM generate_series(1, 10) AS s (value)", Format::Json).await.unwrap();
         assert!(json.ends_with(r#""truncated":false}"#), "{json}");
-        let held =
-            world.queries.sql("SELECT value FROM generate_series(1, 100000000)", AskOptions::default()).await.unwrap();
+        let held = world
+            .queries
+            .sql("SELECT value FROM generate_series(1, 100000000) AS s (value)", AskOptions::default())
+            .await
+            .unwrap();
         assert_eq!(code(&world.rows("SELECT 1").await.unwrap_err()), "queries_busy");
         drop(held);
         assert_eq!(world.rows("SELECT 1").await.unwrap(), ["1"]);

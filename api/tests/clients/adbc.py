@@ -12,7 +12,7 @@ import pyarrow
 from adbc_driver_flightsql import ConnectionOptions
 
 EVENTS = 1_000
-LONG = "SELECT a.value AS a, b.value AS b FROM generate_series(1, 1000000) a, generate_series(1, 1000000) b"
+LONG = "SELECT a, b FROM generate_series(1, 1000000) a, generate_series(1, 1000000) b"
 
 
 def post(event):

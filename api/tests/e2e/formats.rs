@@ -42,7 +42,7 @@ async fn the_form_is_chosen_and_says_what_it_is() {
     let program = Program::start(&data).await;
     let client = program.client();
     accepted(&client.post_json("/v1/metrics", &json!({"name": "cpu", "value": 1})).await, 1);
-    let sql = "SELECT value, 'some text' AS text FROM generate_series(1, 1000)";
+    let sql = "SELECT value, 'some text' AS text FROM generate_series(1, 1000) AS s (value)";
     for (name, media_type, is_packed) in FORMATS {
         let essence = media_type.split(';').next().unwrap();
         let ways = [
@@ -170,7 +170,7 @@ async fn values_at_the_edges_are_the_same_in_every_form() {
 
 /// Its last rows fail: by then the first are on their way.
 const FAILS_LATE: &str = "SELECT value, 1 / (400000 - value) AS part, uuid() AS id \
-     FROM generate_series(1, 400000)";
+     FROM generate_series(1, 400000) AS s (value)";
 
 #[tokio::test]
 async fn an_answer_that_fails_on_its_way_does_not_look_whole() {
@@ -224,7 +224,7 @@ async fn a_large_answer_takes_little_memory() {
     let client = program.client();
     for (format, rows) in [("parquet", 12_000_000), ("csv", 6_000_000), ("xlsx", 300_000)] {
         let read = async |rows: u32| {
-            let sql = format!("SELECT value, uuid() AS a, uuid() AS b FROM generate_series(1, {rows})");
+            let sql = format!("SELECT value, uuid() AS a, uuid() AS b FROM generate_series(1, {rows}) AS s (value)");
             let body = json!({"sql": sql, "format": format}).to_string();
             let asked = reqwest::Client::new().post(format!("http://{}/api/v1/sql", client.address())).body(body);
             let mut chunks = asked.send().await.unwrap().bytes_stream();

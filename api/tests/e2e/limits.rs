@@ -30,7 +30,7 @@ async fn bounds_of_a_question_say_how_they_are_raised() {
     )
     .await;
     let client = program.client();
-    let rows = |count: usize| format!("SELECT value FROM generate_series(1, {count})");
+    let rows = |count: usize| format!("SELECT value FROM generate_series(1, {count}) AS s (value)");
     for (sql, code, parts) in [
         (rows(1_001), "query_rows_exceeded", ["more than 1000 rows", "raise query_rows_max"]),
         (
@@ -46,7 +46,7 @@ async fn bounds_of_a_question_say_how_they_are_raised() {
     ] {
         says(&ask_as(client, "a", &sql).await.problem(422, code), &parts);
     }
-    let sort = "SELECT max(n) FROM (SELECT value, row_number() OVER (ORDER BY value DESC) AS n FROM generate_series(1, 3000000))";
+    let sort = "SELECT max(n) FROM (SELECT value, row_number() OVER (ORDER BY value DESC) AS n FROM generate_series(1, 3000000) AS s (value))";
     for (sql, parts) in [
         (sort.to_owned(), [format!("{} bytes", memory / 4 * 3), "raise user_query_memory_bytes_max".to_owned()]),
         (
@@ -191,12 +191,13 @@ async fn the_program_stays_up_under_bad_questions() {
         ),
         (
             "a sort of a billion rows",
-            "SELECT value FROM generate_series(1, 1000000000) ORDER BY value % 97, value DESC".to_owned(),
+            "SELECT value FROM generate_series(1, 1000000000) AS s (value) ORDER BY value % 97, value DESC".to_owned(),
             &[422, 429],
         ),
         (
             "a billion groups",
-            "SELECT value, count(*) FROM generate_series(1, 1000000000) GROUP BY value ORDER BY 2".to_owned(),
+            "SELECT value, count(*) FROM generate_series(1, 1000000000) AS s (value) GROUP BY value ORDER BY 2"
+                .to_owned(),
             &[422, 429],
         ),
         ("a text of a gigabyte", "SELECT length(repeat(repeat('x', 1000000), 1000000))".to_owned(), &[400, 422, 429]),

@@ -125,7 +125,7 @@ async fn statements_and_portals_are_kept_and_closed() {
     let program = Program::start(&data).await;
     let socket = &mut session(&program).await;
     assert_eq!(says(socket, &[query("BEGIN")]).await, "CZ");
-    let three = parse("s", "SELECT value FROM generate_series(1, 3)");
+    let three = parse("s", "SELECT value FROM generate_series(1, 3) AS s (value)");
     assert_eq!(says(socket, &[three, bind("p", "s"), sync()]).await, "12Z");
     assert_eq!(says(socket, &[execute("p", 2), sync()]).await, "DDsZ");
     assert_eq!(says(socket, &[execute("p", 2), execute("p", 2), sync()]).await, "DCCZ");
@@ -235,7 +235,7 @@ async fn the_catalogues_have_the_types_of_postgres() {
     let found: Vec<(u32, u32, Option<&str>)> = parts.iter().map(|row| (row.get(0), row.get(1), row.get(6))).collect();
     assert_eq!(found, [(20, 0, Some("???")), (1016, 20, Some("bigint"))]);
     let arrays = client.query_one(
-        "SELECT array_agg(value) AS a, array_agg((value + 0)::smallint) AS b, array_agg('x') AS c FROM generate_series(1, 2)",
+        "SELECT array_agg(value) AS a, array_agg((value + 0)::smallint) AS b, array_agg('x') AS c FROM generate_series(1, 2) AS s (value)",
         &[],
     );
     let row = arrays.await.unwrap();

@@ -15,8 +15,7 @@ use crate::support::{Client, DataDir, PATIENCE, Program, eventually};
 
 const PROMPT: &str = "streamgauge> ";
 /// A question that needs more memory than a megabyte.
-const SORT: &str =
-    "SELECT max(n) FROM (SELECT value, row_number() OVER (ORDER BY value DESC) AS n FROM generate_series(1, 3000000))";
+const SORT: &str = "SELECT max(n) FROM (SELECT value, row_number() OVER (ORDER BY value DESC) AS n FROM generate_series(1, 3000000) AS s (value))";
 const CTRL_C: &str = "\u{3}";
 const CTRL_D: &str = "\u{4}";
 const UP: &str = "\u{1b}[A";
@@ -293,7 +292,7 @@ async fn ctrl_c_ends_a_statement_and_its_work() {
 
     // In a file, so that the line ends where it is typed: from then on the terminal makes a signal of Ctrl-C.
     let script = state.path().join("long");
-    let long = "SELECT count(*) FROM generate_series(1, 1000000) a, generate_series(1, 1000000) b \
+    let long = "SELECT count(*) FROM generate_series(1, 1000000) a (value), generate_series(1, 1000000) b (value) \
          WHERE (a.value * b.value) % 7 = 3;";
     std::fs::write(&script, long).unwrap();
     let long = format!("\\i {}\r", script.display());
@@ -414,7 +413,7 @@ async fn programs_get_rows_and_exit_codes() {
         }
     }
     let file = folder.path().join("broken.csv");
-    let fails = "SELECT value, 1 / (400000 - value) AS part FROM generate_series(1, 400000)";
+    let fails = "SELECT value, 1 / (400000 - value) AS part FROM generate_series(1, 400000) AS s (value)";
     let output = sql(client, &["--format", "csv", "-o", file.to_str().unwrap(), fails], "").await;
     assert_eq!(output.status.code(), Some(1), "{}", err(&output));
     has(err(&output), &["the answer broke off; it is not whole"]);
@@ -429,8 +428,7 @@ async fn programs_get_rows_and_exit_codes() {
 async fn a_signal_ends_a_command_with_its_code() {
     let data = DataDir::new();
     let program = Program::start(&data).await;
-    let long =
-        "SELECT count(*) FROM generate_series(1, 1000000) a, generate_series(1, 1000000) b WHERE a.value < b.value";
+    let long = "SELECT count(*) FROM generate_series(1, 1000000) a (value), generate_series(1, 1000000) b (value) WHERE a.value < b.value";
     let mut command = Command::new(PROGRAM);
     command.args(["sql", long]).env("STREAMGAUGE_URL", format!("http://{}", program.client().address()));
     let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).kill_on_drop(true).spawn().unwrap();

@@ -16,6 +16,11 @@
 //! | `to_timestamp(x, 'YYYY-MM-DD')`, so `to_date`, `to_char` | `to_timestamp(x, '%Y-%m-%d')` |
 //! | `s IN (SELECT … current_setting('search_path') …)` | `s IN ('public')` |
 //! | `FETCH FIRST 10 ROWS ONLY` | `LIMIT 10` |
+//! | `TABLE t` | `SELECT * FROM t` |
+//! | `FROM generate_series(1, 3) AS n` | `FROM generate_series(1, 3) AS n (n)` |
+//! | `localtimestamp`, `localtime` | `now()::timestamp`, `current_time()` |
+//! | `statement_timestamp()`, `transaction_timestamp()` | `now()` |
+//! | `age(t)`, `make_interval(days => 10)` | `age(current_date(), t)`, `make_interval(0, 0, 0, 10, 0, 0, 0)` |
 //! | `SELECT 1, 1` | `SELECT 1, 1 AS …`: names of columns are there once |
 //! | `CASE WHEN typtype = 'c' THEN … END` | null: there are no types of that kind |
 //! | `SELECT … FROM pg_index …` | no rows; see [`absent`](super::absent) |
@@ -24,14 +29,18 @@
 //!
 //! # Layout
 //!
-//! - `names`: of columns; `calls`: functions, casts and patterns; `patterns`: of times; `trees`: small ones, made and looked into.
+//! - `whole`: `TABLE`; `names`: of columns; `series`: the column of `generate_series`.
+//! - `calls`: functions, casts and patterns; `times`: calls about times; `patterns`: of times; `trees`: small ones, made and looked into.
 
 mod calls;
 mod names;
 mod patterns;
+mod series;
 #[cfg(test)]
 mod tests;
+mod times;
 mod trees;
+mod whole;
 
 use std::ops::ControlFlow;
 
@@ -47,6 +56,7 @@ use calls::{escape_with_backslash, has_no_field, of_cast, of_function, translate
 use names::name_once;
 pub(crate) use names::names;
 use trees::{array, call, items_of, no_items, no_query, taken, text_of};
+pub(crate) use whole::spelled_out;
 
 /// Rewrites a statement.
 pub(crate) fn adapt(statement: &mut SqlStatement) {
@@ -107,6 +117,7 @@ impl VisitorMut for Adapter {
             *args = None;
             name.0.insert(0, ObjectNamePart::Identifier(Ident::new(PG_CATALOG)));
         }
+        series::name_column(table);
         ControlFlow::Continue(())
     }
 

@@ -12,10 +12,11 @@
 //! - `catalog`: the tables of `pg_catalog`; `information`: those of `information_schema`.
 //! - `functions`: the functions that browse them; `own`: those about the session that asks.
 //! - `dialect`: from PostgreSQL's SQL to DataFusion's; `absent`: questions about what is never there.
-//! - `intervals`: intervals times numbers.
+//! - `computed`: functions that analysts write; `intervals`: intervals times numbers.
 
 mod absent;
 pub(crate) mod catalog;
+pub(crate) mod computed;
 pub(crate) mod dialect;
 pub(crate) mod functions;
 pub(crate) mod information;

@@ -7,9 +7,8 @@ use datafusion::sql::sqlparser::ast::{
 
 use super::super::catalog::PG_CATALOG;
 use super::super::functions;
-use super::patterns;
 use super::trees::{array, call, items_of, list, taken, text_of};
-use super::unqualified;
+use super::{patterns, times, unqualified};
 
 /// Writes PostgreSQL's pattern in a call of `to_timestamp`, `to_date` or `to_char` as DataFusion takes it.
 pub(super) fn translate_pattern(function: &mut Function) -> Option<()> {
@@ -59,6 +58,9 @@ pub(super) fn of_function(function: &mut Function) -> Option<Expr> {
         "to_timestamp" | "to_date" | "to_char" => {
             translate_pattern(function);
             None
+        }
+        "age" | "localtime" | "localtimestamp" | "make_interval" | "statement_timestamp" | "transaction_timestamp" => {
+            times::of_time(&lower, function)
         }
         "array_lower" => Some(Expr::value(Value::Number("1".to_owned(), false))),
         "array_upper" => {

@@ -103,6 +103,33 @@ fn forms_of_postgres_become_datafusions() {
         ("SELECT a FROM (SELECT a FROM t FETCH NEXT ROW ONLY) u", "SELECT a FROM (SELECT a FROM t LIMIT 1) u"),
         ("SELECT a FROM t OFFSET 2 ROWS FETCH FIRST 1 ROW ONLY", "SELECT a FROM t LIMIT 1 OFFSET 2 ROWS"),
         ("SELECT a FROM t FETCH FIRST 1 ROWS WITH TIES", "SELECT a FROM t FETCH FIRST 1 ROWS WITH TIES"),
+        (
+            "SELECT * FROM generate_series(1, 3)",
+            "SELECT * FROM generate_series(1, 3) AS generate_series (generate_series)",
+        ),
+        (
+            "SELECT n FROM pg_catalog.Generate_Series(a, b, '1 day') n",
+            "SELECT n FROM generate_series(a, b, CAST('1 day' AS INTERVAL)) n (n)",
+        ),
+        (
+            "SELECT 1 FROM t, LATERAL generate_series(1, 9, '2') \"N\", generate_series(1) AS u (v), range(1)",
+            "SELECT 1 FROM t, LATERAL generate_series(1, 9, '2') \"N\" (\"N\"), generate_series(1) AS u (v), range(1)",
+        ),
+        (
+            "SELECT * FROM generate_series(1, 2) WITH ORDINALITY, generate_series(stop => 3)",
+            "SELECT * FROM generate_series(1, 2) WITH ORDINALITY, generate_series(stop => 3)",
+        ),
+        ("SELECT localtime, LOCALTIMESTAMP", "SELECT current_time(), CAST(now() AS TIMESTAMP)"),
+        ("SELECT statement_timestamp(), transaction_timestamp()", "SELECT now(), now() AS \"now_2\""),
+        ("SELECT age(t), pg_catalog.age(a, b) FROM t", "SELECT age(current_date(), t), age(a, b) FROM t"),
+        (
+            "SELECT make_interval(1, DAYS => 2, secs := x), make_interval()",
+            "SELECT make_interval(1, 0, 0, 2, 0, 0, x), make_interval(0, 0, 0, 0, 0, 0, 0)",
+        ),
+        (
+            "SELECT make_interval(days => 1, 2), make_interval(1, years => 1), make_interval(1, 1, 1, 1, 1, 1, 1, 1)",
+            "SELECT make_interval(days => 1, 2), make_interval(1, years => 1), make_interval(1, 1, 1, 1, 1, 1, 1, 1)",
+        ),
         ("SELECT sum(value) FROM metrics WHERE name = 'x'", "SELECT sum(value) FROM metrics WHERE name = 'x'"),
     ] {
         let mut statement = DFParser::parse_sql(sql).expect(sql).pop_front().expect(sql);
