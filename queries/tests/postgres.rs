@@ -205,3 +205,27 @@ fn a_parameter_of_no_type_multiplies_an_interval() {
         }
     });
 }
+
+/// Whatever they are planned as.
+#[test]
+fn functions_of_postgres_name_their_columns() {
+    run(async {
+        let world = world("names").await;
+        for (sql, names) in [
+            ("SELECT localtime, localtimestamp, age(ts) FROM metrics", "localtime localtimestamp age"),
+            ("SELECT statement_timestamp(), transaction_timestamp()", "statement_timestamp transaction_timestamp"),
+            ("SELECT gen_random_uuid(), make_interval(days => 1)", "gen_random_uuid make_interval"),
+            ("SELECT every(true), mode() WITHIN GROUP (ORDER BY value) FROM metrics", "every mode"),
+            ("SELECT extract(epoch FROM ts - ts) AS s, json_build_object('a', 1) FROM metrics", "s json_build_object"),
+            ("SELECT * FROM generate_series(1, 2)", "generate_series"),
+            ("SELECT * FROM generate_series(1, 2) AS n, generate_series(1, 2) AS t (m)", "n m"),
+            ("TABLE metrics LIMIT 1", "ts name value dimensions source"),
+        ] {
+            let columns = world.queries.describe(sql, &[]).await.unwrap().columns.unwrap();
+            let told: Vec<&str> = columns.fields().iter().map(|field| field.name().as_str()).collect();
+            assert_eq!(told.join(" "), names, "{sql}");
+            let answer = world.queries.sql(sql, AskOptions::default()).await.unwrap();
+            assert_eq!(answer.named.fields(), columns.fields(), "{sql}");
+        }
+    });
+}
