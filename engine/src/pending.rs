@@ -12,7 +12,7 @@ use streamgauge_schemas::{StreamId, View};
 use crate::error::EngineError;
 use crate::workers::ViewCounters;
 
-/// From this part of the bound of all rows on, none stay for recent time alone, whatever its views have of that.
+/// Beyond this part of the bound of all rows those go that are there for recent time alone, whatever share their views have.
 const FULL: f64 = 0.75;
 
 /// The bytes of events that memory holds because the dataflow or ClickHouse still needs them.
